@@ -1,0 +1,2 @@
+//! The binary: arguments, logging, exit code, nothing else.
+fn main() {}
