@@ -53,7 +53,8 @@ impl<'a> Args<'a> {
         self.raw
     }
 
-    /// The canonical bytes that follow the argument at `index`: its closing CRLF excluded, every later argument included.
+    /// The canonical bytes that follow the last byte of the argument at `index`: its own closing CRLF first, then every
+    /// later argument with its header. Empty if there is no such argument.
     pub fn raw_after(&self, index: usize) -> &'a [u8] {
         self.ranges.get(index).map_or(&[], |r| &self.raw[r.end..])
     }

@@ -1,7 +1,24 @@
 //! Bytes to frames and back: the request scanner, the reply splitter, encoding, and RESP3 to RESP2.
 //!
-//! Everything here is pure: no I/O, no async, no knowledge of commands.
+//! Everything here is pure: no I/O, no async, no knowledge of commands. Everything is iterative and resumable, works in
+//! time linear in the bytes however they were cut up, and allocates nothing from a length a peer merely declared.
+//!
+//! | question | file |
+//! |---|---|
+//! | where does a client's request end, what are its arguments | `request`, with `inline` for quoting and `protocol_error` for the refusals |
+//! | where does an upstream's reply end | `reply`, over `element` |
+//! | how is something said in RESP2 or RESP3 | `encode`, `protocol` |
+//! | what would a RESP2 client have got for this RESP3 reply | `convert`, over `element` |
 
 mod args;
+mod decimal;
+pub mod encode;
+mod inline;
+mod protocol;
+mod protocol_error;
+mod request;
 
 pub use args::{ArgRange, Args};
+pub use protocol::Protocol;
+pub use protocol_error::ProtocolError;
+pub use request::{RequestLimits, RequestScanner, Scanned};
