@@ -11,14 +11,20 @@
 //! | what would a RESP2 client have got for this RESP3 reply | `convert`, over `element` |
 
 mod args;
+mod convert;
 mod decimal;
+mod element;
 pub mod encode;
 mod inline;
 mod protocol;
 mod protocol_error;
+mod reply;
 mod request;
 
 pub use args::{ArgRange, Args};
+pub use convert::{NullAs, Resp2Rule, same_in_resp2, to_resp2};
+pub use element::{FrameError, HEADER_LINE_MAX_BYTES, LINE_MAX_BYTES};
 pub use protocol::Protocol;
 pub use protocol_error::ProtocolError;
+pub use reply::{Frame, FrameKind, ReplySplitter};
 pub use request::{RequestLimits, RequestScanner, Scanned};
