@@ -1,1 +1,199 @@
-//! session
+//! One client connection, from its first byte to its last.
+//!
+//! Owns the client's socket, its protocol version, database, identity and mode, and the order of its replies. It parses
+//! a batch of requests, plans each (`request`), and writes what is ready once per turn. It never waits inside: what
+//! takes time (a lane's reply, a dedicated connection, a password check) is something its one task is woken for.
+//!
+//! | file | question |
+//! | --- | --- |
+//! | `poll` | when is what read, run and written? |
+//! | `request` | where does this request go? |
+//! | `local`, `hello`, `auth`, `client` | what does the proxy answer itself? |
+//! | `read`, `write` | when does memory answer, and what does a write set off? |
+//! | `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
+//! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
+
+mod attached;
+mod auth;
+mod client;
+mod hello;
+mod local;
+mod outbox;
+mod poll;
+mod pubsub;
+mod request;
+mod then;
+mod transaction;
+mod waiter;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::resp::{Protocol, RequestScanner};
+use crate::server::clients::Client;
+use crate::server::identity::Identity;
+use crate::server::worker::Worker;
+use crate::socket::Socket;
+use crate::upstream::lane::Lane;
+use attached::Attached;
+pub use outbox::{Outbox, Seq};
+pub use then::Then;
+pub use waiter::Waiter;
+
+/// Something the session waits for before it goes on with its requests; what comes out is done to the session.
+type Operation = Pin<Box<dyn Future<Output = Verdict>>>;
+
+/// What an operation found out, for the request that began it. That request is planned again and takes the verdict.
+enum Verdict {
+    /// The request is answered with these bytes.
+    Reply(Vec<u8>),
+    /// What was asked for is granted.
+    Granted,
+    /// The upstream knows the client as this identity.
+    Identity(Arc<Identity>),
+    /// A dedicated connection.
+    Attached(Box<Attached>),
+}
+
+/// Why a session is over, in the words of logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client closed the connection, or sent QUIT.
+    Left,
+    /// It sent bytes that are no request.
+    ProtocolError,
+    /// CLIENT KILL.
+    Killed,
+    /// It read too slowly, and what was held for it passed `clients.output_max_bytes`.
+    OutputFull,
+    /// One request passed `clients.request_max_bytes`.
+    RequestTooBig,
+    /// The dedicated connection that held its transaction, watches or subscriptions was lost.
+    UpstreamLost,
+    /// The proxy is stopping.
+    Draining,
+}
+
+impl End {
+    /// The word printed for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::ProtocolError => "protocol-error",
+            Self::Killed => "killed",
+            Self::OutputFull => "output-full",
+            Self::RequestTooBig => "request-too-big",
+            Self::UpstreamLost => "upstream-lost",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// Where the requests in flight travel. A session keeps one way while anything is in flight, so that its requests
+/// run in the order it sent them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Lane,
+    Fills,
+    Attached,
+}
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mute {
+    Off,
+    Next,
+    On,
+}
+
+/// Bytes read and not yet run.
+#[derive(Default)]
+struct Backlog {
+    bytes: Vec<u8>,
+    start: usize,
+    scanner: RequestScanner,
+}
+
+/// See the head of this file.
+pub struct Session {
+    worker: Rc<Worker>,
+    socket: Socket,
+    client: Arc<Client>,
+    outbox: Rc<Outbox>,
+    identity: Arc<Identity>,
+    protocol: Protocol,
+    db: u32,
+    mute: Mute,
+    way: Way,
+    lane: Option<Rc<Lane<Waiter>>>,
+    attached: Option<Box<Attached>>,
+    operation: Option<Operation>,
+    verdict: Option<Verdict>,
+    backlog: Option<Box<Backlog>>,
+    /// Set when no further request is run; the session ends once what it owes the client is written.
+    ending: Option<End>,
+    /// The client will send nothing more.
+    eof: bool,
+    /// The next request waits until everything in flight has been answered.
+    settle: bool,
+}
+
+impl Session {
+    /// Takes over an accepted connection. `identity` is who the upstream takes an unauthenticated client for.
+    pub fn new(worker: Rc<Worker>, socket: Socket, client: Arc<Client>, identity: Arc<Identity>) -> Self {
+        Self {
+            worker,
+            socket,
+            client,
+            outbox: Rc::default(),
+            identity,
+            protocol: Protocol::Resp2,
+            db: 0,
+            mute: Mute::Off,
+            way: Way::Lane,
+            lane: None,
+            attached: None,
+            operation: None,
+            verdict: None,
+            backlog: None,
+            ending: None,
+            eof: false,
+            settle: false,
+        }
+    }
+
+    /// Serves the client until it is gone.
+    pub async fn run(mut self) -> End {
+        let mut first = true;
+        std::future::poll_fn(move |cx| {
+            if std::mem::take(&mut first) {
+                self.outbox.set_task(cx.waker());
+                self.client.set_task(cx.waker());
+            }
+            self.poll(cx)
+        })
+        .await
+    }
+
+    /// The lane of this session's identity and protocol.
+    fn lane(&mut self) -> Rc<Lane<Waiter>> {
+        self.lane.get_or_insert_with(|| self.worker.lane(&self.identity, self.protocol)).clone()
+    }
+
+    /// Identity or protocol changed: what is kept for the old one is let go.
+    fn changed(&mut self) {
+        self.lane = None;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.outbox.close();
+        if let Some(attached) = self.attached.take() {
+            self.worker.give_back(attached, &self.outbox);
+        }
+        self.worker.shared.clients.remove(self.client.id);
+    }
+}

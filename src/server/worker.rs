@@ -1,0 +1,226 @@
+//! A worker: one thread, one runtime, and everything its sessions share without locks.
+//!
+//! Owns its lanes, its dedicated pools and its scratch buffers outright. What workers share with each other is in
+//! [`Shared`] and nowhere else.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::identity::Identity;
+use super::shared::Shared;
+use super::stats::WorkerStats;
+use crate::command::Table;
+use crate::resp::{Protocol, RequestScanner};
+use crate::session::{Outbox, Waiter};
+use crate::upstream::connect::{Connection, Connector};
+use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
+use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost};
+
+/// Output buffers kept for the next session that needs one.
+const SPARE_BUFFERS_MAX: usize = 64;
+/// A buffer that grew past this is not kept.
+const SPARE_BUFFER_MAX_BYTES: usize = 64 * 1024;
+
+/// What a read is read into before it is known to be a whole number of requests.
+#[derive(Default)]
+pub struct Scratch {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The scanner over them.
+    pub scanner: RequestScanner,
+}
+
+/// See the head of this file.
+pub struct Worker {
+    /// Its number, from 0.
+    pub index: usize,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// What this worker counts.
+    pub stats: Arc<WorkerStats>,
+    /// The read buffer; taken by the session whose turn it is.
+    pub scratch: RefCell<Scratch>,
+    table: RefCell<(u64, Rc<Table>)>,
+    lanes: RefCell<HashMap<(u32, Protocol), Rc<Lane<Waiter>>>>,
+    auth_lane: RefCell<Option<Rc<Lane<Waiter>>>>,
+    pools: RefCell<HashMap<(u32, Protocol), Rc<DedicatedPool>>>,
+    known_dbs: RefCell<HashSet<(u32, u32)>>,
+    spares: RefCell<Vec<Vec<u8>>>,
+    stopping: Cell<bool>,
+}
+
+impl Worker {
+    /// A worker without sessions. Call it on the worker's own thread.
+    pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let (version, table) = shared.table();
+        Rc::new(Self {
+            index,
+            stats: shared.stats[index].clone(),
+            shared,
+            scratch: RefCell::default(),
+            table: RefCell::new((version, Rc::new((*table).clone()))),
+            lanes: RefCell::default(),
+            auth_lane: RefCell::default(),
+            pools: RefCell::default(),
+            known_dbs: RefCell::default(),
+            spares: RefCell::default(),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// The command table as of now.
+    pub fn table(&self) -> Rc<Table> {
+        let version = self.shared.table_version();
+        let mut table = self.table.borrow_mut();
+        if table.0 != version {
+            let (version, newer) = self.shared.table();
+            *table = (version, Rc::new((*newer).clone()));
+        }
+        table.1.clone()
+    }
+
+    /// The bounds of this worker's lanes.
+    pub fn limits(&self) -> LaneLimits {
+        let upstream = &self.shared.config.upstream;
+        LaneLimits {
+            inflight_max: upstream.lane_inflight_max,
+            unsent_max_bytes: upstream.lane_buffer_max_bytes,
+            timeout: Duration::from_millis(upstream.timeout_ms),
+            reconnect_min: Duration::from_millis(upstream.reconnect_min_ms),
+            reconnect_max: Duration::from_millis(upstream.reconnect_max_ms),
+        }
+    }
+
+    /// The lane of an identity and protocol, made on first use.
+    pub fn lane(self: &Rc<Self>, identity: &Arc<Identity>, protocol: Protocol) -> Rc<Lane<Waiter>> {
+        let mut lanes = self.lanes.borrow_mut();
+        let lane = lanes.entry((identity.id, protocol)).or_insert_with(|| {
+            let connector = self.shared.connector(Some(identity));
+            let events = Rc::new(Events { worker: self.clone(), wanted: protocol, identity: identity.clone() });
+            Lane::spawn(connector, protocol, "anteroom:lane", self.limits(), events)
+        });
+        lane.clone()
+    }
+
+    /// The lane on which passwords are tried and nothing else is ever sent.
+    pub fn auth_lane(self: &Rc<Self>) -> Rc<Lane<Waiter>> {
+        let mut lane = self.auth_lane.borrow_mut();
+        let made = lane.get_or_insert_with(|| {
+            let connector = self.shared.connector(None);
+            let events = Rc::new(Events {
+                worker: self.clone(),
+                wanted: Protocol::Resp2,
+                identity: self.shared.identities.nobody().clone(),
+            });
+            Lane::spawn(connector, Protocol::Resp2, "anteroom:auth", self.limits(), events)
+        });
+        made.clone()
+    }
+
+    /// Every lane of this worker, for the console.
+    pub fn lanes(&self) -> Vec<(u32, Protocol, Rc<Lane<Waiter>>)> {
+        self.lanes.borrow().iter().map(|(&(identity, protocol), lane)| (identity, protocol, lane.clone())).collect()
+    }
+
+    /// Borrows a dedicated connection.
+    pub fn checkout(
+        &self,
+        identity: &Arc<Identity>,
+        protocol: Protocol,
+    ) -> impl Future<Output = Result<Loan, CheckoutError>> + use<> {
+        let mut pools = self.pools.borrow_mut();
+        let pool = pools.entry((identity.id, protocol)).or_insert_with(|| {
+            let upstream = &self.shared.config.upstream;
+            Rc::new(DedicatedPool::new(
+                self.shared.connector(Some(identity)),
+                protocol,
+                upstream.dedicated_max as u32,
+                Duration::from_millis(upstream.dedicated_idle_ms),
+                Duration::from_millis(upstream.dedicated_wait_ms),
+            ))
+        });
+        let pool = pool.clone();
+        async move { pool.checkout().await }
+    }
+
+    /// Whether the upstream has accepted this database from this identity.
+    pub fn knows_db(&self, identity: &Identity, db: u32) -> bool {
+        db == 0 || self.known_dbs.borrow().contains(&(identity.id, db))
+    }
+
+    /// The upstream has accepted it.
+    pub fn learn_db(&self, identity: &Identity, db: u32) {
+        self.known_dbs.borrow_mut().insert((identity.id, db));
+    }
+
+    /// An output buffer to reuse.
+    pub fn spare_buffer(&self) -> Option<Vec<u8>> {
+        self.spares.borrow_mut().pop()
+    }
+
+    /// Keeps an output buffer for the next session.
+    pub fn keep_spare(&self, spare: Vec<u8>) {
+        let mut spares = self.spares.borrow_mut();
+        if spares.len() < SPARE_BUFFERS_MAX && spare.capacity() <= SPARE_BUFFER_MAX_BYTES {
+            spares.push(spare);
+        }
+    }
+
+    /// Ends a session's hold on its dedicated connection, back to the pool or closed.
+    pub fn give_back(&self, mut attached: Box<crate::session::Attached>, outbox: &Rc<Outbox>) {
+        if attached.is_quiet() {
+            attached.detach();
+        } else {
+            let why = Lost { sent: true, reason: "the client left".into() };
+            attached.fail(outbox, &why);
+        }
+    }
+
+    /// No new work: lanes end once they are quiet.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        for lane in self.lanes.borrow().values() {
+            lane.shut();
+        }
+        if let Some(lane) = &*self.auth_lane.borrow() {
+            lane.shut();
+        }
+        self.pools.borrow_mut().clear();
+    }
+}
+
+/// What the worker does when one of its lanes comes or goes.
+struct Events {
+    worker: Rc<Worker>,
+    wanted: Protocol,
+    identity: Arc<Identity>,
+}
+
+impl LaneEvents for Events {
+    fn connected(&self, connection: &Connection) {
+        self.worker.stats.lane_connects.add(1);
+        if self.identity.id == 0 {
+            self.worker.shared.learn_auth_required(!connection.authenticated);
+        }
+        if connection.protocol != self.wanted {
+            tracing::warn!(wanted = ?self.wanted, "the upstream does not speak the protocol asked for");
+        }
+    }
+
+    fn disconnected(&self, why: &Lost) {
+        self.worker.stats.lane_losses.add(1);
+        tracing::warn!(worker = self.worker.index, reason = %why.reason, "lane lost");
+    }
+}
+
+/// The connector for one identity of this upstream.
+pub fn connector_for(shared: &Shared, identity: Option<&Identity>) -> Connector {
+    Connector {
+        address: shared.address.clone(),
+        credentials: identity.and_then(|i| i.credentials.clone()),
+        timeout: Duration::from_millis(shared.config.upstream.timeout_ms),
+    }
+}

@@ -1,0 +1,385 @@
+//! A dedicated connection attached to one session, and what the session has made of it.
+//!
+//! Owns the loan, the bytes on their way in both directions, the FIFO of replies owed, and the connection state that
+//! the session's own commands created: a transaction, watched keys, subscriptions, MONITOR. From that state follows
+//! whether everything must ride this connection (*sticky*) and when it may go back to the pool.
+
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::outbox::{Outbox, Seq};
+use super::pubsub::{Notice, Subscriptions, Verb, notice};
+use super::then::Then;
+use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
+use crate::upstream::connect::reason;
+use crate::upstream::dedicated::Loan;
+use crate::upstream::lane::Lost;
+
+/// A reply that the upstream owes on this connection.
+pub enum Owed {
+    /// One frame for one request.
+    Reply {
+        /// Its place in the client's order.
+        seq: Seq,
+        /// What the reply sets off.
+        then: Then,
+    },
+    /// The reply of a command nobody knows: unless it is the upstream's word that it does not know it either, nobody
+    /// can say what it did to the connection.
+    Unknown {
+        /// Its place in the client's order.
+        seq: Seq,
+        /// What the reply sets off.
+        then: Then,
+    },
+    /// The reply of an EXEC whose transaction selected another database.
+    ExecWithSelect {
+        /// Its place in the client's order.
+        seq: Seq,
+        /// What the reply sets off.
+        then: Then,
+        /// The database selected, if the transaction ran.
+        db: u32,
+    },
+    /// The reply of a command the proxy inserted; an error spoils the connection.
+    Inserted,
+    /// MULTI's own reply: an error means there is no transaction after all.
+    Multi {
+        /// Its place in the client's order.
+        seq: Seq,
+    },
+    /// As many confirmations as the request named channels; `None` when it named none and the number is known only
+    /// once everything before it has been answered.
+    Confirmations {
+        /// The place of the whole in the client's order.
+        seq: Seq,
+        /// Which list the request changes.
+        verb: Verb,
+        /// How many are still to come.
+        left: Option<usize>,
+    },
+}
+
+/// A transaction between MULTI and its end.
+#[derive(Default)]
+pub struct Transaction {
+    /// Keys of the queued writes.
+    pub write_keys: Vec<Vec<u8>>,
+    /// A queued command writes keys that are not all known.
+    pub fence: bool,
+    /// A queued command changes every key.
+    pub everything: bool,
+    /// The database a queued SELECT leaves behind, if EXEC succeeds.
+    pub db: Option<u32>,
+    /// A queued command was refused by the proxy: EXEC must fail.
+    pub doomed: bool,
+}
+
+/// See the head of this file.
+pub struct Attached {
+    loan: Loan,
+    out: Vec<u8>,
+    head: usize,
+    buffer: Vec<u8>,
+    splitter: ReplySplitter,
+    owed: VecDeque<Owed>,
+    /// The transaction the session is in, as of the last request sent.
+    pub transaction: Option<Transaction>,
+    /// Keys are watched, as of the last request sent.
+    pub watching: bool,
+    /// What is subscribed to, as of the last confirmation received.
+    pub subscriptions: Subscriptions,
+    /// Everything the upstream sends is passed on, reply or not (MONITOR, client tracking).
+    pub monitoring: bool,
+    /// Bytes are passed on unread (SYNC, PSYNC).
+    pub tunnel: bool,
+    /// State was left on the connection that only closing it removes; it also stays with the session for good.
+    pub pinned: bool,
+    /// State was left on the connection that only closing it removes.
+    pub spoiled: bool,
+    /// A command is in flight that may block as long as it likes.
+    pub blocking: usize,
+    /// The database that a transaction's SELECT left the session in; the session takes it.
+    pub selected: Option<u32>,
+    timeout: Duration,
+    stall: std::pin::Pin<Box<Sleep>>,
+    last_progress: Instant,
+}
+
+const READ_BYTES: usize = 16 * 1024;
+
+impl Attached {
+    /// Takes over a clean connection.
+    pub fn new(loan: Loan, timeout: Duration) -> Self {
+        Self {
+            loan,
+            out: Vec::new(),
+            head: 0,
+            buffer: Vec::new(),
+            splitter: ReplySplitter::default(),
+            owed: VecDeque::new(),
+            transaction: None,
+            watching: false,
+            subscriptions: Subscriptions::default(),
+            monitoring: false,
+            tunnel: false,
+            pinned: false,
+            spoiled: false,
+            blocking: 0,
+            selected: None,
+            timeout,
+            stall: Box::pin(tokio::time::sleep(timeout / 4)),
+            last_progress: Instant::now(),
+        }
+    }
+
+    /// The upstream's own id of this connection.
+    pub fn upstream_id(&self) -> i64 {
+        self.loan.connection.upstream_id
+    }
+
+    fn protocol(&self) -> Protocol {
+        self.loan.connection.protocol
+    }
+
+    /// The session changed its protocol: so does the connection.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        if self.protocol() != protocol {
+            self.insert(&[b"HELLO", if protocol == Protocol::Resp3 { b"3" } else { b"2" }]);
+            self.loan.connection.protocol = protocol;
+            self.spoiled = true;
+        }
+    }
+
+    /// Whether every later command of the session must ride this connection too.
+    pub fn is_sticky(&self) -> bool {
+        self.transaction.is_some() || self.watching || self.is_subscribed() || self.monitoring || self.tunnel || self.pinned
+    }
+
+    /// Subscribed to anything, or about to be.
+    pub fn is_subscribed(&self) -> bool {
+        self.subscriptions.total() > 0 || self.owed.iter().any(|o| matches!(o, Owed::Confirmations { .. }))
+    }
+
+    /// Whether the upstream owes nothing and nothing is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.owed.is_empty() && self.head == self.out.len() && self.buffer.is_empty()
+    }
+
+    /// Replies owed.
+    pub fn inflight(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// Bytes not yet sent.
+    pub fn unsent_bytes(&self) -> usize {
+        self.out.len() - self.head
+    }
+
+    /// Queues one request for database `db`.
+    pub fn send(&mut self, db: u32, request: &[u8], owed: Owed) {
+        if self.owed.is_empty() {
+            self.last_progress = Instant::now();
+        }
+        if self.loan.connection.db != db && self.transaction.is_none() {
+            let mut digits = itoa::Buffer::new();
+            self.insert(&[b"SELECT", digits.format(db).as_bytes()]);
+            self.loan.connection.db = db;
+        }
+        self.out.extend_from_slice(request);
+        self.owed.push_back(owed);
+    }
+
+    /// Queues a command of the proxy's own, whose reply nobody sees.
+    pub fn insert(&mut self, command: &[&[u8]]) {
+        encode::command(&mut self.out, command);
+        self.owed.push_back(Owed::Inserted);
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Ends the loan: back to the pool if nothing was left behind on the connection.
+    pub fn detach(mut self) {
+        if self.is_quiet() && !self.is_sticky() && !self.spoiled {
+            self.loan.mark_clean();
+        }
+    }
+
+    /// Fails what is owed. Called once, when the connection is lost or given up.
+    pub fn fail(&mut self, outbox: &Rc<Outbox>, why: &Lost) {
+        for owed in std::mem::take(&mut self.owed) {
+            match owed {
+                Owed::Reply { seq, then } | Owed::Unknown { seq, then } | Owed::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
+                Owed::Multi { seq } | Owed::Confirmations { seq, .. } => Then::Nothing.lost(outbox, seq, why),
+                Owed::Inserted => {}
+            }
+        }
+    }
+
+    /// Moves bytes both ways. Returns whether anything moved.
+    pub fn poll(&mut self, cx: &mut Context<'_>, outbox: &Rc<Outbox>) -> Result<bool, Lost> {
+        self.poll_io(cx, outbox).map_err(|error| Lost { sent: true, reason: reason(&error) })
+    }
+
+    fn poll_io(&mut self, cx: &mut Context<'_>, outbox: &Rc<Outbox>) -> io::Result<bool> {
+        let mut moved = self.poll_write(cx)?;
+        loop {
+            match self.loan.connection.socket.poll_read_ready(cx) {
+                Poll::Pending => break,
+                Poll::Ready(ready) => ready?,
+            }
+            self.buffer.reserve(READ_BYTES);
+            match self.loan.connection.socket.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {
+                    moved = true;
+                    self.last_progress = Instant::now();
+                    self.deliver(outbox)?;
+                    // The client must have a chance to drain before more is read.
+                    break;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        while std::future::Future::poll(self.stall.as_mut(), cx).is_ready() {
+            if !self.owed.is_empty() && self.blocking == 0 && self.last_progress.elapsed() >= self.timeout {
+                let text = format!("no reply within {} ms", self.timeout.as_millis());
+                return Err(io::Error::other(text));
+            }
+            self.stall.as_mut().reset(Instant::now() + self.timeout / 4);
+        }
+        Ok(moved)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut moved = false;
+        while self.head < self.out.len() {
+            match self.loan.connection.socket.try_write(&self.out[self.head..]) {
+                Ok(n) => {
+                    self.head += n;
+                    moved = true;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    match self.loan.connection.socket.poll_write_ready(cx) {
+                        Poll::Ready(ready) => ready?,
+                        Poll::Pending => return Ok(moved),
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        self.out.clear();
+        self.head = 0;
+        Ok(moved)
+    }
+
+    fn deliver(&mut self, outbox: &Rc<Outbox>) -> io::Result<()> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut start = 0;
+        while start < buffer.len() {
+            if self.tunnel && self.owed.is_empty() {
+                outbox.push(&buffer[start..]);
+                start = buffer.len();
+                break;
+            }
+            let split = self.splitter.split(&buffer[start..]);
+            let Some(frame) = split.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))? else {
+                break;
+            };
+            self.frame(&buffer[start..start + frame.len], frame.kind, outbox)?;
+            start += frame.len;
+        }
+        self.buffer = buffer;
+        if start == self.buffer.len() {
+            // Nothing is kept while nothing is in flight.
+            self.buffer = Vec::new();
+        } else if start > 0 {
+            self.buffer.drain(..start);
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: &[u8], kind: FrameKind, outbox: &Rc<Outbox>) -> io::Result<()> {
+        // In RESP2 an array is looked into only while it can be a notice: EXEC's reply may begin with "message" too.
+        let listening = self.subscriptions.total() > 0 || matches!(self.owed.front(), Some(Owed::Confirmations { .. }));
+        let noticed = if kind == FrameKind::Push || (self.protocol() == Protocol::Resp2 && listening) {
+            notice(frame, kind)
+        } else {
+            None
+        };
+        match noticed {
+            Some(Notice::Message) => {
+                outbox.push(frame);
+                return Ok(());
+            }
+            Some(Notice::Confirmation { verb, count }) => {
+                self.confirm(verb, count, frame, outbox);
+                return Ok(());
+            }
+            None => {}
+        }
+        match self.owed.pop_front() {
+            Some(Owed::Reply { seq, then }) => {
+                if self.owed.is_empty() {
+                    self.blocking = 0;
+                }
+                then.answered(outbox, seq, frame, kind);
+            }
+            Some(Owed::Unknown { seq, then }) => {
+                self.spoiled |= !frame.starts_with(b"-ERR unknown ");
+                then.answered(outbox, seq, frame, kind);
+            }
+            Some(Owed::ExecWithSelect { seq, then, db }) => {
+                if kind == FrameKind::Array && !frame.starts_with(b"*-1") {
+                    self.loan.connection.db = db;
+                    self.selected = Some(db);
+                }
+                then.answered(outbox, seq, frame, kind);
+            }
+            Some(Owed::Multi { seq }) => {
+                if kind == FrameKind::Error && !frame.starts_with(b"-ERR MULTI calls can not be nested") {
+                    self.transaction = None;
+                }
+                outbox.complete(seq, frame);
+            }
+            Some(Owed::Inserted) if kind == FrameKind::Error => {
+                let text = String::from_utf8_lossy(&frame[1..]).trim_end().to_owned();
+                return Err(io::Error::other(text));
+            }
+            Some(Owed::Inserted) => {}
+            Some(Owed::Confirmations { seq, .. }) => outbox.complete(seq, frame),
+            None if self.monitoring || self.pinned || self.tunnel => outbox.push(frame),
+            None => return Err(io::Error::other("a reply that no one asked for")),
+        }
+        Ok(())
+    }
+
+    /// A channel was subscribed to or left. In order with the replies, except when the upstream does it of its own.
+    fn confirm(&mut self, verb: Verb, count: usize, frame: &[u8], outbox: &Rc<Outbox>) {
+        let before = self.subscriptions;
+        self.subscriptions.confirmed(verb, count);
+        match self.owed.front_mut() {
+            Some(Owed::Confirmations { seq, verb: asked, left }) if *asked == verb => {
+                let seq = *seq;
+                let remaining = left.unwrap_or_else(|| before.of(verb).max(1)) - 1;
+                *left = Some(remaining);
+                if remaining == 0 {
+                    self.owed.pop_front();
+                    outbox.complete(seq, frame);
+                } else {
+                    outbox.continue_first(seq, frame);
+                }
+            }
+            _ => outbox.push(frame),
+        }
+    }
+}

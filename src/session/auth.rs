@@ -1,0 +1,58 @@
+//! AUTH means identity: the credentials are the upstream's own, and only the upstream judges them.
+//!
+//! A password is tried on a lane kept for nothing else, so that a client that authenticates does not cost the upstream
+//! a connection, and so that no data command ever runs on a connection whose user is in doubt. An answer is trusted for
+//! a second: thousands of short-lived clients of one user cost one AUTH a second.
+
+use super::request::Flow;
+use super::waiter::{Waiter, lost_reply};
+use super::{Session, Verdict};
+use crate::resp::{Args, encode};
+use crate::upstream::connect::Credentials;
+
+impl Session {
+    pub(super) fn auth(&mut self, args: &Args<'_>) -> Flow {
+        if args.len() > 3 {
+            self.answer(|out, _| encode::error(out, "ERR syntax error"));
+            return Flow::Next;
+        }
+        // AUTH with a password alone means the default user (acl.c, authCommand).
+        let (user, password) = match (args.get(1), args.get(2)) {
+            (Some(user), Some(password)) => (user, password),
+            (Some(password), _) => (&b"default"[..], password),
+            _ => return Flow::Next,
+        };
+        if args.len() == 2 && self.worker.shared.facts().default_user_is_open() {
+            let text = "ERR AUTH <password> called without any password configured for the default user. \
+                        Are you sure your configuration is correct?";
+            self.answer(|out, _| encode::error(out, text));
+            return Flow::Next;
+        }
+        match self.authenticate(Credentials { user: user.into(), password: password.into() }) {
+            Ok(()) => {
+                self.answer(|out, _| encode::simple(out, "OK"));
+                Flow::Next
+            }
+            Err(flow) => flow,
+        }
+    }
+
+    /// Asks the upstream whether it accepts the credentials; the request at hand waits.
+    pub(super) fn verify(&mut self, credentials: Credentials) -> Flow {
+        let lane = self.worker.auth_lane();
+        if lane.is_full(&self.outbox.task()) {
+            return Flow::Hold;
+        }
+        let mut request = Vec::new();
+        encode::command(&mut request, &[b"AUTH", &credentials.user, &credentials.password]);
+        let shared = self.worker.shared.clone();
+        self.ask(
+            |waiter: Waiter| lane.send(0, &request, waiter),
+            move |told| match told {
+                Ok(reply) if reply.starts_with(b"+") => Verdict::Identity(shared.vouched(credentials)),
+                Ok(reply) => Verdict::Reply(reply),
+                Err(why) => Verdict::Reply(lost_reply(&why)),
+            },
+        )
+    }
+}

@@ -1,0 +1,328 @@
+//! CLIENT: the proxy's own clients, in the words and formats of Redis 7.0.15 (networking.c, `clientCommand`).
+//!
+//! CLIENT UNBLOCK is the one that reaches the upstream: there it is the dedicated connection that is blocked.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::request::Flow;
+use super::then::Then;
+use super::waiter::Waiter;
+use super::{End, Mute, Session};
+use crate::command::LocalClient;
+use crate::resp::{Args, encode};
+use crate::server::clients::{Client, Mode};
+use crate::server::worker::Worker;
+
+const SYNTAX: &str = "ERR syntax error";
+
+impl Session {
+    pub(super) fn client_command(&mut self, which: LocalClient, args: &Args<'_>) -> Flow {
+        match which {
+            LocalClient::Unblock => return self.unblock(args),
+            LocalClient::Reply => {
+                self.set_reply(args);
+                return Flow::Next;
+            }
+            LocalClient::Kill => {
+                self.kill(args);
+                return Flow::Next;
+            }
+            _ => {}
+        }
+        self.client.input_bytes.store(args.raw().len() as u64, Relaxed);
+        let worker = self.worker.clone();
+        let client = self.client.clone();
+        let done = match which {
+            LocalClient::Setname => set_name(&client, args),
+            LocalClient::Setinfo => set_info(&client, args),
+            LocalClient::NoEvict => switch(&client, args, 1),
+            LocalClient::NoTouch => switch(&client, args, 2),
+            _ => Ok(()),
+        };
+        self.answer(|out, protocol| {
+            if let Err(text) = done {
+                return encode::error(out, text);
+            }
+            match which {
+                LocalClient::Id => encode::integer(out, client.id as i64),
+                LocalClient::Getname => match &*client.labels().name {
+                    b"" => encode::null(out, protocol),
+                    name => encode::bulk(out, name),
+                },
+                LocalClient::Info => encode::verbatim(out, protocol, line(&worker, &client).as_bytes()),
+                LocalClient::List => match list(&worker, args) {
+                    Ok(text) => encode::verbatim(out, protocol, text.as_bytes()),
+                    Err(text) => encode::error(out, text),
+                },
+                _ => encode::simple(out, "OK"),
+            }
+        });
+        self.client.input_bytes.store(0, Relaxed);
+        Flow::Next
+    }
+
+    fn set_reply(&mut self, args: &Args<'_>) {
+        match args.get(2).map(<[u8]>::to_ascii_lowercase).as_deref() {
+            Some(b"on") => {
+                self.mute = Mute::Off;
+                self.answer(|out, _| encode::simple(out, "OK"));
+            }
+            Some(b"off") => self.mute = Mute::On,
+            Some(b"skip") if self.mute == Mute::On => {}
+            Some(b"skip") => self.mute = Mute::Next,
+            _ => self.answer(|out, _| encode::error(out, SYNTAX)),
+        }
+    }
+
+    fn kill(&mut self, args: &Args<'_>) {
+        let own = self.client.id;
+        let chosen = Victims::parse(args);
+        let victims: Vec<Arc<Client>> = match &chosen {
+            Ok(chosen) => {
+                let all = self.worker.shared.clients.all();
+                all.into_iter().filter(|c| chosen.include(c, own)).collect()
+            }
+            Err(_) => Vec::new(),
+        };
+        for victim in victims.iter().filter(|v| v.id != own) {
+            victim.kill();
+        }
+        self.answer(|out, _| match chosen {
+            Err(text) => encode::error(out, text),
+            Ok(Victims { by_address: true, .. }) if victims.is_empty() => encode::error(out, "ERR No such client"),
+            Ok(Victims { by_address: true, .. }) => encode::simple(out, "OK"),
+            Ok(_) => encode::integer(out, victims.len() as i64),
+        });
+        if victims.iter().any(|v| v.id == own) {
+            self.ending = Some(End::Killed);
+        }
+    }
+
+    /// The id is one of ours; what is blocked upstream is that client's dedicated connection.
+    fn unblock(&mut self, args: &Args<'_>) -> Flow {
+        let Some(id) = args.get(2).and_then(parse_id) else {
+            self.answer(|out, _| encode::error(out, "ERR value is not an integer or out of range"));
+            return Flow::Next;
+        };
+        let blocked = self.worker.shared.clients.get(id).filter(|c| c.mode.load(Relaxed) == Mode::Blocked as u8);
+        let upstream_id = blocked.map_or(0, |c| c.upstream_id.load(Relaxed));
+        // An id that cannot exist lets the upstream judge the other argument and answer 0.
+        let upstream_id = if upstream_id == 0 { i64::MAX } else { upstream_id };
+        let mut digits = itoa::Buffer::new();
+        let mut request: Vec<&[u8]> = vec![b"CLIENT", b"UNBLOCK", digits.format(upstream_id).as_bytes()];
+        request.extend(args.get(3));
+        let mut bytes = Vec::new();
+        encode::command(&mut bytes, &request);
+        let lane = self.lane();
+        if lane.is_full(&self.outbox.task()) {
+            return Flow::Hold;
+        }
+        let seq = self.reserve();
+        lane.send(self.db, &bytes, Waiter::Client { outbox: self.outbox(), seq, then: Then::Nothing });
+        Flow::Next
+    }
+
+    /// CLIENT TRACKING's REDIRECT names one of our clients; upstream it is that client's dedicated connection.
+    pub(super) fn with_upstream_ids(&self, args: &Args<'_>) -> Vec<u8> {
+        let mut words: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
+        for at in 2..words.len().saturating_sub(1) {
+            if words[at].eq_ignore_ascii_case(b"REDIRECT")
+                && let Some(id) = parse_id(&words[at + 1])
+                && let Some(client) = self.worker.shared.clients.get(id)
+            {
+                let upstream_id = client.upstream_id.load(Relaxed);
+                if upstream_id != 0 {
+                    words[at + 1] = upstream_id.to_string().into_bytes();
+                }
+            }
+        }
+        let mut bytes = Vec::new();
+        encode::command(&mut bytes, &words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        bytes
+    }
+}
+
+/// Redis's rule for a client name: printable ASCII without spaces.
+pub(super) fn check_name(name: &[u8]) -> Result<(), &'static str> {
+    if name.iter().all(|b| (b'!'..=b'~').contains(b)) {
+        Ok(())
+    } else {
+        Err("ERR Client names cannot contain spaces, newlines or special characters.")
+    }
+}
+
+fn set_name(client: &Client, args: &Args<'_>) -> Result<(), String> {
+    let name = args.get(2).unwrap_or_default();
+    check_name(name)?;
+    client.labels().name = name.to_vec();
+    Ok(())
+}
+
+fn set_info(client: &Client, args: &Args<'_>) -> Result<(), String> {
+    let (option, value) = (args.get(2).unwrap_or_default(), args.get(3).unwrap_or_default());
+    let clean = value.iter().all(|b| (b'!'..=b'~').contains(b));
+    let shown = String::from_utf8_lossy(option).to_lowercase();
+    let mut labels = client.labels();
+    let slot = match &*shown {
+        "lib-name" => &mut labels.lib_name,
+        "lib-ver" => &mut labels.lib_ver,
+        _ => return Err(format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(option))),
+    };
+    if !clean {
+        return Err(format!("ERR {shown} cannot contain spaces, newlines or special characters."));
+    }
+    *slot = value.to_vec();
+    Ok(())
+}
+
+fn switch(client: &Client, args: &Args<'_>, bit: u8) -> Result<(), String> {
+    match args.get(2).map(<[u8]>::to_ascii_lowercase).as_deref() {
+        Some(b"on") => client.switches.fetch_or(bit, Relaxed),
+        Some(b"off") => client.switches.fetch_and(!bit, Relaxed),
+        _ => return Err(SYNTAX.into()),
+    };
+    Ok(())
+}
+
+fn parse_id(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn client_type(text: &[u8]) -> Result<&'static str, String> {
+    match text.to_ascii_lowercase().as_slice() {
+        b"normal" => Ok("normal"),
+        b"pubsub" => Ok("pubsub"),
+        // The proxy has no replicas and no master among its clients.
+        b"master" | b"slave" | b"replica" => Ok("none"),
+        _ => Err(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(text))),
+    }
+}
+
+fn type_of(client: &Client) -> &'static str {
+    if client.subscribed.iter().any(|s| s.load(Relaxed) > 0) { "pubsub" } else { "normal" }
+}
+
+/// Whom CLIENT KILL means.
+#[derive(Default)]
+struct Victims {
+    by_address: bool,
+    id: Option<u64>,
+    addr: Option<Vec<u8>>,
+    laddr: Option<Vec<u8>>,
+    user: Option<Vec<u8>>,
+    kind: Option<&'static str>,
+    max_age: Option<u64>,
+    skip_me: bool,
+}
+
+impl Victims {
+    fn parse(args: &Args<'_>) -> Result<Self, String> {
+        if args.len() == 3 {
+            let addr = args.get(2).map(<[u8]>::to_vec);
+            return Ok(Self { by_address: true, addr, ..Self::default() });
+        }
+        let mut chosen = Self { skip_me: true, ..Self::default() };
+        let mut at = 2;
+        while let Some(option) = args.get(at) {
+            let value = args.get(at + 1).ok_or(SYNTAX)?;
+            match option.to_ascii_lowercase().as_slice() {
+                b"id" => match std::str::from_utf8(value).ok().and_then(|v| v.parse::<i64>().ok()) {
+                    Some(id) if id > 0 => chosen.id = Some(id as u64),
+                    _ => return Err("ERR client-id should be greater than 0".into()),
+                },
+                b"addr" => chosen.addr = Some(value.to_vec()),
+                b"laddr" => chosen.laddr = Some(value.to_vec()),
+                b"user" => chosen.user = Some(value.to_vec()),
+                b"type" => chosen.kind = Some(client_type(value)?),
+                b"maxage" => chosen.max_age = Some(parse_id(value).ok_or(SYNTAX)?),
+                b"skipme" if value.eq_ignore_ascii_case(b"yes") => chosen.skip_me = true,
+                b"skipme" if value.eq_ignore_ascii_case(b"no") => chosen.skip_me = false,
+                _ => return Err(SYNTAX.into()),
+            }
+            at += 2;
+        }
+        Ok(chosen)
+    }
+
+    fn include(&self, client: &Client, own: u64) -> bool {
+        self.id.is_none_or(|id| id == client.id)
+            && self.addr.as_ref().is_none_or(|a| *a == client.addr.as_bytes())
+            && self.laddr.as_ref().is_none_or(|a| *a == client.laddr.as_bytes())
+            && self.user.as_ref().is_none_or(|u| *u == client.labels().user)
+            && self.kind.is_none_or(|k| k == type_of(client))
+            && self.max_age.is_none_or(|seconds| client.since.elapsed().as_secs() >= seconds)
+            && !(self.skip_me && client.id == own)
+    }
+}
+
+fn list(worker: &Worker, args: &Args<'_>) -> Result<String, String> {
+    let clients = &worker.shared.clients;
+    let chosen: Vec<Arc<Client>> = match args.get(2).map(<[u8]>::to_ascii_lowercase).as_deref() {
+        None => clients.all(),
+        Some(b"type") if args.len() == 4 => {
+            let kind = client_type(args.get(3).unwrap_or_default())?;
+            clients.all().into_iter().filter(|c| type_of(c) == kind).collect()
+        }
+        Some(b"id") if args.len() > 3 => {
+            let ids: Option<Vec<u64>> = args.iter().skip(3).map(parse_id).collect();
+            let ids = ids.ok_or("ERR Invalid client ID")?;
+            ids.into_iter().filter_map(|id| clients.get(id)).collect()
+        }
+        _ => return Err(SYNTAX.into()),
+    };
+    Ok(chosen.iter().map(|c| line(worker, c)).collect())
+}
+
+/// One client as CLIENT LIST and CLIENT INFO print it. What a proxy has no figure for is 0.
+fn line(worker: &Worker, client: &Client) -> String {
+    let mode = Mode::from_u8(client.mode.load(Relaxed));
+    let mut flags = String::new();
+    match mode {
+        Mode::Monitor => flags.push('O'),
+        Mode::Subscribed => flags.push('P'),
+        Mode::Transaction => flags.push('x'),
+        Mode::Blocked => flags.push('b'),
+        Mode::Normal => {}
+    }
+    let switches = client.switches.load(Relaxed);
+    for (bit, letter) in [(1, 'e'), (2, 'T')] {
+        if switches & bit != 0 {
+            flags.push(letter);
+        }
+    }
+    if flags.is_empty() {
+        flags.push('N');
+    }
+    let labels = client.labels().clone();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let age = client.since.elapsed();
+    let idle = age.as_millis() as u64 - client.active_ms.load(Relaxed).min(age.as_millis() as u64);
+    let table = worker.table();
+    let command = table.get(client.command.load(Relaxed)).map_or("NULL", |c| &c.name).to_owned();
+    let [sub, psub, ssub] = [0, 1, 2].map(|i| client.subscribed[i].load(Relaxed));
+    let (input, output) = (client.input_bytes.load(Relaxed), client.output_bytes.load(Relaxed));
+    let mut line = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        line,
+        "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={flags} db={} sub={sub} psub={psub} ssub={ssub} \
+         multi={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 omem=0 tot-mem={} \
+         events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+        client.id,
+        client.addr,
+        client.laddr,
+        text(&labels.name),
+        age.as_secs(),
+        idle / 1000,
+        client.db.load(Relaxed),
+        client.queued.load(Relaxed),
+        input + output,
+        text(&labels.user),
+        client.protocol.load(Relaxed),
+        text(&labels.lib_name),
+        text(&labels.lib_ver),
+    );
+    line
+}

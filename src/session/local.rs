@@ -1,0 +1,124 @@
+//! What the proxy answers itself, about its own clients: PING, ECHO, SELECT, RESET, QUIT, READONLY, INFO and the doors
+//! to `hello`, `auth`, `client` and the console.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::request::Flow;
+use super::then::Then;
+use super::waiter::lost_reply;
+use super::{End, Mute, Session, Verdict};
+use crate::admin;
+use crate::command::Local;
+use crate::resp::{Args, Protocol, encode};
+use crate::server::clients::Mode;
+
+impl Session {
+    pub(super) fn local(&mut self, local: Local, args: &Args<'_>) -> Flow {
+        match local {
+            Local::Ping => self.answer(|out, _| match args.get(1) {
+                Some(message) => encode::bulk(out, message),
+                None => encode::simple(out, "PONG"),
+            }),
+            Local::Echo => self.answer(|out, _| encode::bulk(out, args.get(1).unwrap_or_default())),
+            Local::Readonly | Local::Readwrite => self.answer(|out, _| encode::simple(out, "OK")),
+            Local::Quit => {
+                self.answer(|out, _| encode::simple(out, "OK"));
+                self.ending = Some(End::Left);
+            }
+            Local::Select => return self.select(args),
+            Local::Reset => return self.reset(),
+            Local::Hello => return self.hello(args),
+            Local::Auth => return self.auth(args),
+            Local::Info => return self.info(args),
+            Local::Proxy => {
+                let worker = self.worker.clone();
+                self.answer(|out, protocol| admin::console::answer(&worker, args, out, protocol));
+            }
+            Local::Client(which) => return self.client_command(which, args),
+        }
+        Flow::Next
+    }
+
+    /// SELECT is the session's own; the lane selects when the next command's database differs. Which databases exist,
+    /// and whether this identity may select them, only the upstream knows: it is asked once per identity and worker.
+    fn select(&mut self, args: &Args<'_>) -> Flow {
+        let asked = args.get(1).unwrap_or_default();
+        let number: Option<u32> = std::str::from_utf8(asked).ok().and_then(|a| a.parse().ok());
+        if let Some(db) = number
+            && self.worker.knows_db(&self.identity, db)
+        {
+            self.set_db(db);
+            self.answer(|out, _| encode::simple(out, "OK"));
+            return Flow::Next;
+        }
+        match self.verdict.take() {
+            Some(Verdict::Granted) => {
+                if let Some(db) = number {
+                    self.worker.learn_db(&self.identity, db);
+                    self.set_db(db);
+                }
+                self.answer(|out, _| encode::simple(out, "OK"));
+                Flow::Next
+            }
+            Some(Verdict::Reply(bytes)) => {
+                self.answer(|out, _| out.extend_from_slice(&bytes));
+                Flow::Next
+            }
+            _ => {
+                let lane = self.lane();
+                self.ask(
+                    |waiter| lane.try_select(asked, waiter),
+                    |told| match told {
+                        Ok(reply) if reply.starts_with(b"+") => Verdict::Granted,
+                        Ok(reply) => Verdict::Reply(reply),
+                        Err(why) => Verdict::Reply(lost_reply(&why)),
+                    },
+                )
+            }
+        }
+    }
+
+    fn set_db(&mut self, db: u32) {
+        self.db = db;
+        self.client.db.store(db, Relaxed);
+    }
+
+    /// Everything as on a new connection. What is in flight is answered first, in the protocol it was asked in.
+    fn reset(&mut self) -> Flow {
+        if !self.is_settled() {
+            return Flow::Hold;
+        }
+        if let Some(attached) = self.attached.take() {
+            self.worker.give_back(attached, &self.outbox);
+        }
+        self.protocol = Protocol::Resp2;
+        self.client.protocol.store(2, Relaxed);
+        self.mute = Mute::Off;
+        self.set_db(0);
+        self.client.labels().name.clear();
+        self.client.queued.store(-1, Relaxed);
+        self.client.upstream_id.store(0, Relaxed);
+        self.client.subscribed.iter().for_each(|s| s.store(0, Relaxed));
+        self.show_mode(Mode::Normal);
+        let nobody = self.worker.shared.identities.nobody().clone();
+        self.become_identity(nobody);
+        self.answer(|out, _| encode::simple(out, "RESET"));
+        Flow::Next
+    }
+
+    /// The upstream's own text with the proxy's sections behind it; without the upstream, the proxy's sections alone.
+    fn info(&mut self, args: &Args<'_>) -> Flow {
+        let asked = admin::info::Asked::new(args);
+        if !asked.of_upstream() {
+            let worker = self.worker.clone();
+            self.answer(|out, protocol| asked.answer(&worker, b"", out, protocol));
+            return Flow::Next;
+        }
+        let then = Then::Info { worker: self.worker.clone(), asked, protocol: self.protocol };
+        if self.attached.is_some() {
+            let seq = self.reserve();
+            return self.send_attached(args, super::attached::Owed::Reply { seq, then });
+        }
+        self.pass(args, then)
+    }
+}

@@ -1,0 +1,264 @@
+//! The replies of one client: complete in any order, leave in order.
+//!
+//! Owns the reply slots and the bytes ready to be written. Does not write them (the session's task does) and does not
+//! know where a reply comes from. Shared, on one thread, by the session and by whoever owes it a reply.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::task::Waker;
+
+/// The place of one reply in the order of its client's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seq(u64);
+
+enum Slot {
+    Waiting { mute: bool },
+    Ready(Vec<u8>),
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Bytes in order, not yet written; `head` of them are gone.
+    out: Vec<u8>,
+    head: usize,
+    slots: VecDeque<Slot>,
+    /// The number of `slots[0]`.
+    base: u64,
+    /// Bytes of ready replies that wait for one before them.
+    parked: usize,
+    closed: bool,
+}
+
+/// See the head of this file.
+#[derive(Default)]
+pub struct Outbox {
+    inner: RefCell<Inner>,
+    task: RefCell<Option<Waker>>,
+    woken: Cell<bool>,
+}
+
+impl Outbox {
+    /// Whose task to wake when there is something to write. Set once, by the session's first poll.
+    pub fn set_task(&self, waker: &Waker) {
+        *self.task.borrow_mut() = Some(waker.clone());
+    }
+
+    /// The session's waker, for those who make it wait.
+    pub fn task(&self) -> Waker {
+        self.task.borrow().clone().unwrap_or_else(|| Waker::noop().clone())
+    }
+
+    /// The session has looked: from now on a completion wakes it again.
+    pub fn attend(&self) {
+        self.woken.set(false);
+    }
+
+    fn wake(&self) {
+        if !self.woken.replace(true)
+            && let Some(task) = &*self.task.borrow()
+        {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Takes the next place in the order. A muted reply keeps its place and is dropped when it comes.
+    pub fn reserve(&self, mute: bool) -> Seq {
+        let mut inner = self.inner.borrow_mut();
+        let seq = Seq(inner.base + inner.slots.len() as u64);
+        inner.slots.push_back(Slot::Waiting { mute });
+        seq
+    }
+
+    /// Puts the reply in its place.
+    pub fn complete(&self, seq: Seq, reply: &[u8]) {
+        self.inner.borrow_mut().complete(seq, reply, true);
+        self.wake();
+    }
+
+    /// Writes part of a reply that stands first in the order, without ending it.
+    pub fn continue_first(&self, seq: Seq, part: &[u8]) {
+        let mut inner = self.inner.borrow_mut();
+        debug_assert_eq!(inner.base, seq.0);
+        inner.complete(seq, part, false);
+        drop(inner);
+        self.wake();
+    }
+
+    /// Appends a reply that is known now: straight to the output when nothing waits before it.
+    pub fn reply(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.slots.is_empty() {
+            write(&mut inner.out);
+        } else {
+            let mut bytes = Vec::new();
+            write(&mut bytes);
+            inner.parked += bytes.len();
+            inner.slots.push_back(Slot::Ready(bytes));
+        }
+    }
+
+    /// Writes something that is not a reply (a push, a message) between two replies.
+    pub fn push(&self, bytes: &[u8]) {
+        let mut inner = self.inner.borrow_mut();
+        if !inner.closed {
+            inner.out.extend_from_slice(bytes);
+        }
+        drop(inner);
+        self.wake();
+    }
+
+    /// Requests whose reply is still to come or still to be put in order.
+    pub fn pending(&self) -> usize {
+        self.inner.borrow().slots.len()
+    }
+
+    /// Bytes held for this client.
+    pub fn held_bytes(&self) -> usize {
+        let inner = self.inner.borrow();
+        inner.out.len() - inner.head + inner.parked
+    }
+
+    /// The bytes to write next.
+    pub fn with_unwritten<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        let inner = self.inner.borrow();
+        f(&inner.out[inner.head..])
+    }
+
+    /// `n` bytes were written.
+    pub fn written(&self, n: usize) {
+        let mut inner = self.inner.borrow_mut();
+        inner.head += n;
+        if inner.head == inner.out.len() {
+            inner.head = 0;
+            inner.out.clear();
+        } else if inner.head >= 1 << 20 {
+            // A slow reader's written part is given back as it goes, in steps that keep the copying linear.
+            let head = inner.head;
+            if head * 2 >= inner.out.len() {
+                inner.out.drain(..head);
+                inner.head = 0;
+            }
+        }
+    }
+
+    /// Lends the output buffer of an idle client to someone who has use for it.
+    pub fn take_spare(&self) -> Option<Vec<u8>> {
+        let mut inner = self.inner.borrow_mut();
+        if !inner.slots.is_empty() {
+            return None;
+        }
+        if inner.slots.capacity() > 0 {
+            inner.slots = VecDeque::new();
+        }
+        (inner.out.is_empty() && inner.out.capacity() > 0).then(|| std::mem::take(&mut inner.out))
+    }
+
+    /// Gives an output buffer to a client that has none.
+    pub fn give_spare(&self, spare: Vec<u8>) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.out.capacity() == 0 {
+            inner.out = spare;
+        }
+    }
+
+    /// Whether the client has no output buffer yet.
+    pub fn wants_buffer(&self) -> bool {
+        self.inner.borrow().out.capacity() == 0
+    }
+
+    /// The client is gone: what still comes is dropped.
+    pub fn close(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.closed = true;
+        inner.out = Vec::new();
+        inner.head = 0;
+        inner.slots = VecDeque::new();
+        inner.parked = 0;
+        drop(inner);
+        *self.task.borrow_mut() = None;
+    }
+}
+
+impl Inner {
+    fn complete(&mut self, seq: Seq, reply: &[u8], last: bool) {
+        if self.closed {
+            return;
+        }
+        let index = (seq.0 - self.base) as usize;
+        let Slot::Waiting { mute } = self.slots[index] else {
+            unreachable!("a reply slot is completed once");
+        };
+        if index > 0 {
+            let bytes = if mute { Vec::new() } else { reply.to_vec() };
+            self.parked += bytes.len();
+            self.slots[index] = Slot::Ready(bytes);
+            return;
+        }
+        if !mute {
+            self.out.extend_from_slice(reply);
+        }
+        if !last {
+            return;
+        }
+        self.slots.pop_front();
+        self.base += 1;
+        while let Some(Slot::Ready(bytes)) = self.slots.front() {
+            self.parked -= bytes.len();
+            self.out.extend_from_slice(bytes);
+            self.slots.pop_front();
+            self.base += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(outbox: &Outbox) -> Vec<u8> {
+        let bytes = outbox.with_unwritten(<[u8]>::to_vec);
+        outbox.written(bytes.len());
+        bytes
+    }
+
+    #[test]
+    fn replies_leave_in_order_whatever_completes_first() {
+        let outbox = Outbox::default();
+        let first = outbox.reserve(false);
+        let second = outbox.reserve(false);
+        outbox.reply(|out| out.extend_from_slice(b"+three\r\n"));
+        outbox.complete(second, b"+two\r\n");
+        assert_eq!(written(&outbox), b"");
+        outbox.complete(first, b"+one\r\n");
+        assert_eq!(written(&outbox), b"+one\r\n+two\r\n+three\r\n");
+        assert_eq!((outbox.pending(), outbox.held_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_muted_reply_keeps_its_place_and_is_dropped() {
+        let outbox = Outbox::default();
+        let muted = outbox.reserve(true);
+        let heard = outbox.reserve(false);
+        outbox.complete(heard, b"+heard\r\n");
+        outbox.complete(muted, b"+muted\r\n");
+        assert_eq!(written(&outbox), b"+heard\r\n");
+    }
+
+    #[test]
+    fn a_push_goes_before_the_reply_that_is_still_awaited() {
+        let outbox = Outbox::default();
+        let waiting = outbox.reserve(false);
+        outbox.push(b">1\r\n+x\r\n");
+        outbox.complete(waiting, b"+reply\r\n");
+        assert_eq!(written(&outbox), b">1\r\n+x\r\n+reply\r\n");
+    }
+
+    #[test]
+    fn what_comes_for_a_closed_client_is_dropped() {
+        let outbox = Outbox::default();
+        let waiting = outbox.reserve(false);
+        outbox.close();
+        outbox.complete(waiting, b"+late\r\n");
+        assert_eq!((written(&outbox), outbox.held_bytes()), (Vec::new(), 0));
+    }
+}

@@ -1,0 +1,308 @@
+//! The one task of a session: what it is woken for, and in which order it looks.
+//!
+//! Each turn: a finished operation, the dedicated connection, requests (held back ones first, then new ones), and one
+//! write. Bounds: a session that has `clients.pipeline_max` requests in flight or [`OUTPUT_PAUSE_BYTES`] of replies
+//! unread is not read from; past `clients.output_max_bytes` it is closed.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use super::request::Flow;
+use super::{Backlog, End, Session, Way};
+use crate::resp::{RequestLimits, RequestScanner, Scanned};
+use crate::server::clients::Mode;
+use crate::upstream::lane::Lost;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Replies held for a client beyond which no further request of it is run.
+const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// Bytes read ahead of a request that cannot run yet.
+const READ_AHEAD_MAX_BYTES: usize = 64 * 1024;
+/// Turns in a row before other tasks get theirs.
+const TURNS: usize = 8;
+/// The read buffer of a worker, and the room made for each further read of an unfinished request.
+pub const READ_BYTES: usize = 64 * 1024;
+
+impl Session {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..TURNS {
+            self.outbox.attend();
+            if self.client.is_killed() && self.ending != Some(End::Killed) {
+                return Poll::Ready(End::Killed);
+            }
+            match self.turn(cx) {
+                Ok(true) => {}
+                Ok(false) => return self.poll_end(),
+                Err(end) => return Poll::Ready(end),
+            }
+            if let Poll::Ready(end) = self.poll_end() {
+                return Poll::Ready(end);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// One look at everything. Returns whether anything moved.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        if let Some(operation) = &mut self.operation
+            && let Poll::Ready(verdict) = operation.as_mut().poll(cx)
+        {
+            self.operation = None;
+            self.verdict = Some(verdict);
+            moved = true;
+        }
+        moved |= self.poll_attached(cx)?;
+        if self.outbox.pending() == 0 {
+            self.settle = false;
+        }
+        moved |= self.run_backlog();
+        moved |= self.poll_read(cx)?;
+        // What the requests of this turn sent to the dedicated connection leaves now.
+        if self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > 0) {
+            self.poll_attached(cx)?;
+        }
+        self.poll_write(cx)?;
+        self.let_go();
+        Ok(moved)
+    }
+
+    fn poll_end(&mut self) -> Poll<End> {
+        let drained = self.outbox.pending() == 0 && self.outbox.held_bytes() == 0;
+        if let Some(end) = self.ending
+            && drained
+        {
+            return Poll::Ready(end);
+        }
+        // A client that will send no more gets what it asked for, unless that could take for ever.
+        let endless = self.attached.as_ref().is_some_and(|a| a.blocking > 0 || a.is_sticky());
+        let stuck = endless || (drained && self.operation.is_none());
+        if self.eof && (stuck || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES) {
+            return Poll::Ready(End::Left);
+        }
+        Poll::Pending
+    }
+
+    fn poll_attached(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let Some(attached) = &mut self.attached else { return Ok(false) };
+        // A client that does not read is not read for: Redis then drops the subscriber by its own limit, or waits.
+        if self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES && !attached.is_sticky() && attached.unsent_bytes() == 0 {
+            return Ok(false);
+        }
+        let polled = attached.poll(cx, &self.outbox);
+        if self.outbox.held_bytes() > self.worker.shared.config.clients.output_max_bytes {
+            return Err(End::OutputFull);
+        }
+        match polled {
+            Ok(moved) => {
+                if moved {
+                    self.settle_attached();
+                }
+                Ok(moved)
+            }
+            Err(why) => {
+                self.lose_attached(&why);
+                Ok(true)
+            }
+        }
+    }
+
+    fn lose_attached(&mut self, why: &Lost) {
+        let Some(mut attached) = self.attached.take() else { return };
+        // The client believes in a transaction, watches or subscriptions that are no more. Redis would have closed its
+        // connection with them; so do we, after the errors for what it had in flight.
+        let believed = attached.is_sticky();
+        attached.fail(&self.outbox, why);
+        self.client.upstream_id.store(0, Relaxed);
+        if believed {
+            self.ending = Some(End::UpstreamLost);
+        }
+    }
+
+    /// After replies came: shows the mode, and gives the connection back when nothing holds it any more.
+    fn settle_attached(&mut self) {
+        let Some(attached) = &mut self.attached else { return };
+        if let Some(db) = attached.selected.take() {
+            self.db = db;
+            self.client.db.store(db, Relaxed);
+        }
+        let counts = attached.subscriptions;
+        for (shown, count) in self.client.subscribed.iter().zip([counts.channels, counts.patterns, counts.shards]) {
+            shown.store(count as u32, Relaxed);
+        }
+        if attached.is_quiet() && !attached.is_sticky() {
+            self.client.mode.store(Mode::Normal as u8, Relaxed);
+            self.client.upstream_id.store(0, Relaxed);
+            if let Some(attached) = self.attached.take() {
+                attached.detach();
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        if self.eof || self.ending.is_some() {
+            return Ok(false);
+        }
+        // While requests are held back, a bounded amount is read ahead: how else would a client's leaving be noticed.
+        let ahead = self.backlog.as_ref().map_or(0, |b| b.bytes.len() - b.start);
+        if self.is_held() && ahead >= READ_AHEAD_MAX_BYTES {
+            return Ok(false);
+        }
+        match self.socket.poll_read_ready(cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Err(_)) => return Err(End::Left),
+            Poll::Ready(Ok(())) => {}
+        }
+        if self.backlog.is_some() { self.read_into_backlog() } else { self.read_into_scratch() }
+    }
+
+    fn read_into_backlog(&mut self) -> Result<bool, End> {
+        let Some(backlog) = &mut self.backlog else { return Ok(false) };
+        backlog.bytes.reserve(READ_BYTES);
+        match self.socket.try_read_buf(&mut backlog.bytes) {
+            Ok(0) => self.eof = true,
+            Ok(_) => {
+                if backlog.bytes.len() - backlog.start > self.worker.shared.config.clients.request_max_bytes {
+                    return Err(End::RequestTooBig);
+                }
+                self.run_backlog();
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(_) => return Err(End::Left),
+        }
+        Ok(true)
+    }
+
+    /// The common case: nothing is left over, so the bytes are read into the worker's buffer and run from there.
+    fn read_into_scratch(&mut self) -> Result<bool, End> {
+        let mut scratch = self.worker.scratch.take();
+        scratch.bytes.clear();
+        scratch.bytes.reserve(READ_BYTES);
+        let moved = match self.socket.try_read_buf(&mut scratch.bytes) {
+            Ok(0) => {
+                self.eof = true;
+                true
+            }
+            Ok(_) => {
+                let used = self.run_requests(&scratch.bytes, &mut scratch.scanner);
+                if used < scratch.bytes.len() {
+                    let left = scratch.bytes[used..].to_vec();
+                    let scanner = std::mem::take(&mut scratch.scanner);
+                    self.backlog = Some(Box::new(Backlog { bytes: left, start: 0, scanner }));
+                }
+                true
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) => {
+                self.worker.scratch.replace(scratch);
+                return Err(End::Left);
+            }
+        };
+        self.worker.scratch.replace(scratch);
+        Ok(moved)
+    }
+
+    /// Runs what was read earlier, as far as it can run now.
+    fn run_backlog(&mut self) -> bool {
+        let Some(mut backlog) = self.backlog.take() else { return false };
+        if self.is_held() {
+            self.backlog = Some(backlog);
+            return false;
+        }
+        let used = self.run_requests(&backlog.bytes[backlog.start..], &mut backlog.scanner);
+        backlog.start += used;
+        if backlog.start < backlog.bytes.len() {
+            // What has run is dropped in steps that keep the copying linear.
+            if backlog.start > backlog.bytes.len() / 2 {
+                backlog.bytes.drain(..backlog.start);
+                backlog.start = 0;
+            }
+            self.backlog = Some(backlog);
+        }
+        used > 0
+    }
+
+    /// Whether the next request has to wait.
+    fn is_held(&self) -> bool {
+        self.operation.is_some()
+            || self.settle
+            || self.ending.is_some()
+            || self.outbox.pending() >= self.worker.shared.config.clients.pipeline_max
+            || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES
+    }
+
+    /// Runs requests until one has to wait or the bytes end. Returns how many bytes are done with.
+    fn run_requests(&mut self, bytes: &[u8], scanner: &mut RequestScanner) -> usize {
+        let mut at = 0;
+        if self.outbox.wants_buffer()
+            && let Some(spare) = self.worker.spare_buffer()
+        {
+            self.outbox.give_spare(spare);
+        }
+        while at < bytes.len() && !self.is_held() {
+            if self.attached.as_ref().is_some_and(|a| a.tunnel) {
+                if let Some(attached) = &mut self.attached {
+                    attached.send_raw(&bytes[at..]);
+                }
+                return bytes.len();
+            }
+            let limits = if self.must_authenticate() {
+                &RequestLimits::UNAUTHENTICATED
+            } else {
+                &RequestLimits::AUTHENTICATED
+            };
+            match scanner.scan(&bytes[at..], limits) {
+                Ok(Scanned::Partial) => break,
+                Ok(Scanned::Skipped { len }) => at += len,
+                Ok(Scanned::Request { len }) => match self.request(&scanner.args(&bytes[at..])) {
+                    Flow::Next => at += len,
+                    Flow::Hold => break,
+                },
+                Err(error) => {
+                    self.outbox.reply(|out| error.reply(out));
+                    self.ending = Some(End::ProtocolError);
+                    return bytes.len();
+                }
+            }
+        }
+        at
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        loop {
+            let written = self.outbox.with_unwritten(|bytes| {
+                if bytes.is_empty() { None } else { Some(self.socket.try_write(bytes)) }
+            });
+            match written {
+                None => return Ok(()),
+                Some(Ok(n)) => self.outbox.written(n),
+                Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if self.outbox.held_bytes() > self.worker.shared.config.clients.output_max_bytes {
+                        return Err(End::OutputFull);
+                    }
+                    match self.socket.poll_write_ready(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => return Err(End::Left),
+                        Poll::Pending => return Ok(()),
+                    }
+                }
+                Some(Err(_)) => return Err(End::Left),
+            }
+        }
+    }
+
+    /// A session with nothing in flight holds no buffers.
+    fn let_go(&mut self) {
+        if let Some(spare) = self.outbox.take_spare() {
+            self.worker.keep_spare(spare);
+        }
+        let held = self.outbox.held_bytes() as u64;
+        if self.client.output_bytes.load(Relaxed) != held {
+            self.client.output_bytes.store(held, Relaxed);
+        }
+        if self.outbox.pending() == 0 && self.attached.is_none() {
+            self.way = Way::Lane;
+        }
+    }
+}

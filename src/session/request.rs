@@ -1,0 +1,357 @@
+//! Where one request goes: memory, the lane, a dedicated connection, or an answer of our own.
+//!
+//! Decides the way and hands over; what each way does stands in its own file. The rule that keeps a client's requests
+//! in their order: while anything is in flight they all travel one way, and a change of way waits until it is quiet.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::attached::{Attached, Owed, Transaction};
+use super::then::Then;
+use super::waiter::Waiter;
+use super::{Mute, Seq, Session, Verdict, Way};
+use crate::command::{Access, Command, Dedicated, Effect, Found, Local, LocalClient, Route};
+use crate::resp::{Args, Protocol, encode};
+use crate::server::clients::Mode;
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It is on its way, or answered.
+    Next,
+    /// It has to wait, and is planned again when the session is woken.
+    Hold,
+}
+
+impl Session {
+    /// Carries out one request.
+    pub(super) fn request(&mut self, args: &Args<'_>) -> Flow {
+        let table = self.worker.table();
+        let command = match table.find(args) {
+            Found::Command(command) => command,
+            // The upstream knows better than the table, and has the exact words.
+            Found::Unknown | Found::UnknownSubcommand(_) => table.unknown(),
+            Found::WrongArity(command) => return self.wrong_arity(command, args),
+        };
+        self.note(command);
+        let route = command.route_for(args);
+        if self.must_authenticate() && !matches!(route, Route::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset)) {
+            self.answer(|out, _| encode::error(out, "NOAUTH Authentication required."));
+            return Flow::Next;
+        }
+        if self.attached.as_ref().is_some_and(|a| a.is_sticky() || a.inflight() > 0) {
+            return self.on_attached(route, command, args);
+        }
+        match route {
+            Route::Local(local) => self.local(local, args),
+            Route::Lane => self.on_lane(command, args),
+            // Without a transaction or watches these change nothing; the upstream has the exact words.
+            Route::Dedicated(Dedicated::Exec | Dedicated::Discard | Dedicated::Unwatch) => self.pass(args, Then::Nothing),
+            Route::Dedicated(why) => self.on_dedicated(why, command, args),
+            Route::Refused(reason) => {
+                self.answer(|out, _| encode::error(out, format!("ERR anteroom: {reason}")));
+                Flow::Next
+            }
+        }
+    }
+
+    /// What CLIENT LIST shows of the last request.
+    fn note(&self, command: &Command) {
+        self.client.command.store(command.id, Relaxed);
+        self.client.active_ms.store(self.client.since.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    /// The upstream refuses it without running anything, in its own words; inside MULTI that dooms the transaction.
+    fn wrong_arity(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        self.note(command);
+        if self.attached.is_some() {
+            let seq = self.reserve();
+            return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
+        }
+        self.pass(args, Then::Nothing)
+    }
+
+    /// A reply known now, in its place.
+    pub(super) fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>, Protocol)) {
+        let protocol = self.protocol;
+        if !self.mute_this() {
+            self.outbox.reply(|out| write(out, protocol));
+        }
+    }
+
+    /// A place for a reply that is still to come.
+    pub(super) fn reserve(&mut self) -> Seq {
+        let mute = self.mute_this();
+        self.outbox.reserve(mute)
+    }
+
+    /// Whether CLIENT REPLY silences the request at hand. Asked exactly once a request.
+    fn mute_this(&mut self) -> bool {
+        match self.mute {
+            Mute::Off => false,
+            Mute::On => true,
+            Mute::Next => {
+                self.mute = Mute::Off;
+                true
+            }
+        }
+    }
+
+    /// Whether everything sent so far has been answered; if not, the request at hand waits for it.
+    pub(super) fn is_settled(&mut self) -> bool {
+        self.settle = self.outbox.pending() > 0;
+        !self.settle
+    }
+
+    /// Sends a request down the lane.
+    pub(super) fn pass(&mut self, args: &Args<'_>, then: Then) -> Flow {
+        if self.way == Way::Fills && !self.is_settled() {
+            return Flow::Hold;
+        }
+        let lane = self.lane();
+        if lane.is_full(&self.outbox.task()) {
+            return Flow::Hold;
+        }
+        self.way = Way::Lane;
+        let seq = self.reserve();
+        lane.send(self.db, args.raw(), Waiter::Client { outbox: self.outbox.clone(), seq, then });
+        Flow::Next
+    }
+
+    /// Asks the upstream something for the request at hand, which waits for the verdict.
+    pub(super) fn ask(
+        &mut self,
+        send: impl FnOnce(Waiter),
+        judge: impl FnOnce(Result<Vec<u8>, crate::upstream::lane::Lost>) -> Verdict + 'static,
+    ) -> Flow {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        send(Waiter::Once(tell));
+        self.operation = Some(Box::pin(async move {
+            let gone = crate::upstream::lane::Lost { sent: true, reason: "the worker is stopping".into() };
+            judge(told.await.unwrap_or(Err(gone)))
+        }));
+        Flow::Hold
+    }
+
+    /// A command that needs a connection of its own. It waits until everything before it has been answered, then for
+    /// the connection.
+    fn on_dedicated(&mut self, why: Dedicated, command: &Command, args: &Args<'_>) -> Flow {
+        match self.verdict.take() {
+            Some(Verdict::Attached(attached)) => {
+                self.client.upstream_id.store(attached.upstream_id(), Relaxed);
+                self.attached = Some(attached);
+                self.way = Way::Attached;
+                self.ride(why, command, args)
+            }
+            Some(Verdict::Reply(bytes)) => {
+                self.answer(|out, _| out.extend_from_slice(&bytes));
+                Flow::Next
+            }
+            _ if !self.is_settled() => Flow::Hold,
+            _ => {
+                let checkout = self.worker.checkout(&self.identity, self.protocol);
+                let timeout = self.worker.limits().timeout;
+                self.operation = Some(Box::pin(async move {
+                    match checkout.await {
+                        Ok(loan) => Verdict::Attached(Box::new(Attached::new(loan, timeout))),
+                        Err(error) => {
+                            let mut reply = Vec::new();
+                            encode::error(&mut reply, format!("ERR anteroom: upstream unavailable ({error})"));
+                            Verdict::Reply(reply)
+                        }
+                    }
+                }));
+                Flow::Hold
+            }
+        }
+    }
+
+    /// A request of a session that has a dedicated connection in use: everything but what is ours to answer rides it.
+    fn on_attached(&mut self, route: Route, command: &Command, args: &Args<'_>) -> Flow {
+        let Some(attached) = &self.attached else { return Flow::Hold };
+        let in_transaction = attached.transaction.is_some();
+        let listening = attached.is_subscribed() && self.protocol == Protocol::Resp2;
+        let upstream_answers = in_transaction || listening || attached.monitoring;
+        match route {
+            Route::Local(local @ (Local::Reset | Local::Quit)) => self.local(local, args),
+            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(LocalClient::Reply)) if in_transaction => {
+                self.refuse_in_transaction(command)
+            }
+            Route::Dedicated(Dedicated::PubSub(_) | Dedicated::Monitor | Dedicated::Tunnel | Dedicated::State)
+                if in_transaction =>
+            {
+                self.refuse_in_transaction(command)
+            }
+            Route::Local(local) if !upstream_answers => self.local(local, args),
+            Route::Local(Local::Select) if in_transaction => {
+                let db = args.get(1).and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.parse().ok());
+                if let Some(transaction) = self.transaction() {
+                    transaction.db = db;
+                }
+                self.ride_plain(command, args)
+            }
+            Route::Local(_) | Route::Lane => self.ride_plain(command, args),
+            Route::Dedicated(why) => self.ride(why, command, args),
+            Route::Refused(_) if in_transaction => self.refuse_in_transaction(command),
+            Route::Refused(reason) => {
+                self.answer(|out, _| encode::error(out, format!("ERR anteroom: {reason}")));
+                Flow::Next
+            }
+        }
+    }
+
+    fn transaction(&mut self) -> Option<&mut Transaction> {
+        self.attached.as_mut().and_then(|a| a.transaction.as_mut())
+    }
+
+    /// Redis would let it change the connection from inside EXEC, which no shared reply order survives.
+    fn refuse_in_transaction(&mut self, command: &Command) -> Flow {
+        if let Some(transaction) = self.transaction() {
+            transaction.doomed = true;
+        }
+        let text = format!("ERR anteroom: {} is not supported inside MULTI", command.name.replace('|', " ").to_uppercase());
+        self.answer(|out, _| encode::error(out, text));
+        Flow::Next
+    }
+
+    /// Sends a request over the dedicated connection.
+    pub(super) fn send_attached(&mut self, args: &Args<'_>, owed: Owed) -> Flow {
+        if let Some(attached) = &mut self.attached {
+            attached.send(self.db, args.raw(), owed);
+        }
+        Flow::Next
+    }
+
+    /// A request that would have gone down the lane, had the session no dedicated connection.
+    pub(super) fn ride_plain(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        if self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > self.worker.limits().unsent_max_bytes) {
+            // The connection's own readiness wakes the session.
+            return Flow::Hold;
+        }
+        if self.queue_in_transaction(command, args) {
+            let seq = self.reserve();
+            return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
+        }
+        let then = self.after_write(command, args);
+        let seq = self.reserve();
+        self.send_attached(args, Owed::Reply { seq, then })
+    }
+
+    /// A request that needs this connection for what it is.
+    fn ride(&mut self, why: Dedicated, command: &Command, args: &Args<'_>) -> Flow {
+        match why {
+            Dedicated::Multi => self.multi(args),
+            Dedicated::Exec => self.exec(args),
+            Dedicated::Discard => self.discard(args),
+            Dedicated::Watch => self.watch(args),
+            Dedicated::Unwatch => self.unwatch(command, args),
+            Dedicated::PubSub(verb) => self.subscribe(verb, args),
+            Dedicated::Script => self.ride_plain(command, args),
+            Dedicated::Blocking => self.block(command, args),
+            Dedicated::Wait => {
+                // A connection's replication offset is that of the last command it ran: PING takes in every write
+                // before, whichever connection it went over (replication.c, waitCommand).
+                if let Some(attached) = &mut self.attached
+                    && attached.transaction.is_none()
+                {
+                    attached.insert(&[b"PING"]);
+                }
+                self.block(command, args)
+            }
+            Dedicated::Monitor => {
+                self.show_mode(Mode::Monitor);
+                let seq = self.reserve();
+                if let Some(attached) = &mut self.attached {
+                    attached.monitoring = true;
+                }
+                self.send_attached(args, Owed::Reply { seq, then: Then::Nothing })
+            }
+            Dedicated::Tunnel => {
+                if let Some(attached) = &mut self.attached {
+                    attached.tunnel = true;
+                    attached.send_raw(args.raw());
+                }
+                Flow::Next
+            }
+            Dedicated::State => {
+                if let Some(attached) = &mut self.attached {
+                    attached.pinned = true;
+                }
+                let redirected = self.with_upstream_ids(args);
+                let seq = self.reserve();
+                if let Some(attached) = &mut self.attached {
+                    attached.send(self.db, &redirected, Owed::Reply { seq, then: Then::Nothing });
+                }
+                Flow::Next
+            }
+            Dedicated::Unknown => self.ride_unknown(command, args),
+        }
+    }
+
+    fn ride_unknown(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        if self.queue_in_transaction(command, args) {
+            let seq = self.reserve();
+            return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
+        }
+        let then = self.after_write(command, args);
+        let seq = self.reserve();
+        self.send_attached(args, Owed::Unknown { seq, then })
+    }
+
+    /// A command that may take as long as it likes. No mark stands meanwhile: it may wait for hours, and changes
+    /// nothing before its reply. The fence after the reply makes its change known before the client sees it.
+    fn block(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        if self.queue_in_transaction(command, args) {
+            let seq = self.reserve();
+            return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
+        }
+        self.show_mode(Mode::Blocked);
+        let then = if command.effect_for(args).drops() { self.fence_only() } else { Then::Nothing };
+        let seq = self.reserve();
+        if let Some(attached) = &mut self.attached {
+            attached.blocking += 1;
+        }
+        self.send_attached(args, Owed::Reply { seq, then })
+    }
+
+    pub(super) fn show_mode(&self, mode: Mode) {
+        self.client.mode.store(mode as u8, Relaxed);
+    }
+
+    /// Notes a request that is queued by a transaction. False when there is none.
+    fn queue_in_transaction(&mut self, command: &Command, args: &Args<'_>) -> bool {
+        let Some(transaction) = self.transaction() else { return false };
+        match command.effect_for(args) {
+            Effect::DropEverything => transaction.everything = true,
+            Effect::DropKeysAndFence => transaction.fence = true,
+            _ => {}
+        }
+        if command.access != Access::Read {
+            let mut at = Vec::new();
+            // Arguments that do not form the command are refused when queued, and doom the transaction.
+            if command.written(args, &mut at).is_ok() {
+                transaction.write_keys.extend(at.iter().filter_map(|&i| args.get(i)).map(<[u8]>::to_vec));
+            }
+        }
+        self.client.queued.fetch_add(1, Relaxed);
+        true
+    }
+
+    /// Whether this client has to give a password before anything else.
+    pub(super) fn must_authenticate(&self) -> bool {
+        self.identity.credentials.is_none() && self.worker.shared.facts().auth_required
+    }
+
+    /// The identity changed: so do its lane, and what it may be served.
+    pub(super) fn become_identity(&mut self, identity: Arc<crate::server::identity::Identity>) {
+        self.client.labels().user = identity.user().to_vec();
+        self.identity = identity;
+        self.changed();
+    }
+
+    /// The session's own handle to its output, for those who owe it a reply.
+    pub(super) fn outbox(&self) -> Rc<super::Outbox> {
+        self.outbox.clone()
+    }
+}

@@ -1,0 +1,103 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH and the subscription verbs, on the dedicated connection.
+//!
+//! The upstream runs the transaction; the session only keeps track of what it will have changed, so that marks stand on
+//! every queued write key while EXEC runs, and of the database it leaves selected. Between WATCH and its end the
+//! session's reads ride the dedicated connection and never touch the tier (race R8).
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Session;
+use super::attached::{Owed, Transaction};
+use super::pubsub::Verb;
+use super::request::Flow;
+use super::then::Then;
+use crate::command::{Command, PubSub};
+use crate::resp::{Args, encode};
+use crate::server::clients::Mode;
+
+impl Session {
+    pub(super) fn multi(&mut self, args: &Args<'_>) -> Flow {
+        let seq = self.reserve();
+        // Sent before the transaction is noted: the SELECT that may go before it must not be queued.
+        let flow = self.send_attached(args, Owed::Multi { seq });
+        if let Some(attached) = &mut self.attached
+            && attached.transaction.is_none()
+        {
+            attached.transaction = Some(Transaction::default());
+            self.client.queued.store(0, Relaxed);
+            self.show_mode(Mode::Transaction);
+        }
+        flow
+    }
+
+    pub(super) fn exec(&mut self, args: &Args<'_>) -> Flow {
+        let Some(attached) = &mut self.attached else { return Flow::Hold };
+        let Some(transaction) = attached.transaction.take() else {
+            let seq = self.reserve();
+            return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
+        };
+        attached.watching = false;
+        self.client.queued.store(-1, Relaxed);
+        if transaction.doomed {
+            if let Some(attached) = &mut self.attached {
+                attached.insert(&[b"DISCARD"]);
+            }
+            self.answer(|out, _| encode::error(out, "EXECABORT Transaction discarded because of previous errors."));
+            return Flow::Next;
+        }
+        let then = self.after_transaction(&transaction);
+        let seq = self.reserve();
+        if let Some(db) = transaction.db {
+            // Whether the SELECT inside took effect is known only from the reply: the next request waits for it.
+            self.settle = true;
+            return self.send_attached(args, Owed::ExecWithSelect { seq, then, db });
+        }
+        self.send_attached(args, Owed::Reply { seq, then })
+    }
+
+    pub(super) fn discard(&mut self, args: &Args<'_>) -> Flow {
+        let seq = self.reserve();
+        if let Some(attached) = &mut self.attached
+            && attached.transaction.take().is_some()
+        {
+            attached.watching = false;
+            self.client.queued.store(-1, Relaxed);
+        }
+        self.send_attached(args, Owed::Reply { seq, then: Then::Nothing })
+    }
+
+    pub(super) fn watch(&mut self, args: &Args<'_>) -> Flow {
+        if let Some(attached) = &mut self.attached
+            && attached.transaction.is_none()
+        {
+            attached.watching = true;
+        }
+        let seq = self.reserve();
+        self.send_attached(args, Owed::Reply { seq, then: Then::Nothing })
+    }
+
+    pub(super) fn unwatch(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        if let Some(attached) = &mut self.attached
+            && attached.transaction.is_none()
+        {
+            attached.watching = false;
+        }
+        self.ride_plain(command, args)
+    }
+
+    pub(super) fn subscribe(&mut self, verb: PubSub, args: &Args<'_>) -> Flow {
+        let (verb, leaves) = match verb {
+            PubSub::Subscribe => (Verb::Subscribe, false),
+            PubSub::Unsubscribe => (Verb::Unsubscribe, true),
+            PubSub::Psubscribe => (Verb::Psubscribe, false),
+            PubSub::Punsubscribe => (Verb::Punsubscribe, true),
+            PubSub::Ssubscribe => (Verb::Ssubscribe, false),
+            PubSub::Sunsubscribe => (Verb::Sunsubscribe, true),
+        };
+        let named = args.len() - 1;
+        let left = (named > 0 || !leaves).then_some(named);
+        self.show_mode(Mode::Subscribed);
+        let seq = self.reserve();
+        self.send_attached(args, Owed::Confirmations { seq, verb, left })
+    }
+}

@@ -1,0 +1,57 @@
+//! Who waits for a lane's reply, and what is done when it comes.
+//!
+//! A waiter rides with its request in the lane and outlives the client: what must happen at the reply (a write mark
+//! lifted, a fence raised) happens whether or not anyone still listens.
+
+use std::rc::Rc;
+
+use tokio::sync::oneshot;
+
+use super::outbox::{Outbox, Seq};
+use super::then::Then;
+use crate::resp::FrameKind;
+use crate::upstream::lane::{self, Lost};
+
+/// One request's claim on a reply.
+pub enum Waiter {
+    /// A client's request: the reply goes to its place in the client's order, after `then` has been done.
+    Client {
+        /// Whose.
+        outbox: Rc<Outbox>,
+        /// Its place.
+        seq: Seq,
+        /// What the reply sets off.
+        then: Then,
+    },
+    /// The proxy asked for itself, on behalf of a session that waits.
+    Once(oneshot::Sender<Result<Vec<u8>, Lost>>),
+}
+
+impl lane::Waiter for Waiter {
+    fn answered(self, frame: &[u8], kind: FrameKind) {
+        match self {
+            Self::Client { outbox, seq, then } => then.answered(&outbox, seq, frame, kind),
+            // The session may be gone; then nobody wants to know.
+            Self::Once(tell) => drop(tell.send(Ok(frame.to_vec()))),
+        }
+    }
+
+    fn lost(self, why: &Lost) {
+        match self {
+            Self::Client { outbox, seq, then } => then.lost(&outbox, seq, why),
+            Self::Once(tell) => drop(tell.send(Err(why.clone()))),
+        }
+    }
+}
+
+/// The error a client gets for a request that will have no reply.
+pub fn lost_reply(why: &Lost) -> Vec<u8> {
+    let mut out = Vec::new();
+    let text = if why.sent {
+        format!("ERR anteroom: upstream connection lost ({}); the command may or may not have run", why.reason)
+    } else {
+        format!("ERR anteroom: upstream unavailable ({})", why.reason)
+    };
+    crate::resp::encode::error(&mut out, &text);
+    out
+}

@@ -1,0 +1,73 @@
+//! A byte stream, TCP or Unix, read and written without waiting.
+//!
+//! Owns the choice of transport and nothing else: who waits for readiness, and what the bytes mean, is the caller's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use bytes::BufMut;
+use tokio::net::{TcpStream, UnixStream};
+
+/// One connected stream.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP, with `TCP_NODELAY` set by whoever opened it.
+    Tcp(TcpStream),
+    /// A Unix domain socket.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Ready when a read would not block, or has failed.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => s.poll_read_ready(cx),
+            Self::Unix(s) => s.poll_read_ready(cx),
+        }
+    }
+
+    /// Ready when a write would not block, or has failed.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => s.poll_write_ready(cx),
+            Self::Unix(s) => s.poll_write_ready(cx),
+        }
+    }
+
+    /// Reads once into the spare room of `buf`. `Ok(0)` is the end of the stream; `WouldBlock` clears the readiness.
+    pub fn try_read_buf(&self, buf: &mut impl BufMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_read_buf(buf),
+            Self::Unix(s) => s.try_read_buf(buf),
+        }
+    }
+
+    /// Writes once; returns how many bytes were taken.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_write(bytes),
+            Self::Unix(s) => s.try_write(bytes),
+        }
+    }
+
+    /// The other end, as `CLIENT LIST` prints it: `ip:port`, or the path and `:0` for a Unix socket.
+    pub fn peer(&self) -> String {
+        match self {
+            Self::Tcp(s) => display(s.peer_addr()),
+            Self::Unix(_) => "unix:0".to_owned(),
+        }
+    }
+
+    /// This end, as `CLIENT LIST` prints it.
+    pub fn local(&self) -> String {
+        match self {
+            Self::Tcp(s) => display(s.local_addr()),
+            Self::Unix(_) => "unix:0".to_owned(),
+        }
+    }
+}
+
+fn display(address: io::Result<SocketAddr>) -> String {
+    address.map_or_else(|_| "?:0".to_owned(), |a| a.to_string())
+}

@@ -1,0 +1,218 @@
+//! Opening one connection to the upstream: resolve, connect, introduce ourselves.
+//!
+//! Owns the handshake and what it tells (protocol, version, whether the upstream knows us). Does not own retries,
+//! back-off or what the connection is for. A host name is resolved on every call, so that a failover by DNS is followed.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
+use crate::socket::Socket;
+
+/// Where the upstream listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A host name or address, and a port.
+    Tcp(String, u16),
+    /// The path of a Unix domain socket.
+    Unix(PathBuf),
+}
+
+/// A user and password of the upstream's own. Never printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    /// The ACL user, `default` where the client gave a password only.
+    pub user: Box<[u8]>,
+    /// The password.
+    pub password: Box<[u8]>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials({}, ***)", String::from_utf8_lossy(&self.user))
+    }
+}
+
+/// How to reach the upstream as one identity.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    /// Where.
+    pub address: Arc<Address>,
+    /// As whom; nobody in particular when absent.
+    pub credentials: Option<Arc<Credentials>>,
+    /// Bound on resolving, connecting and the handshake together.
+    pub timeout: Duration,
+}
+
+/// A connection past its handshake, with nothing in flight and nothing buffered.
+#[derive(Debug)]
+pub struct Connection {
+    /// The stream.
+    pub socket: Socket,
+    /// The protocol the upstream agreed to.
+    pub protocol: Protocol,
+    /// The upstream's id of this connection (`CLIENT ID`); 0 where it did not say.
+    pub upstream_id: i64,
+    /// Whether the upstream lets this connection run commands (false: it wants a password we were not given).
+    pub authenticated: bool,
+    /// The database selected on it.
+    pub db: u32,
+}
+
+/// Why a connection could not be had.
+#[derive(Clone, Debug, Error)]
+pub enum ConnectError {
+    /// The name did not resolve, the port is closed, the network is away.
+    #[error("{0}")]
+    Network(String),
+    /// The upstream did not finish the handshake in time.
+    #[error("no connection within {0} ms")]
+    TimedOut(u128),
+    /// The upstream answered the handshake with an error: its text, without the leading `-`.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Network(reason(&error))
+    }
+}
+
+/// An I/O error in words fit for a reply: no address, no secret, one line.
+pub fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "connection reset".into(),
+        io::ErrorKind::UnexpectedEof => "connection closed".into(),
+        io::ErrorKind::TimedOut => "timed out".into(),
+        io::ErrorKind::NotFound => "no such socket".into(),
+        _ => error.to_string(),
+    }
+}
+
+impl Connector {
+    /// Opens a connection that speaks `wanted`, named `name` in the upstream's `CLIENT LIST`.
+    ///
+    /// A server too old for HELLO, or one that wants a password we were not given, leaves the connection in RESP2:
+    /// read `protocol` before relying on it.
+    pub async fn open(&self, wanted: Protocol, name: &str) -> Result<Connection, ConnectError> {
+        match tokio::time::timeout(self.timeout, self.open_unbounded(wanted, name)).await {
+            Ok(done) => done,
+            Err(_) => Err(ConnectError::TimedOut(self.timeout.as_millis())),
+        }
+    }
+
+    async fn open_unbounded(&self, wanted: Protocol, name: &str) -> Result<Connection, ConnectError> {
+        let socket = match &*self.address {
+            Address::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                stream.set_nodelay(true)?;
+                Socket::Tcp(stream)
+            }
+            Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+        };
+        let mut asked = Conversation::new(socket);
+        let mut hello: Vec<&[u8]> = vec![b"HELLO", if wanted == Protocol::Resp3 { b"3" } else { b"2" }];
+        if let Some(c) = &self.credentials {
+            hello.extend_from_slice(&[b"AUTH", &c.user, &c.password]);
+        }
+        hello.extend_from_slice(&[b"SETNAME", name.as_bytes()]);
+        let reply = asked.ask(&hello).await?;
+        let Some(error) = reply.strip_prefix(b"-") else {
+            let upstream_id = map_integer(&reply, b"id").unwrap_or(0);
+            return Ok(asked.into_connection(wanted, upstream_id, true));
+        };
+        let text = String::from_utf8_lossy(error).trim_end().to_owned();
+        if text.starts_with("NOAUTH") && self.credentials.is_none() {
+            return Ok(asked.into_connection(Protocol::Resp2, 0, false));
+        }
+        if !text.starts_with("ERR unknown command") && !text.starts_with("NOPERM") {
+            return Err(ConnectError::Refused(text));
+        }
+        // Before Redis 6 there is no HELLO, and no user but the default one.
+        if let Some(c) = &self.credentials {
+            let mut auth: Vec<&[u8]> = vec![b"AUTH"];
+            if &*c.user != b"default" {
+                auth.push(&c.user);
+            }
+            auth.push(&c.password);
+            let reply = asked.ask(&auth).await?;
+            if let Some(error) = reply.strip_prefix(b"-") {
+                return Err(ConnectError::Refused(String::from_utf8_lossy(error).trim_end().to_owned()));
+            }
+        }
+        Ok(asked.into_connection(Protocol::Resp2, 0, true))
+    }
+}
+
+/// One question at a time over a fresh connection, before it is handed to its owner.
+#[derive(Debug)]
+pub struct Conversation {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+/// The longest reply a handshake accepts.
+const HANDSHAKE_REPLY_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+impl Conversation {
+    /// Takes over a stream with nothing in flight.
+    pub fn new(socket: Socket) -> Self {
+        Self { socket, buffer: Vec::new() }
+    }
+
+    /// Sends one command and waits for its reply, which is returned as it came. Pushes in between are dropped.
+    pub async fn ask(&mut self, command: &[&[u8]]) -> io::Result<Vec<u8>> {
+        let mut request = Vec::new();
+        encode::command(&mut request, command);
+        let mut sent = 0;
+        while sent < request.len() {
+            std::future::poll_fn(|cx| self.socket.poll_write_ready(cx)).await?;
+            match self.socket.try_write(&request[sent..]) {
+                Ok(n) => sent += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let mut splitter = ReplySplitter::default();
+        loop {
+            let frame = splitter.split(&self.buffer).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+            if let Some(frame) = frame {
+                let reply: Vec<u8> = self.buffer.drain(..frame.len).collect();
+                if frame.kind == FrameKind::Push {
+                    continue;
+                }
+                return Ok(reply);
+            }
+            if self.buffer.len() > HANDSHAKE_REPLY_MAX_BYTES {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is too long"));
+            }
+            std::future::poll_fn(|cx| self.socket.poll_read_ready(cx)).await?;
+            self.buffer.reserve(4096);
+            match self.socket.try_read_buf(&mut self.buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn into_connection(self, protocol: Protocol, upstream_id: i64, authenticated: bool) -> Connection {
+        Connection { socket: self.socket, protocol, upstream_id, authenticated, db: 0 }
+    }
+}
+
+/// The integer that follows the bulk string `field` in a HELLO reply, whichever protocol it came in.
+fn map_integer(reply: &[u8], field: &[u8]) -> Option<i64> {
+    let mut lines = reply.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
+    lines.find(|l| *l == field)?;
+    let value = lines.next()?.strip_prefix(b":")?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}

@@ -1,0 +1,162 @@
+//! Dedicated connections: one client's alone for as long as it changes connection state or blocks.
+//!
+//! Owns the pool (bb8) and its manager. bb8-redis's stock manager does not suit: it never calls a connection broken,
+//! pings on every checkout and multiplexes. Ours hands out raw-frame connections, and takes one back only when its user
+//! declared it clean; whoever forgets, is cancelled or panics leaves it dirty, and it is closed.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection, RunError};
+use tokio::sync::Notify;
+
+use super::connect::{ConnectError, Connection, Connector};
+use crate::resp::Protocol;
+
+/// A connection lent to one client.
+#[derive(Debug)]
+pub struct Dedicated {
+    /// The connection itself.
+    pub connection: Connection,
+    clean: bool,
+}
+
+impl Dedicated {
+    /// Declares that nothing is in flight on it, no state was left on it, and `connection.db` is what it has selected.
+    pub fn mark_clean(&mut self) {
+        self.clean = true;
+    }
+}
+
+/// A dedicated connection on loan; dropping it returns it if it was marked clean, and closes it otherwise.
+pub type Loan = PooledConnection<'static, Manager>;
+
+/// Opens and judges the pool's connections.
+#[derive(Debug)]
+pub struct Manager {
+    connector: Connector,
+    protocol: Protocol,
+}
+
+impl ManageConnection for Manager {
+    type Connection = Dedicated;
+    type Error = ConnectError;
+
+    async fn connect(&self) -> Result<Dedicated, ConnectError> {
+        let connection = self.connector.open(self.protocol, "anteroom:dedicated").await?;
+        Ok(Dedicated { connection, clean: true })
+    }
+
+    /// An idle connection with something to read is broken: it was closed, or bytes of an unknown owner lie in it.
+    async fn is_valid(&self, lent: &mut Dedicated) -> Result<(), ConnectError> {
+        let mut probe = [0u8; 1];
+        match lent.connection.socket.try_read_buf(&mut &mut probe[..]) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                lent.clean = false;
+                Ok(())
+            }
+            _ => Err(ConnectError::Network("closed while idle".into())),
+        }
+    }
+
+    fn has_broken(&self, lent: &mut Dedicated) -> bool {
+        !lent.clean
+    }
+}
+
+/// Why no dedicated connection could be had.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CheckoutError {
+    /// The upstream could not be reached, or refused us.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// All of them are in use.
+    #[error("all {max} dedicated connections are in use (upstream.dedicated_max)")]
+    Exhausted {
+        /// The bound that was met.
+        max: u32,
+    },
+}
+
+/// The dedicated connections of one worker, identity and protocol.
+pub struct DedicatedPool {
+    pool: Pool<Manager>,
+    failures: Failures,
+    max: u32,
+}
+
+impl fmt::Debug for DedicatedPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DedicatedPool").field("state", &self.pool.state()).finish()
+    }
+}
+
+impl DedicatedPool {
+    /// At most `max` connections, each closed after `idle` without use; a checkout waits at most `wait`.
+    /// bb8's own tasks run on the calling runtime and end with the pool.
+    pub fn new(connector: Connector, protocol: Protocol, max: u32, idle: Duration, wait: Duration) -> Self {
+        let failures = Failures::default();
+        let pool = Pool::builder()
+            .max_size(max)
+            .min_idle(0)
+            .idle_timeout(idle)
+            .max_lifetime(None)
+            .connection_timeout(wait)
+            .retry_connection(false)
+            .test_on_check_out(true)
+            .error_sink(Box::new(failures.clone()))
+            .build_unchecked(Manager { connector, protocol });
+        Self { pool, failures, max }
+    }
+
+    /// Connections that exist, lent or idle.
+    pub fn size(&self) -> u32 {
+        self.pool.state().connections
+    }
+
+    /// Borrows a connection. A failure to connect is reported at once, not when the wait is over.
+    pub async fn checkout(&self) -> Result<Loan, CheckoutError> {
+        // Registered before the checkout begins, so that a failure in between is heard.
+        let failed = self.failures.heard.notified();
+        tokio::pin!(failed);
+        failed.as_mut().enable();
+        tokio::select! {
+            biased;
+            lent = self.pool.get_owned() => lent.map_err(|error| match error {
+                RunError::User(error) => error.into(),
+                RunError::TimedOut => CheckoutError::Exhausted { max: self.max },
+            }),
+            () = failed => Err(self.failures.last().into()),
+        }
+    }
+}
+
+/// What bb8 reports of connections it could not open: the last one, and a bell for those who wait.
+#[derive(Clone, Debug, Default)]
+struct Failures {
+    last: Arc<Mutex<Option<ConnectError>>>,
+    heard: Arc<Notify>,
+}
+
+impl Failures {
+    fn last(&self) -> ConnectError {
+        let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        last.clone().unwrap_or(ConnectError::Network("no connection".into()))
+    }
+}
+
+impl ErrorSink<ConnectError> for Failures {
+    fn sink(&self, error: ConnectError) {
+        // An idle connection found closed at checkout is replaced by bb8 itself; nobody needs to hear of it.
+        if matches!(&error, ConnectError::Network(text) if text == "closed while idle") {
+            return;
+        }
+        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+        self.heard.notify_waiters();
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<ConnectError>> {
+        Box::new(self.clone())
+    }
+}
