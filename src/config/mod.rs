@@ -6,9 +6,15 @@
 //! To add a key: a field with its default in its section, a line in `proxy.toml`, a range in `check.rs` if not every
 //! value is sane. A test compares the three. A key that nothing reads must not exist.
 
+mod arguments;
 mod cache;
+mod check;
+mod document;
 mod glob;
+mod load;
 mod policy;
+mod problem;
+mod schema;
 mod sections;
 mod size;
 mod upstream;
@@ -18,9 +24,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use arguments::{Arguments, Usage};
 pub use cache::Cache;
 pub use glob::Glob;
+pub use load::{Key, Loaded, Override, Sources, load};
 pub use policy::{Mode, Policy};
+pub use problem::{Problem, Problems, redact};
 pub use sections::{Clients, Coherence, Drain, Log, LogFormat};
 pub use upstream::Upstream;
 pub use url::{Address, UpstreamUrl, UrlError};
