@@ -5,6 +5,7 @@ pub mod coherence;
 pub mod command;
 pub mod config;
 pub mod limits;
+mod listen;
 pub mod resp;
 pub mod server;
 pub mod session;
@@ -14,6 +15,7 @@ pub mod upstream;
 use std::{io, net::TcpListener};
 
 use config::Config;
+pub use listen::listen;
 pub use shutdown::Shutdown;
 
 /// Why the proxy stopped other than by being asked to.
@@ -32,7 +34,8 @@ pub enum RunError {
     Internal(String),
 }
 
-/// Serves clients of `listener` until `shutdown` is requested and the drain is over.
+/// Serves clients of `listener` until `shutdown` is requested and the drain is over. Blocks. The listener may be blocking or
+/// not; `config` has been checked, and its upstream is no longer `spawn:`.
 ///
 /// # Errors
 /// What it was told to require is not there, or a fault of its own. An upstream that is down is neither.

@@ -1,8 +1,7 @@
 //! The binary: arguments, logging, exit code, nothing else. What it does lives in [`anteroom::run`].
 
 use std::{
-    io,
-    net::{SocketAddr, TcpListener},
+    io::{self, IsTerminal},
     panic::{self, AssertUnwindSafe},
     process::{self, ExitCode},
     sync::{Arc, Mutex, PoisonError},
@@ -13,16 +12,12 @@ use anteroom::{
     config::{Address, Arguments, Config, Key, Loaded, Log, LogFormat},
     upstream::spawn::SpawnedRedis,
 };
-use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 const BAD_CONFIGURATION: u8 = 64;
 const UNAVAILABLE: u8 = 69;
 const INTERNAL: u8 = 70;
-
-/// Connections the kernel holds until they are accepted; it applies its own bound (`somaxconn`) as well.
-const BACKLOG: i32 = 4096;
 
 fn main() -> ExitCode {
     match start() {
@@ -92,7 +87,7 @@ fn serve(mut config: Config) -> Result<(), RunError> {
     })
     .map_err(|error| RunError::Internal(format!("no signal handlers: {error}")))?;
 
-    let listener = listen(config.listen).map_err(|source| RunError::Unavailable {
+    let listener = anteroom::listen(config.listen).map_err(|source| RunError::Unavailable {
         what: format!("cannot listen on {}", config.listen),
         source,
     })?;
@@ -114,24 +109,13 @@ fn serve(mut config: Config) -> Result<(), RunError> {
     outcome.unwrap_or_else(|_| Err(RunError::Internal("a panic, reported above".to_owned())))
 }
 
-/// Listens with a backlog that a burst of short-lived clients fits in, on an address its predecessor may just have left.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
 fn log_to_stderr(log: &Log) {
     // The level was checked with the configuration; the fallback cannot be reached.
     let filter = EnvFilter::try_new(&log.level).unwrap_or_default();
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(colours)
         .with_writer(io::stderr);
     match log.format {
         LogFormat::Text => lines.init(),

@@ -80,9 +80,12 @@ impl Arguments {
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
         let matches = Flags::command()
             .try_get_matches_from(arguments)
-            .map_err(|error| Usage {
-                text: redact(&error.render().to_string()),
-                is_error: error.use_stderr(),
+            .map_err(|error| {
+                let (text, is_error) = (error.render().to_string(), error.use_stderr());
+                Usage {
+                    text: if is_error { redact(&text) } else { text },
+                    is_error,
+                }
             })?;
         let mut overrides = Vec::new();
         if let Some(value) = std::env::var_os(REDIS_URL) {

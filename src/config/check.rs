@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Config, Mode, problem::Report};
+use super::{Config, problem::Report};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const YEAR_MS: u64 = 365 * DAY_MS;
@@ -70,19 +70,23 @@ fn within(report: &mut Report, key: &str, value: u64, range: RangeInclusive<u64>
 }
 
 fn policies(config: &Config, report: &mut Report) {
-    let positions = std::mem::take(&mut report.policies);
-    for (index, policy) in positions.iter().zip(&config.cache.policy) {
-        if policy.pattern.as_str().is_empty() {
-            report.reject(
-                &format!("cache.policy[{index}].pattern"),
-                "an empty pattern matches only the empty key; \"*\" matches all",
-            );
+    // From the report, not from `config`: there the policies that could not be read in full are missing.
+    for (index, policy) in std::mem::take(&mut report.policies).into_iter().enumerate() {
+        if policy
+            .pattern
+            .is_some_and(|pattern| pattern.as_str().is_empty())
+        {
+            let expected = "an empty pattern matches only the empty key; \"*\" matches all";
+            report.reject(&format!("cache.policy[{index}].pattern"), expected);
         }
-        if let Mode::Ttl { ttl_ms } = policy.mode {
+        let ttl_ms = format!("cache.policy[{index}].ttl_ms");
+        if let Some(value) = policy.ttl_ms
+            && !report.has_refused(&ttl_ms)
+        {
             within(
                 report,
-                &format!("cache.policy[{index}].ttl_ms"),
-                ttl_ms,
+                &ttl_ms,
+                value,
                 1..=config.cache.max_age_ms.min(YEAR_MS),
             );
         }

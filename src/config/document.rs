@@ -129,10 +129,10 @@ impl Walk<'_> {
                 self.report.refuse(&key, source, expected);
             }
         }
+        self.report.policies.push(keys);
         if self.report.problems.len() > before {
             return None;
         }
-        self.report.policies.push(index);
         Some(policy)
     }
 

@@ -1,7 +1,8 @@
 //! Key patterns, matched as Redis's KEYS matches them (`stringmatchlen` in its util.c, case-sensitive).
 //!
-//! Unlike Redis's, this matcher does not recurse: on a mismatch it goes back to the last `*` only, which is enough
-//! because an earlier `*` could reach no position the last one cannot. Work is at most pattern length × key length.
+//! Two differences: `**` matches the empty key too, as `*` does; and this matcher does not recurse. On a mismatch it goes
+//! back to the last `*` only, which is enough because an earlier `*` could reach no position the last one cannot. Work is
+//! at most pattern length × key length.
 
 use std::fmt;
 

@@ -32,10 +32,10 @@ pub enum Mode {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct PolicyKeys {
-    pattern: Option<Glob>,
+    pub(super) pattern: Option<Glob>,
     mode: Option<ModeName>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ttl_ms: Option<u64>,
+    pub(super) ttl_ms: Option<u64>,
 }
 
 /// The names of the modes in `proxy.toml`.

@@ -7,6 +7,8 @@ use std::{
     fmt,
 };
 
+use super::policy::PolicyKeys;
+
 /// Characters of a value that a problem shows, at most.
 const SHOWN_MAX_CHARS: usize = 120;
 
@@ -80,8 +82,8 @@ pub(super) struct Report {
     pub(super) problems: Vec<Problem>,
     /// Keys whose value was taken, with the place it was taken from; a key that is absent has its default.
     pub(super) sources: BTreeMap<String, Source>,
-    /// Positions in the file of the policies that could be read, in order.
-    pub(super) policies: Vec<usize>,
+    /// Every policy as far as it could be read, in the order of the file.
+    pub(super) policies: Vec<PolicyKeys>,
     refused: BTreeSet<String>,
 }
 

@@ -36,12 +36,12 @@ pub(super) fn expected_value(path: &str, example: &Value) -> String {
     let name = path.rsplit('.').next().unwrap_or(path);
     let what = match (name, example) {
         ("listen", _) => "expected an IP address and a port",
-        ("format", _) => "expected \"text\" or \"json\"",
+        ("format", _) => return "expected \"text\" or \"json\"".to_owned(),
         ("mode", _) => return "expected \"strict\", \"tracked\" or \"ttl\"".to_owned(),
         ("policy", _) => return "expected [[cache.policy]] tables".to_owned(),
         (_, Value::Table(_)) => return format!("expected a table, [{path}]"),
         (name, _) if name.ends_with("_bytes") => {
-            "expected a whole number of bytes, or a size such as \"64MiB\""
+            return "expected a whole number of bytes, or a size such as \"64MiB\"".to_owned();
         }
         (name, _) if name.ends_with("_ms") => "expected a whole number of milliseconds",
         (_, Value::Integer(_)) => "expected a whole number",

@@ -54,18 +54,9 @@ impl SpawnedRedis {
     /// # Errors
     /// It is not installed, cannot be started, or does not answer in time.
     pub fn start() -> Result<Self, SpawnError> {
-        if let Err(error) = quiet(&mut Command::new("redis-server"))
-            .arg("--version")
-            .status()
-        {
-            return Err(if error.kind() == io::ErrorKind::NotFound {
-                SpawnError::NotInstalled
-            } else {
-                error.into()
-            });
-        }
+        let program = program()?;
         let directory = PrivateDirectory::new()?;
-        let child = spawn(&directory.0)?;
+        let child = configured(program, &directory.0)?.spawn()?;
         let mut redis = Self { child, directory };
         redis.wait_until_ready()?;
         Ok(redis)
@@ -117,22 +108,30 @@ impl Drop for SpawnedRedis {
     }
 }
 
-/// `redis-server` itself, through `setpriv` where that exists: it asks the kernel to kill the child with its parent, which
+/// How to call `redis-server`: through `setpriv` where that knows how to have the kernel kill the child with its parent, which
 /// from here would take unsafe code. `setpriv` becomes the server, so the process id is the server's either way.
-fn spawn(directory: &Path) -> io::Result<Child> {
-    let mut bound = Command::new("setpriv");
-    bound.args(["--pdeathsig", "KILL", "--", "redis-server"]);
-    match configured(&mut bound, directory)?.spawn() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            configured(&mut Command::new("redis-server"), directory)?.spawn()
+fn program() -> Result<&'static [&'static str], SpawnError> {
+    const BOUND: &[&str] = &["setpriv", "--pdeathsig", "KILL", "--", "redis-server"];
+    const PLAIN: &[&str] = &["redis-server"];
+    for program in [BOUND, PLAIN] {
+        match quiet(&mut Command::new(program[0]))
+            .args(&program[1..])
+            .arg("--version")
+            .status()
+        {
+            Ok(status) if status.success() => return Ok(program),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
         }
-        outcome => outcome,
     }
+    Err(SpawnError::NotInstalled)
 }
 
-fn configured<'a>(command: &'a mut Command, directory: &Path) -> io::Result<&'a mut Command> {
+fn configured(program: &[&str], directory: &Path) -> io::Result<Command> {
     let log = fs::File::create(directory.join("redis.log"))?;
-    quiet(command)
+    let mut command = Command::new(program[0]);
+    command
+        .args(&program[1..])
         .args([
             "--port",
             "0",
@@ -147,6 +146,7 @@ fn configured<'a>(command: &'a mut Command, directory: &Path) -> io::Result<&'a 
         .arg(directory.join("redis.sock"))
         .arg("--dir")
         .arg(directory)
+        .stdin(Stdio::null())
         .stderr(log.try_clone()?)
         .stdout(log)
         // Its own group: an interrupt typed at the terminal is for the proxy, which still drains through this child.
