@@ -1,2 +1,124 @@
-//! The binary: arguments, logging, exit code, nothing else.
-fn main() {}
+//! The binary: arguments, logging, exit code, nothing else. What it does lives in [`anteroom::run`].
+
+use std::{
+    io::{self, IsTerminal},
+    panic::{self, AssertUnwindSafe},
+    process::{self, ExitCode},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anteroom::{
+    RunError, Shutdown,
+    config::{Address, Arguments, Config, Key, Loaded, Log, LogFormat},
+    upstream::spawn::SpawnedRedis,
+};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+const BAD_CONFIGURATION: u8 = 64;
+const UNAVAILABLE: u8 = 69;
+const INTERNAL: u8 = 70;
+
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(code) => ExitCode::from(code),
+    }
+}
+
+fn start() -> Result<(), u8> {
+    let arguments = Arguments::parse(std::env::args_os()).or_else(|usage| {
+        if usage.is_error {
+            eprintln!("{}", usage.text);
+            return Err(BAD_CONFIGURATION);
+        }
+        println!("{}", usage.text);
+        process::exit(0)
+    })?;
+    let loaded = arguments.load().map_err(|problems| {
+        eprintln!("{problems}");
+        BAD_CONFIGURATION
+    })?;
+    if arguments.check {
+        report(&loaded);
+        return Ok(());
+    }
+    log_to_stderr(&loaded.config.log);
+    serve(loaded.config).map_err(|failure| {
+        error!("{failure}");
+        match failure {
+            RunError::Unavailable { .. } => UNAVAILABLE,
+            RunError::Internal(_) => INTERNAL,
+        }
+    })
+}
+
+/// `anteroom check`, nothing being wrong: what is in force of that which several places can say.
+fn report(loaded: &Loaded) {
+    let Config {
+        listen,
+        workers,
+        upstream,
+        log,
+        ..
+    } = &loaded.config;
+    println!("ok");
+    for key in Key::ALL {
+        let value = match key {
+            Key::Listen => listen.to_string(),
+            Key::UpstreamUrl => upstream.url.to_string(),
+            Key::Workers => workers.to_string(),
+            Key::LogFormat => format!("{:?}", log.format).to_lowercase(),
+        };
+        println!("{} = {value} ({})", key.path(), loaded.origin(key));
+    }
+}
+
+fn serve(mut config: Config) -> Result<(), RunError> {
+    // The private Redis has two who may end it: this function when done, and the second signal.
+    let child: Arc<Mutex<Option<SpawnedRedis>>> = Arc::default();
+    let end = |child: &Mutex<Option<SpawnedRedis>>| {
+        drop(child.lock().unwrap_or_else(PoisonError::into_inner).take())
+    };
+    let at_second_signal = Arc::clone(&child);
+    let shutdown = Shutdown::on_signals(move |code| {
+        end(&at_second_signal);
+        process::exit(code);
+    })
+    .map_err(|error| RunError::Internal(format!("no signal handlers: {error}")))?;
+
+    let listener = anteroom::listen(config.listen).map_err(|source| RunError::Unavailable {
+        what: format!("cannot listen on {}", config.listen),
+        source,
+    })?;
+    if config.upstream.url.address == Address::Spawn {
+        let redis = SpawnedRedis::start().map_err(|failure| RunError::Unavailable {
+            what: "--upstream spawn:".to_owned(),
+            source: io::Error::other(failure),
+        })?;
+        config.upstream.url = redis.url();
+        *child.lock().unwrap_or_else(PoisonError::into_inner) = Some(redis);
+    }
+    let address = listener.local_addr().unwrap_or(config.listen);
+    info!(listen = %address, upstream = %config.upstream.url, "listening");
+
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+        anteroom::run(config, listener, shutdown)
+    }));
+    end(&child);
+    outcome.unwrap_or_else(|_| Err(RunError::Internal("a panic, reported above".to_owned())))
+}
+
+fn log_to_stderr(log: &Log) {
+    // The level was checked with the configuration; the fallback cannot be reached.
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_default();
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(io::stderr);
+    match log.format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}

@@ -1,1 +1,4 @@
 //! coherence
+/// placeholder
+#[derive(Clone, Debug, Default)]
+pub struct Scopes;

@@ -1,1 +1,72 @@
-//! config
+//! What the operator may choose: `proxy.toml`, the command line and the environment, as one checked [`Config`].
+//!
+//! Owns the schema and its defaults, reading, precedence, checking, and the wording of every problem.
+//! Does not own what the values do: each part of the proxy is handed its own section and nothing else.
+//!
+//! To add a key: a field with its default in its section, a line in `proxy.toml`, a range in `check.rs` if not every
+//! value is sane. A test compares the three. A key that nothing reads must not exist.
+
+mod arguments;
+mod cache;
+mod check;
+mod document;
+mod glob;
+mod load;
+mod policy;
+mod problem;
+mod schema;
+mod sections;
+mod size;
+mod upstream;
+mod url;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+pub use arguments::{Arguments, Usage};
+pub use cache::Cache;
+pub use glob::Glob;
+pub use load::{Key, Loaded, Override, Sources, load};
+pub use policy::{Mode, Policy};
+pub use problem::{Problem, Problems, redact};
+pub use sections::{Clients, Coherence, Drain, Log, LogFormat};
+pub use upstream::Upstream;
+pub use url::{Address, UpstreamUrl, UrlError};
+
+/// Everything an operator may choose; each section goes to the part of the proxy it is named after.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The address clients connect to; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Worker threads, each with its own runtime; 0 means one per core.
+    pub workers: usize,
+    /// The Redis server behind the proxy, and the connections to it.
+    pub upstream: Upstream,
+    /// What is kept in memory, and for how long.
+    pub cache: Cache,
+    /// How changes made elsewhere are heard of.
+    pub coherence: Coherence,
+    /// What clients may use up.
+    pub clients: Clients,
+    /// What is written to stderr.
+    pub log: Log,
+    /// How the proxy stops.
+    pub drain: Drain,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)),
+            workers: 0,
+            upstream: Upstream::default(),
+            cache: Cache::default(),
+            coherence: Coherence::default(),
+            clients: Clients::default(),
+            log: Log::default(),
+            drain: Drain::default(),
+        }
+    }
+}

@@ -1,1 +1,118 @@
-//! server
+//! The process: one acceptor, the workers, what they share, and the drain.
+//!
+//! | file | question |
+//! | --- | --- |
+//! | `acceptor` | who gets in, and to which worker? |
+//! | `worker` | what do the sessions of one thread share? |
+//! | `shared` | what do all threads share? |
+//! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
+
+mod acceptor;
+pub mod clients;
+pub mod facts;
+pub mod identity;
+pub mod shared;
+pub mod stats;
+mod survey;
+pub mod worker;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::config::Config;
+use crate::session::Session;
+use crate::shutdown::Shutdown;
+use crate::socket::Socket;
+use crate::RunError;
+use acceptor::Arrival;
+use shared::Shared;
+use worker::Worker;
+
+/// Accepted connections waiting for their worker to take them.
+const ARRIVALS_MAX: usize = 1024;
+
+/// Serves clients of `listener` until `shutdown` is requested and the drain is over. Blocks. The listener may be
+/// blocking or not; `config` has been checked, and its upstream is no longer `spawn:`.
+///
+/// # Errors
+/// What it was told to require is not there, or a fault of its own. An upstream that is down is neither.
+pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
+    let count = match config.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+    let drain = Duration::from_millis(config.drain.timeout_ms);
+    let shared = Arc::new(Shared::new(config, count));
+    let mut doors = Vec::new();
+    let mut threads = Vec::new();
+    for index in 0..count {
+        let (door, arrivals) = mpsc::channel(ARRIVALS_MAX);
+        let (shared, shutdown) = (shared.clone(), shutdown.clone());
+        // Ends when the drain is over.
+        let thread = thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || {
+                runtime().map(|runtime| {
+                    let local = LocalSet::new();
+                    local.block_on(&runtime, work(index, shared, arrivals, shutdown, drain));
+                })
+            })
+            .map_err(|e| RunError::Internal(format!("no thread: {e}")))?;
+        doors.push(door);
+        threads.push(thread);
+    }
+    let outcome = runtime()?.block_on(async {
+        let survey = tokio::spawn(survey::keep(shared.clone()));
+        let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
+        survey.abort();
+        accepted
+    });
+    for thread in threads {
+        thread.join().map_err(|_| RunError::Internal("a worker panicked".into()))??;
+    }
+    outcome
+}
+
+fn runtime() -> Result<Runtime, RunError> {
+    Builder::new_current_thread().enable_all().build().map_err(|e| RunError::Internal(format!("no runtime: {e}")))
+}
+
+/// One worker's life: sessions come in until the shutdown, then have `drain` to end.
+async fn work(
+    index: usize,
+    shared: Arc<Shared>,
+    mut arrivals: mpsc::Receiver<Arrival>,
+    mut shutdown: Shutdown,
+    drain: Duration,
+) {
+    let worker = Worker::new(index, shared.clone());
+    let mut sessions = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            arrival = arrivals.recv() => {
+                let Some(arrival) = arrival else { break };
+                let Ok(stream) = tokio::net::TcpStream::from_std(arrival.stream) else { continue };
+                worker.stats.accepted.add(1);
+                let identity = shared.identities.nobody().clone();
+                let session = Session::new(worker.clone(), Socket::Tcp(stream), arrival.client, identity);
+                // Ends with its client, or with the drain.
+                sessions.spawn_local(session.run());
+            }
+            Some(_) = sessions.join_next() => {}
+            () = shutdown.requested() => break,
+        }
+    }
+    worker.begin_drain();
+    let ended = async { while sessions.join_next().await.is_some() {} };
+    if tokio::time::timeout(drain, ended).await.is_err() {
+        tracing::warn!(worker = index, sessions = sessions.len(), "drain timed out; closing what is left");
+    }
+    sessions.shutdown().await;
+    worker.stop();
+}

@@ -25,6 +25,8 @@ pub struct WorkerStats {
     pub requests: Counter,
     /// Clients accepted.
     pub accepted: Counter,
+    /// Clients at the moment; the acceptor adds, the worker takes away.
+    pub clients: std::sync::atomic::AtomicUsize,
     /// Lane connections established.
     pub lane_connects: Counter,
     /// Lane connections lost or not had.

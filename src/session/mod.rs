@@ -25,6 +25,7 @@ mod request;
 mod then;
 mod transaction;
 mod waiter;
+mod write;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -37,7 +38,7 @@ use crate::server::identity::Identity;
 use crate::server::worker::Worker;
 use crate::socket::Socket;
 use crate::upstream::lane::Lane;
-use attached::Attached;
+pub use attached::Attached;
 pub use outbox::{Outbox, Seq};
 pub use then::Then;
 pub use waiter::Waiter;

@@ -1,7 +1,9 @@
-//! Connections to Redis: how they are opened, shared ([`lane`]) and lent ([`dedicated`]).
+//! Connections to Redis: how they are opened ([`connect`]), shared ([`lane`]) and lent ([`dedicated`]); the private
+//! child for trying things out ([`spawn`]).
 //!
 //! Architecture invariant: nothing here knows of the cache, of sessions, or of what a command means.
 
 pub mod connect;
 pub mod dedicated;
 pub mod lane;
+pub mod spawn;

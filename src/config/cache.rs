@@ -1,0 +1,57 @@
+//! `[cache]`: what is kept in memory and for how long, with the policies by key pattern.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mode, Policy, size};
+
+/// `[cache]`: what is kept in memory, and for how long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Whether anything is kept at all; without it the proxy only passes requests through.
+    pub enabled: bool,
+    /// Bytes of all entries together, overhead included.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub max_bytes: u64,
+    /// Milliseconds any entry may live, whatever its expiry in Redis.
+    pub max_age_ms: u64,
+    /// Milliseconds the absence of a key may be remembered.
+    pub negative_max_age_ms: u64,
+    /// Reads of a key until it is admitted; 1 admits at the first.
+    pub admit_after: u32,
+    /// Bytes of one entry, all its views together; a larger one is not kept.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub entry_max_bytes: usize,
+    /// Views (different reads) kept of one key.
+    pub views_per_key_max: usize,
+    /// Milliseconds between TOUCHes of hot keys when the upstream evicts by LRU or LFU; 0 sends none.
+    pub touch_interval_ms: u64,
+    /// Exceptions by key pattern, in the order of the file.
+    pub policy: Vec<Policy>,
+}
+
+impl Cache {
+    /// How `key` is cached: the mode of the first policy whose pattern matches it, else [`Mode::Tracked`].
+    pub fn mode_of(&self, key: &[u8]) -> Mode {
+        self.policy
+            .iter()
+            .find(|policy| policy.pattern.matches(key))
+            .map_or(Mode::Tracked, |policy| policy.mode)
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_bytes: 256 * size::MIB as u64,
+            max_age_ms: 600_000,
+            negative_max_age_ms: 1000,
+            admit_after: 2,
+            entry_max_bytes: size::MIB,
+            views_per_key_max: 64,
+            touch_interval_ms: 60_000,
+            policy: Vec::new(),
+        }
+    }
+}

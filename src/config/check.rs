@@ -1,0 +1,142 @@
+//! Whether values that can be read make sense: ranges, and keys that must agree with each other.
+
+use std::ops::RangeInclusive;
+
+use super::{Config, problem::Report};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const YEAR_MS: u64 = 365 * DAY_MS;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// Adds every value of `config` that makes no sense to `report`.
+pub(super) fn check(config: &Config, report: &mut Report) {
+    for (key, value, range) in ranges(config) {
+        within(report, key, value, range);
+    }
+    policies(config, report);
+    agreements(config, report);
+    if let Err(expected) = level(&config.log.level) {
+        report.reject("log.level", expected);
+    }
+}
+
+/// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
+#[rustfmt::skip]
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 24] {
+    let Config { upstream, cache, coherence, clients, drain, .. } = config;
+    [
+        ("workers", config.workers as u64, 0..=1024),
+        ("upstream.timeout_ms", upstream.timeout_ms, 1..=DAY_MS),
+        ("upstream.reconnect_min_ms", upstream.reconnect_min_ms, 1..=DAY_MS),
+        ("upstream.reconnect_max_ms", upstream.reconnect_max_ms, 1..=DAY_MS),
+        ("upstream.lane_inflight_max", upstream.lane_inflight_max as u64, 1..=1 << 24),
+        ("upstream.lane_buffer_max_bytes", upstream.lane_buffer_max_bytes as u64, KIB..=TIB),
+        ("upstream.dedicated_max", upstream.dedicated_max as u64, 1..=65_535),
+        ("upstream.dedicated_idle_ms", upstream.dedicated_idle_ms, 1..=DAY_MS),
+        ("upstream.dedicated_wait_ms", upstream.dedicated_wait_ms, 1..=DAY_MS),
+        ("cache.max_bytes", cache.max_bytes, MIB..=TIB),
+        ("cache.max_age_ms", cache.max_age_ms, 1..=YEAR_MS),
+        ("cache.negative_max_age_ms", cache.negative_max_age_ms, 0..=YEAR_MS),
+        ("cache.admit_after", u64::from(cache.admit_after), 1..=255),
+        ("cache.entry_max_bytes", cache.entry_max_bytes as u64, 1..=TIB),
+        ("cache.views_per_key_max", cache.views_per_key_max as u64, 1..=65_536),
+        ("cache.touch_interval_ms", cache.touch_interval_ms, 0..=DAY_MS),
+        ("coherence.heartbeat_ms", coherence.heartbeat_ms, 1..=DAY_MS),
+        ("coherence.heartbeat_deadline_ms", coherence.heartbeat_deadline_ms, 1..=DAY_MS),
+        ("coherence.fills_inflight_max", coherence.fills_inflight_max as u64, 1..=1 << 20),
+        ("clients.max", clients.max as u64, 1..=1_000_000),
+        ("clients.output_max_bytes", clients.output_max_bytes as u64, KIB..=TIB),
+        ("clients.request_max_bytes", clients.request_max_bytes as u64, KIB..=GIB),
+        ("clients.pipeline_max", clients.pipeline_max as u64, 1..=1 << 20),
+        ("drain.timeout_ms", drain.timeout_ms, 0..=DAY_MS),
+    ]
+}
+
+fn within(report: &mut Report, key: &str, value: u64, range: RangeInclusive<u64>) {
+    if !range.contains(&value) {
+        let unit = match key.rsplit('_').next() {
+            Some("ms") => " milliseconds",
+            Some("bytes") => " bytes",
+            _ => "",
+        };
+        report.reject(
+            key,
+            format!("expected {} to {}{unit}", range.start(), range.end()),
+        );
+    }
+}
+
+fn policies(config: &Config, report: &mut Report) {
+    // From the report, not from `config`: there the policies that could not be read in full are missing.
+    for (index, policy) in std::mem::take(&mut report.policies).into_iter().enumerate() {
+        if policy
+            .pattern
+            .is_some_and(|pattern| pattern.as_str().is_empty())
+        {
+            let expected = "an empty pattern matches only the empty key; \"*\" matches all";
+            report.reject(&format!("cache.policy[{index}].pattern"), expected);
+        }
+        let ttl_ms = format!("cache.policy[{index}].ttl_ms");
+        if let Some(value) = policy.ttl_ms
+            && !report.has_refused(&ttl_ms)
+        {
+            within(
+                report,
+                &ttl_ms,
+                value,
+                1..=config.cache.max_age_ms.min(YEAR_MS),
+            );
+        }
+    }
+}
+
+/// Pairs of which the first may not exceed the second. Silent where either has been refused: it is then not what was meant.
+fn agreements(config: &Config, report: &mut Report) {
+    let Config {
+        upstream, cache, ..
+    } = config;
+    let pairs = [
+        (
+            "upstream.reconnect_min_ms",
+            upstream.reconnect_min_ms,
+            "upstream.reconnect_max_ms",
+            upstream.reconnect_max_ms,
+        ),
+        (
+            "cache.entry_max_bytes",
+            cache.entry_max_bytes as u64,
+            "cache.max_bytes",
+            cache.max_bytes,
+        ),
+    ];
+    for (low, at_most, high, bound) in pairs {
+        if at_most > bound && !report.has_refused(low) && !report.has_refused(high) {
+            // Blamed on the one that was written, so that the operator is sent to a line that exists.
+            if report.sources.contains_key(low) {
+                report.reject(low, format!("expected at most {high}, which is {bound}"));
+            } else {
+                report.reject(high, format!("expected at least {low}, which is {at_most}"));
+            }
+        }
+    }
+}
+
+/// A filter that parses may still be a slip: a bare word that is no level (`inof`) is a target, and would silence the rest.
+fn level(filter: &str) -> Result<(), String> {
+    const EXPECTED: &str = "expected a level (error, warn, info, debug, trace, off) and target=level pairs, separated by commas";
+    let is_level = |word: &str| {
+        word.parse::<tracing_subscriber::filter::LevelFilter>()
+            .is_ok()
+    };
+    let slip = filter
+        .split(',')
+        .map(str::trim)
+        .any(|part| !part.contains(['=', '[']) && !is_level(part));
+    if slip || tracing_subscriber::EnvFilter::try_new(filter).is_err() {
+        return Err(EXPECTED.to_owned());
+    }
+    Ok(())
+}

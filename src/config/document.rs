@@ -1,0 +1,220 @@
+//! `proxy.toml` from text to [`Config`], complaining about every key at once.
+//!
+//! serde stops at its first error, so each key is first offered to it alone. What it refuses is reported and taken out,
+//! and the rest is then read whole. serde stays the only judge of types; nothing here repeats the schema.
+
+use serde::de::DeserializeOwned;
+use toml::{
+    Spanned, Table,
+    de::{DeArray, DeTable, DeValue, Deserializer},
+};
+
+use super::{
+    Config, UpstreamUrl,
+    policy::PolicyKeys,
+    problem::{Problem, Report, Source},
+    schema,
+};
+
+/// Reads `text`, found in `file`. Whatever cannot be read keeps its default and is in the report.
+pub(super) fn read(file: &str, text: &str, report: &mut Report) -> Config {
+    let (mut document, errors) = DeTable::parse_recoverable(text);
+    let broken: Vec<usize> = errors
+        .iter()
+        .map(|error| line_of(text, error.span().map_or(0, |span| span.start)))
+        .collect();
+    for (error, line) in errors.iter().zip(&broken) {
+        report.problems.push(Problem {
+            origin: file.to_owned(),
+            line: Some(*line),
+            key: String::new(),
+            value: None,
+            // The message alone: the error's own Display quotes the line, which may hold a password.
+            expected: format!("not TOML: {}", error.message().replace('\n', "; ")),
+        });
+    }
+    let mut walk = Walk {
+        file,
+        text,
+        broken,
+        report,
+    };
+    walk.config(document.get_mut());
+    Config::deserialize_from(document).unwrap_or_else(|error| {
+        // Not reachable while every key has been offered alone; said rather than silently ignored.
+        let expected = super::problem::redact(error.message());
+        report.problems.push(Problem {
+            origin: file.to_owned(),
+            line: None,
+            key: String::new(),
+            value: None,
+            expected,
+        });
+        Config::default()
+    })
+}
+
+/// Reading from an already parsed document.
+trait FromDocument: DeserializeOwned {
+    fn deserialize_from(document: Spanned<DeTable>) -> Result<Self, toml::de::Error> {
+        Self::deserialize(Deserializer::from(document))
+    }
+}
+
+impl<T: DeserializeOwned> FromDocument for T {}
+
+struct Walk<'a> {
+    file: &'a str,
+    text: &'a str,
+    /// Lines that are not TOML: what was recovered from them is not complained about a second time.
+    broken: Vec<usize>,
+    report: &'a mut Report,
+}
+
+impl Walk<'_> {
+    fn config(&mut self, document: &mut DeTable) {
+        let known = schema::config();
+        keep(document, |name, value| {
+            match (value.get_mut(), known.get(name)) {
+                (DeValue::Table(section), Some(toml::Value::Table(keys))) => {
+                    self.section(name, section, keys);
+                    true
+                }
+                _ => self.key::<Config>(None, name, value, &known),
+            }
+        });
+    }
+
+    fn section(&mut self, section: &str, table: &mut DeTable, known: &Table) {
+        keep(table, |name, value| match value.get_mut() {
+            DeValue::Array(policies) if section == "cache" && name == "policy" => {
+                let all = std::mem::replace(policies, DeArray::new())
+                    .into_iter()
+                    .enumerate();
+                *policies = all
+                    .filter_map(|(index, policy)| self.policy(index, policy))
+                    .collect();
+                true
+            }
+            _ => self.key::<Config>(Some(section), name, value, known),
+        });
+    }
+
+    /// This `[[cache.policy]]` if it can be read; if not, all that is wrong with it has been reported.
+    fn policy<'i>(
+        &mut self,
+        index: usize,
+        mut policy: Spanned<DeValue<'i>>,
+    ) -> Option<Spanned<DeValue<'i>>> {
+        let path = format!("cache.policy[{index}]");
+        let span = policy.span();
+        let DeValue::Table(table) = policy.get_mut() else {
+            let source = self.source(span);
+            self.report
+                .refuse(&path, source, "expected a [[cache.policy]] table");
+            return None;
+        };
+        let (known, before) = (schema::policy(), self.report.problems.len());
+        keep(table, |name, value| {
+            self.key::<PolicyKeys>(Some(&path), name, value, &known)
+        });
+        let document = Spanned::new(span.clone(), table.clone());
+        let keys = PolicyKeys::deserialize_from(document).unwrap_or_default();
+        for (name, expected) in keys.problems() {
+            let key = format!("{path}.{name}");
+            if !self.report.has_refused(&key) {
+                let source = self.report.sources.get(&key).cloned();
+                let source =
+                    source.unwrap_or_else(|| Source::bare(self.file, Some(self.line(span.start))));
+                self.report.refuse(&key, source, expected);
+            }
+        }
+        self.report.policies.push(keys);
+        if self.report.problems.len() > before {
+            return None;
+        }
+        Some(policy)
+    }
+
+    /// Whether serde takes this one key alone; if not, it has been reported.
+    fn key<T: DeserializeOwned>(
+        &mut self,
+        at: Option<&str>,
+        name: &str,
+        value: &Spanned<DeValue>,
+        known: &Table,
+    ) -> bool {
+        let path = at.map_or_else(|| name.to_owned(), |at| format!("{at}.{name}"));
+        let span = value.span();
+        if self.broken.contains(&self.line(span.start)) {
+            return false;
+        }
+        let Some(example) = known.get(name) else {
+            let source = Source::bare(self.file, Some(self.line(span.start)));
+            self.report
+                .refuse(&path, source, schema::expected_key(known));
+            return false;
+        };
+        let source = self.source(span);
+        // A policy is a document of its own; a section is a table in one.
+        let section = at.filter(|at| !at.starts_with("cache.policy"));
+        if T::deserialize_from(alone(section, name, value)).is_ok() {
+            self.report.accept(&path, source);
+            return true;
+        }
+        let not_a_url = value
+            .get_ref()
+            .as_str()
+            .filter(|_| path == "upstream.url")
+            .map(str::parse::<UpstreamUrl>);
+        let expected = match not_a_url {
+            Some(Err(why)) => why.to_string(),
+            _ => schema::expected_value(&path, example),
+        };
+        self.report.refuse(&path, source, expected);
+        false
+    }
+
+    fn line(&self, at: usize) -> usize {
+        line_of(self.text, at)
+    }
+
+    fn source(&self, span: std::ops::Range<usize>) -> Source {
+        Source::new(
+            self.file,
+            Some(self.line(span.start)),
+            self.text.get(span).unwrap_or_default(),
+        )
+    }
+}
+
+/// Takes out of `table` what is not `wanted`.
+fn keep<'i>(
+    table: &mut DeTable<'i>,
+    mut wanted: impl FnMut(&str, &mut Spanned<DeValue<'i>>) -> bool,
+) {
+    let all = std::mem::take(table).into_iter();
+    *table = all
+        .filter_map(|(name, mut value)| wanted(name.get_ref(), &mut value).then_some((name, value)))
+        .collect();
+}
+
+/// A document holding nothing but this key.
+fn alone<'i>(
+    section: Option<&str>,
+    name: &str,
+    value: &Spanned<DeValue<'i>>,
+) -> Spanned<DeTable<'i>> {
+    let mut table = DeTable::new();
+    table.insert(Spanned::new(0..0, name.to_owned().into()), value.clone());
+    if let Some(section) = section {
+        let inner = Spanned::new(0..0, DeValue::Table(std::mem::take(&mut table)));
+        table.insert(Spanned::new(0..0, section.to_owned().into()), inner);
+    }
+    Spanned::new(0..0, table)
+}
+
+/// The line, from 1, that byte `at` of `text` is on.
+fn line_of(text: &str, at: usize) -> usize {
+    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+}

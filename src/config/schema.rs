@@ -1,0 +1,52 @@
+//! What keys there are and what each takes, read off the defaults so that there is no second list to keep.
+
+use toml::{Table, Value};
+
+use super::{Config, Glob, Mode, Policy};
+
+/// The tree of keys with their defaults.
+pub(super) fn config() -> Table {
+    Table::try_from(Config::default()).expect("the defaults are tables of plain values")
+}
+
+/// The keys of one `[[cache.policy]]`, with examples.
+pub(super) fn policy() -> Table {
+    let example = Policy {
+        pattern: Glob::new("session:*"),
+        mode: Mode::Ttl { ttl_ms: 1000 },
+    };
+    Table::try_from(example).expect("a policy is a table of plain values")
+}
+
+/// What would be right for the key `name`, which is not in `known`.
+pub(super) fn expected_key(known: &Table) -> String {
+    let names: Vec<_> = known.keys().map(String::as_str).collect();
+    format!("no such key here; there are {}", names.join(", "))
+}
+
+/// What would be right for the key at `path` of [`config`].
+pub(super) fn expected_at(path: &str) -> String {
+    let root = Value::Table(config());
+    let example = path.split('.').try_fold(&root, |at, name| at.get(name));
+    example.map_or_else(String::new, |example| expected_value(path, example))
+}
+
+/// What would be right for the key at `path`, given its default or an example.
+pub(super) fn expected_value(path: &str, example: &Value) -> String {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    let what = match (name, example) {
+        ("listen", _) => "expected an IP address and a port",
+        ("format", _) => return "expected \"text\" or \"json\"".to_owned(),
+        ("mode", _) => return "expected \"strict\", \"tracked\" or \"ttl\"".to_owned(),
+        ("policy", _) => return "expected [[cache.policy]] tables".to_owned(),
+        (_, Value::Table(_)) => return format!("expected a table, [{path}]"),
+        (name, _) if name.ends_with("_bytes") => {
+            return "expected a whole number of bytes, or a size such as \"64MiB\"".to_owned();
+        }
+        (name, _) if name.ends_with("_ms") => "expected a whole number of milliseconds",
+        (_, Value::Integer(_)) => "expected a whole number",
+        (_, Value::Boolean(_)) => "expected true or false",
+        _ => "expected a string",
+    };
+    format!("{what}, such as {example}")
+}

@@ -1,0 +1,109 @@
+//! The small sections: `[coherence]`, `[clients]`, `[log]` and `[drain]`, with their defaults.
+
+use serde::{Deserialize, Serialize};
+
+use super::size;
+
+/// `[coherence]`: how changes made elsewhere are heard of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Coherence {
+    /// Milliseconds between heartbeats on the tracking connection.
+    pub heartbeat_ms: u64,
+    /// Milliseconds a heartbeat may stay unanswered before everything tracked is dropped.
+    pub heartbeat_deadline_ms: u64,
+    /// Fills (reads that may be stored) in flight at once.
+    pub fills_inflight_max: usize,
+}
+
+impl Default for Coherence {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 500,
+            heartbeat_deadline_ms: 1500,
+            fills_inflight_max: 1024,
+        }
+    }
+}
+
+/// `[clients]`: what clients may use up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Clients {
+    /// Client connections at once.
+    pub max: usize,
+    /// Bytes of replies waiting for one client to read them; beyond it the client is closed.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub output_max_bytes: usize,
+    /// Bytes of one request.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub request_max_bytes: usize,
+    /// Requests of one client in flight at once; beyond it the proxy stops reading from the client.
+    pub pipeline_max: usize,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            max: 10_000,
+            output_max_bytes: 64 * size::MIB,
+            request_max_bytes: 512 * size::MIB,
+            pipeline_max: 4096,
+        }
+    }
+}
+
+/// `[log]`: what is written to stderr.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What is logged, in the filter syntax of `tracing` (`info`, `warn,anteroom=debug`, …).
+    pub level: String,
+    /// How a line is written.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(()),
+        }
+    }
+}
+
+/// `[drain]`: how the proxy stops.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drain {
+    /// Milliseconds that clients with requests in flight are waited for once asked to stop.
+    pub timeout_ms: u64,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { timeout_ms: 10_000 }
+    }
+}

@@ -1,0 +1,48 @@
+//! `[upstream]`: the Redis server behind the proxy and the bounds on the connections to it.
+//!
+//! Does not own the URL's syntax (`url.rs`) nor connecting.
+
+use serde::{Deserialize, Serialize};
+
+use super::{UpstreamUrl, size};
+
+/// `[upstream]`: the Redis server behind the proxy, and the connections to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// Where Redis is, and as whom the proxy connects.
+    pub url: UpstreamUrl,
+    /// Milliseconds without progress, on a connection with something in flight or while connecting, until it is given up.
+    pub timeout_ms: u64,
+    /// Milliseconds before the first attempt to reconnect; doubled after each failure.
+    pub reconnect_min_ms: u64,
+    /// Milliseconds between attempts to reconnect, at most.
+    pub reconnect_max_ms: u64,
+    /// Requests in flight on one lane.
+    pub lane_inflight_max: usize,
+    /// Bytes of requests waiting to be written to one lane.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub lane_buffer_max_bytes: usize,
+    /// Dedicated connections (transactions, blocking commands, subscriptions) of one worker.
+    pub dedicated_max: usize,
+    /// Milliseconds an unused dedicated connection is kept.
+    pub dedicated_idle_ms: u64,
+    /// Milliseconds a client waits for a dedicated connection before it is answered with an error.
+    pub dedicated_wait_ms: u64,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            url: UpstreamUrl::default(),
+            timeout_ms: 5000,
+            reconnect_min_ms: 50,
+            reconnect_max_ms: 2000,
+            lane_inflight_max: 65_536,
+            lane_buffer_max_bytes: 64 * size::MIB,
+            dedicated_max: 1024,
+            dedicated_idle_ms: 30_000,
+            dedicated_wait_ms: 2000,
+        }
+    }
+}

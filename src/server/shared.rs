@@ -1,0 +1,112 @@
+//! What workers share: the tier, the coherence state, the client registry, the identities and the upstream's facts.
+//!
+//! Everything here is safe to use from any thread. Each part says how it is guarded.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use super::clients::Clients;
+use super::facts::Facts;
+use super::identity::{Identities, Identity};
+use super::stats::WorkerStats;
+use super::worker::connector_for;
+use crate::coherence::Scopes;
+use crate::command::Table;
+use crate::config::Config;
+use crate::upstream::connect::{Address, Connector, Credentials};
+
+/// See the head of this file.
+pub struct Shared {
+    /// The configuration in force.
+    pub config: Config,
+    /// When the process began to serve.
+    pub started: Instant,
+    /// Where the upstream is.
+    pub address: Arc<Address>,
+    /// Every client.
+    pub clients: Clients,
+    /// Every identity.
+    pub identities: Identities,
+    /// Each worker's counters.
+    pub stats: Vec<Arc<WorkerStats>>,
+    facts: RwLock<Arc<Facts>>,
+    auth_required: AtomicBool,
+    table: Mutex<Arc<Table>>,
+    table_version: AtomicU64,
+}
+
+impl Shared {
+    /// For `workers` workers.
+    pub fn new(config: Config, workers: usize) -> Self {
+        let address = match &config.upstream.url.address {
+            crate::config::Address::Tcp { host, port } => Address::Tcp(host.clone(), *port),
+            crate::config::Address::Unix(path) => Address::Unix(path.clone()),
+            crate::config::Address::Spawn => unreachable!("the binary replaces spawn: by the child's address"),
+        };
+        Self {
+            config,
+            started: Instant::now(),
+            address: Arc::new(address),
+            clients: Clients::default(),
+            identities: Identities::new(Scopes::default()),
+            stats: (0..workers).map(|_| Arc::default()).collect(),
+            facts: RwLock::default(),
+            auth_required: AtomicBool::new(false),
+            table: Mutex::new(Arc::new(Table::builtin())),
+            table_version: AtomicU64::new(0),
+        }
+    }
+
+    /// The upstream, as of the last time it was asked.
+    pub fn facts(&self) -> Arc<Facts> {
+        self.facts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a client that gives no password may run nothing.
+    pub fn auth_required(&self) -> bool {
+        self.auth_required.load(Ordering::Relaxed)
+    }
+
+    /// The upstream was asked.
+    pub fn set_facts(&self, facts: Facts) {
+        self.auth_required.store(facts.auth_required, Ordering::Relaxed);
+        *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+    }
+
+    /// A lane without credentials was let in, or was not.
+    pub fn learn_auth_required(&self, required: bool) {
+        if self.auth_required() != required {
+            let facts = Facts { auth_required: required, ..(*self.facts()).clone() };
+            self.set_facts(facts);
+        }
+    }
+
+    /// The command table and its version.
+    pub fn table(&self) -> (u64, Arc<Table>) {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.table_version(), table.clone())
+    }
+
+    /// Changes whenever the table does.
+    pub fn table_version(&self) -> u64 {
+        self.table_version.load(Ordering::Acquire)
+    }
+
+    /// The upstream has told its commands.
+    pub fn set_table(&self, newer: Table) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        *table = Arc::new(newer);
+        self.table_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// How to connect as this identity.
+    pub fn connector(&self, identity: Option<&Identity>) -> Connector {
+        connector_for(self, identity)
+    }
+
+    /// The upstream accepted these credentials.
+    pub fn vouched(&self, credentials: Credentials) -> Arc<Identity> {
+        self.identities.vouched(credentials, |_| Scopes::default())
+    }
+}
