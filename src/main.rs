@@ -55,13 +55,7 @@ fn start() -> Result<(), u8> {
 
 /// `anteroom check`, nothing being wrong: what is in force of that which several places can say.
 fn report(loaded: &Loaded) {
-    let Config {
-        listen,
-        workers,
-        upstream,
-        log,
-        ..
-    } = &loaded.config;
+    let Config { listen, workers, upstream, log, .. } = &loaded.config;
     println!("ok");
     for key in Key::ALL {
         let value = match key {
@@ -77,9 +71,7 @@ fn report(loaded: &Loaded) {
 fn serve(mut config: Config) -> Result<(), RunError> {
     // The private Redis has two who may end it: this function when done, and the second signal.
     let child: Arc<Mutex<Option<SpawnedRedis>>> = Arc::default();
-    let end = |child: &Mutex<Option<SpawnedRedis>>| {
-        drop(child.lock().unwrap_or_else(PoisonError::into_inner).take())
-    };
+    let end = |child: &Mutex<Option<SpawnedRedis>>| drop(child.lock().unwrap_or_else(PoisonError::into_inner).take());
     let at_second_signal = Arc::clone(&child);
     let shutdown = Shutdown::on_signals(move |code| {
         end(&at_second_signal);
@@ -87,10 +79,8 @@ fn serve(mut config: Config) -> Result<(), RunError> {
     })
     .map_err(|error| RunError::Internal(format!("no signal handlers: {error}")))?;
 
-    let listener = anteroom::listen(config.listen).map_err(|source| RunError::Unavailable {
-        what: format!("cannot listen on {}", config.listen),
-        source,
-    })?;
+    let listener = anteroom::listen(config.listen)
+        .map_err(|source| RunError::Unavailable { what: format!("cannot listen on {}", config.listen), source })?;
     if config.upstream.url.address == Address::Spawn {
         let redis = SpawnedRedis::start().map_err(|failure| RunError::Unavailable {
             what: "--upstream spawn:".to_owned(),
@@ -102,9 +92,7 @@ fn serve(mut config: Config) -> Result<(), RunError> {
     let address = listener.local_addr().unwrap_or(config.listen);
     info!(listen = %address, upstream = %config.upstream.url, "listening");
 
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-        anteroom::run(config, listener, shutdown)
-    }));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| anteroom::run(config, listener, shutdown)));
     end(&child);
     outcome.unwrap_or_else(|_| Err(RunError::Internal("a panic, reported above".to_owned())))
 }
@@ -113,10 +101,7 @@ fn log_to_stderr(log: &Log) {
     // The level was checked with the configuration; the fallback cannot be reached.
     let filter = EnvFilter::try_new(&log.level).unwrap_or_default();
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(colours)
-        .with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr);
     match log.format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),

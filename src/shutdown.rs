@@ -31,15 +31,10 @@ impl Shutdown {
     /// The handlers or their thread cannot be installed.
     pub fn on_signals(exit: impl FnOnce(i32) + Send + 'static) -> io::Result<Self> {
         let (trigger, shutdown) = Self::new();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let (mut terminate, mut interrupt) = {
             let _guard = runtime.enter();
-            (
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-            )
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
         };
         let mut next = async move || {
             tokio::select! {
@@ -48,15 +43,13 @@ impl Shutdown {
             }
         };
         // Ends with the process: between the signals there is nothing to end it for.
-        thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || {
-                runtime.block_on(async {
-                    next().await;
-                    trigger.request();
-                    exit(128 + next().await);
-                });
-            })?;
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                next().await;
+                trigger.request();
+                exit(128 + next().await);
+            });
+        })?;
         Ok(shutdown)
     }
 

@@ -21,11 +21,7 @@ struct File(PathBuf);
 impl File {
     fn new(text: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "config-{}-{}.toml",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("config-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::write(&path, text).expect("the test directory can be written");
         Self(path)
@@ -43,33 +39,18 @@ impl Drop for File {
 }
 
 fn sources(file: &File) -> Sources {
-    Sources {
-        file: Some(file.0.clone()),
-        overrides: Vec::new(),
-    }
+    Sources { file: Some(file.0.clone()), overrides: Vec::new() }
 }
 
 fn accepted(text: &str) -> Config {
-    load(&sources(&File::new(text)))
-        .unwrap_or_else(|problems| panic!("{problems}"))
-        .config
+    load(&sources(&File::new(text))).unwrap_or_else(|problems| panic!("{problems}")).config
 }
 
 /// The problems of `text`, each as it is printed, without the file's name.
 fn problems(text: &str) -> Vec<String> {
     let file = File::new(text);
-    let problems = load(&sources(&file))
-        .err()
-        .map(|problems| problems.0)
-        .unwrap_or_default();
-    problems
-        .iter()
-        .map(|problem| {
-            problem
-                .to_string()
-                .replace(&format!("{}:", file.name()), "line ")
-        })
-        .collect()
+    let problems = load(&sources(&file)).err().map(|problems| problems.0).unwrap_or_default();
+    problems.iter().map(|problem| problem.to_string().replace(&format!("{}:", file.name()), "line ")).collect()
 }
 
 fn shipped() -> PathBuf {
@@ -78,28 +59,17 @@ fn shipped() -> PathBuf {
 
 #[test]
 fn proxy_toml_is_the_defaults_and_names_every_key() {
-    let loaded = load(&Sources {
-        file: Some(shipped()),
-        overrides: Vec::new(),
-    })
-    .expect("proxy.toml is right");
+    let loaded = load(&Sources { file: Some(shipped()), overrides: Vec::new() }).expect("proxy.toml is right");
     assert_eq!(loaded.config, Config::default());
 
     let text = fs::read_to_string(shipped()).expect("proxy.toml is there");
     let written: toml::Table = text.parse().expect("proxy.toml is TOML");
-    let mut schema =
-        toml::Table::try_from(Config::default()).expect("the defaults are plain values");
+    let mut schema = toml::Table::try_from(Config::default()).expect("the defaults are plain values");
     // The one key without a default: it is shown as a commented example, which the next test reads.
-    assert!(
-        schema["cache"]
-            .as_table_mut()
-            .is_some_and(|cache| cache.remove("policy").is_some())
-    );
+    assert!(schema["cache"].as_table_mut().is_some_and(|cache| cache.remove("policy").is_some()));
     let keys = |table: &toml::Table| -> Vec<String> {
         let of = |(name, value): (&String, &toml::Value)| match value {
-            toml::Value::Table(section) => {
-                section.keys().map(|key| format!("{name}.{key}")).collect()
-            }
+            toml::Value::Table(section) => section.keys().map(|key| format!("{name}.{key}")).collect(),
             _ => vec![name.clone()],
         };
         table.iter().flat_map(of).collect()
@@ -113,20 +83,13 @@ fn the_example_policy_in_proxy_toml_is_right_once_uncommented() {
     let uncommented: Vec<_> = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(key)
-                if ["[[cache", "pattern =", "mode =", "ttl_ms ="]
-                    .iter()
-                    .any(|start| key.starts_with(start)) =>
-            {
+            Some(key) if ["[[cache", "pattern =", "mode =", "ttl_ms ="].iter().any(|start| key.starts_with(start)) => {
                 key
             }
             _ => line,
         })
         .collect();
-    let policy = Policy {
-        pattern: Glob::new("session:*"),
-        mode: Mode::Ttl { ttl_ms: 1000 },
-    };
+    let policy = Policy { pattern: Glob::new("session:*"), mode: Mode::Ttl { ttl_ms: 1000 } };
     assert_eq!(accepted(&uncommented.join("\n")).cache.policy, [policy]);
 }
 
@@ -137,14 +100,8 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
             "listen = \"localhost:6380\"",
             "line 1: listen = \"localhost:6380\": expected an IP address and a port, such as \"127.0.0.1:6380\"",
         ),
-        (
-            "workers = -1",
-            "line 1: workers = -1: expected a whole number, such as 0",
-        ),
-        (
-            "\nworkers = 1025",
-            "line 2: workers = 1025: expected 0 to 1024",
-        ),
+        ("workers = -1", "line 1: workers = -1: expected a whole number, such as 0"),
+        ("\nworkers = 1025", "line 2: workers = 1025: expected 0 to 1024"),
         (
             "wrokers = 1",
             "line 1: wrokers: no such key here; there are cache, clients, coherence, drain, listen, log, upstream, workers",
@@ -153,27 +110,18 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
             "[drian]\ntimeout_ms = 1",
             "line 1: drian: no such key here; there are cache, clients, coherence, drain, listen, log, upstream, workers",
         ),
-        (
-            "[drain]\ntimeout = 1",
-            "line 2: drain.timeout: no such key here; there are timeout_ms",
-        ),
+        ("[drain]\ntimeout = 1", "line 2: drain.timeout: no such key here; there are timeout_ms"),
         ("drain = 5", "line 1: drain = 5: expected a table, [drain]"),
         (
             "[drain]\ntimeout_ms = \"10s\"",
             "line 2: drain.timeout_ms = \"10s\": expected a whole number of milliseconds, such as 10000",
         ),
-        (
-            "[cache]\nenabled = 1",
-            "line 2: cache.enabled = 1: expected true or false, such as true",
-        ),
+        ("[cache]\nenabled = 1", "line 2: cache.enabled = 1: expected true or false, such as true"),
         (
             "[cache]\nmax_bytes = \"64MB\"",
             "line 2: cache.max_bytes = \"64MB\": expected a whole number of bytes, or a size such as \"64MiB\"",
         ),
-        (
-            "[cache]\nmax_bytes = 5",
-            "line 2: cache.max_bytes = 5: expected 1048576 to 1099511627776 bytes",
-        ),
+        ("[cache]\nmax_bytes = 5", "line 2: cache.max_bytes = 5: expected 1048576 to 1099511627776 bytes"),
         (
             "[cache]\nmax_bytes = \"2MiB\"\nentry_max_bytes = \"3MiB\"",
             "line 3: cache.entry_max_bytes = \"3MiB\": expected at most cache.max_bytes, which is 2097152",
@@ -182,10 +130,7 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
             "[upstream]\nreconnect_max_ms = 10",
             "line 2: upstream.reconnect_max_ms = 10: expected at least upstream.reconnect_min_ms, which is 50",
         ),
-        (
-            "[log]\nformat = \"xml\"",
-            "line 2: log.format = \"xml\": expected \"text\" or \"json\"",
-        ),
+        ("[log]\nformat = \"xml\"", "line 2: log.format = \"xml\": expected \"text\" or \"json\""),
         (
             "[log]\nlevel = \"inof\"",
             "line 2: log.level = \"inof\": expected a level (error, warn, info, debug, trace, off) and target=level pairs, separated by commas",
@@ -194,10 +139,7 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
             "[upstream]\nurl = \"http://h\"",
             "line 2: upstream.url = \"http://h\": expected redis://host:port, unix:///path or spawn:",
         ),
-        (
-            "[cache]\npolicy = \"a*\"",
-            "line 2: cache.policy = \"a*\": expected [[cache.policy]] tables",
-        ),
+        ("[cache]\npolicy = \"a*\"", "line 2: cache.policy = \"a*\": expected [[cache.policy]] tables"),
         (
             "[[cache.policy]]\npattern = \"a\"\nmode = \"ttl\"",
             "line 1: cache.policy[0].ttl_ms: mode \"ttl\" needs ttl_ms, in milliseconds",
@@ -214,10 +156,7 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
             "[[cache.policy]]\npattern = \"\"\nmode = \"strict\"",
             "line 2: cache.policy[0].pattern = \"\": an empty pattern matches only the empty key; \"*\" matches all",
         ),
-        (
-            "workers = 1\nworkers = 2",
-            "line 2: not TOML: duplicate key",
-        ),
+        ("workers = 1\nworkers = 2", "line 2: not TOML: duplicate key"),
     ] {
         assert_eq!(problems(text), [expected], "{text}");
     }
@@ -248,10 +187,7 @@ fn all_problems_are_listed_at_once_in_the_order_of_the_file() {
         level = "a=b=c"
         "#,
     );
-    let keys: Vec<_> = found
-        .iter()
-        .map(|line| line.split([' ', ':']).nth(3).unwrap_or_default())
-        .collect();
+    let keys: Vec<_> = found.iter().map(|line| line.split([' ', ':']).nth(3).unwrap_or_default()).collect();
     let expected = [
         "listen",
         "wrokers",
@@ -272,70 +208,29 @@ fn all_problems_are_listed_at_once_in_the_order_of_the_file() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_a_problem_and_hides_no_other() {
-    let overrides = vec![Override {
-        key: Key::Workers,
-        origin: "--workers",
-        value: "many".to_owned(),
-    }];
-    let problems = load(&Sources {
-        file: Some("/no/such.toml".into()),
-        overrides,
-    })
-    .expect_err("nothing is right here");
+    let overrides = vec![Override { key: Key::Workers, origin: "--workers", value: "many".to_owned() }];
+    let problems = load(&Sources { file: Some("/no/such.toml".into()), overrides }).expect_err("nothing is right here");
     let lines: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
-    assert!(
-        lines[0].starts_with("/no/such.toml: cannot be read (No such file"),
-        "{lines:?}"
-    );
-    assert_eq!(
-        lines[1..],
-        ["--workers: workers = many: expected a whole number, such as 0"]
-    );
+    assert!(lines[0].starts_with("/no/such.toml: cannot be read (No such file"), "{lines:?}");
+    assert_eq!(lines[1..], ["--workers: workers = many: expected a whole number, such as 0"]);
 }
 
 #[test]
 fn an_upstream_url_says_where_and_as_whom() {
-    let tcp = |host: &str, port| Address::Tcp {
-        host: host.to_owned(),
-        port,
-    };
+    let tcp = |host: &str, port| Address::Tcp { host: host.to_owned(), port };
     for (text, address, user, password) in [
         ("redis://h", tcp("h", 6379), None, None),
         ("redis://h:1/", tcp("h", 1), None, None),
         ("redis://h/0", tcp("h", 6379), None, None),
         ("redis://[::1]:7", tcp("::1", 7), None, None),
-        (
-            "redis://:p%40%2F@10.0.0.1:2",
-            tcp("10.0.0.1", 2),
-            None,
-            Some("p@/"),
-        ),
-        (
-            "redis://ann:p%C3%A9@h",
-            tcp("h", 6379),
-            Some("ann"),
-            Some("pé"),
-        ),
-        (
-            "unix:///run/r%20s.sock",
-            Address::Unix("/run/r s.sock".into()),
-            None,
-            None,
-        ),
-        (
-            "unix:///r?user=ann&pass=p%2526",
-            Address::Unix("/r".into()),
-            Some("ann"),
-            Some("p%26"),
-        ),
+        ("redis://:p%40%2F@10.0.0.1:2", tcp("10.0.0.1", 2), None, Some("p@/")),
+        ("redis://ann:p%C3%A9@h", tcp("h", 6379), Some("ann"), Some("pé")),
+        ("unix:///run/r%20s.sock", Address::Unix("/run/r s.sock".into()), None, None),
+        ("unix:///r?user=ann&pass=p%2526", Address::Unix("/r".into()), Some("ann"), Some("p%26")),
         ("spawn:", Address::Spawn, None, None),
     ] {
         let url: UpstreamUrl = text.parse().unwrap_or_else(|why| panic!("{text}: {why}"));
-        assert_eq!(
-            (&url.address, url.username.as_deref(), url.password()),
-            (&address, user, password),
-            "{text}"
-        );
+        assert_eq!((&url.address, url.username.as_deref(), url.password()), (&address, user, password), "{text}");
     }
 }
 
@@ -357,29 +252,18 @@ fn an_upstream_url_that_would_be_misunderstood_is_refused_with_the_reason() {
         ("h", "expected redis://host:port"),
         ("", "expected redis://host:port"),
     ] {
-        let why = text
-            .parse::<UpstreamUrl>()
-            .map(|url| url.to_string())
-            .expect_err(text)
-            .to_string();
+        let why = text.parse::<UpstreamUrl>().map(|url| url.to_string()).expect_err(text).to_string();
         assert!(why.contains(reason), "{text}: {why}");
     }
 }
 
 #[test]
 fn a_password_shows_in_no_output_of_the_configuration() {
-    for url in [
-        format!("redis://ann:{SECRET}@h"),
-        format!("unix:///r?user=ann&pass={SECRET}"),
-    ] {
+    for url in [format!("redis://ann:{SECRET}@h"), format!("unix:///r?user=ann&pass={SECRET}")] {
         let config = accepted(&format!("[upstream]\nurl = \"{url}\""));
         assert_eq!(config.upstream.url.password(), Some(SECRET));
         let serialized = toml::to_string(&config).expect("plain values");
-        for shown in [
-            format!("{config:#?}"),
-            config.upstream.url.to_string(),
-            serialized,
-        ] {
+        for shown in [format!("{config:#?}"), config.upstream.url.to_string(), serialized] {
             assert!(shown.contains("***") && !shown.contains(SECRET), "{shown}");
         }
     }
@@ -402,10 +286,7 @@ fn a_password_shows_in_no_problem_wherever_it_was_put() {
         format!("[cache]\npolicy = [\"{url}\"]"),
     ] {
         let found = problems(&text);
-        assert!(
-            !found.is_empty() && !found.concat().contains(SECRET),
-            "{text}: {found:#?}"
-        );
+        assert!(!found.is_empty() && !found.concat().contains(SECRET), "{text}: {found:#?}");
     }
 }
 
@@ -434,28 +315,19 @@ fn the_first_policy_that_matches_decides() {
 #[test]
 fn patterns_match_what_keys_matches_on_a_real_server() {
     let redis = SpawnedRedis::start().expect("redis-server is installed");
-    let Address::Unix(socket) = redis.url().address else {
-        panic!("a private Redis has a Unix socket")
-    };
-    let client =
-        bb8_redis::redis::Client::open(format!("unix://{}", socket.display())).expect("a URL");
+    let Address::Unix(socket) = redis.url().address else { panic!("a private Redis has a Unix socket") };
+    let client = bb8_redis::redis::Client::open(format!("unix://{}", socket.display())).expect("a URL");
     let mut connection = client.get_connection().expect("it answers");
     let keys = [
-        "a", "b", "ab", "abc", "abbc", "aXb", "A", "a*b", "a?b", "[a]", "a]", "-", "^", "\\",
-        "a\\b", "aab", "aaab", "é",
+        "a", "b", "ab", "abc", "abbc", "aXb", "A", "a*b", "a?b", "[a]", "a]", "-", "^", "\\", "a\\b", "aab", "aaab",
+        "é",
     ];
     for key in keys {
-        bb8_redis::redis::cmd("SET")
-            .arg(key)
-            .arg(1)
-            .exec(&mut connection)
-            .expect("SET works");
+        bb8_redis::redis::cmd("SET").arg(key).arg(1).exec(&mut connection).expect("SET works");
     }
     let mut compare = |pattern: &str| {
-        let mut theirs: Vec<String> = bb8_redis::redis::cmd("KEYS")
-            .arg(pattern)
-            .query(&mut connection)
-            .expect("KEYS works");
+        let mut theirs: Vec<String> =
+            bb8_redis::redis::cmd("KEYS").arg(pattern).query(&mut connection).expect("KEYS works");
         let glob = Glob::new(pattern);
         let matching = keys.iter().filter(|key| glob.matches(key.as_bytes()));
         let mut ours: Vec<String> = matching.map(ToString::to_string).collect();
@@ -463,20 +335,15 @@ fn patterns_match_what_keys_matches_on_a_real_server() {
         assert_eq!(ours, theirs, "pattern {pattern:?}");
     };
     for pattern in [
-        "*", "**", "?", "??", "a*", "*b", "a*b", "a**b", "*a*b*", "*aab", "a?b", "a\\*b", "a\\?b",
-        "\\a", "\\", "a\\", "\\\\", "[ab]", "[a-b]", "[b-a]", "[^a]", "[^a-b]*", "[a", "[^a", "[",
-        "[^", "[]", "[]a]", "[^]", "a[]]", "[\\]]", "a\\]", "\\[a\\]", "[a-]", "[-a]", "[a\\-b]",
-        "[\\", "[a]*[c]", "?*", "*?", "*[c]", "a[bX]b", "[a-", "\u{e9}", "?\u{e9}", "a*bc", "*b*c",
-        "", "abc*",
+        "*", "**", "?", "??", "a*", "*b", "a*b", "a**b", "*a*b*", "*aab", "a?b", "a\\*b", "a\\?b", "\\a", "\\", "a\\",
+        "\\\\", "[ab]", "[a-b]", "[b-a]", "[^a]", "[^a-b]*", "[a", "[^a", "[", "[^", "[]", "[]a]", "[^]", "a[]]",
+        "[\\]]", "a\\]", "\\[a\\]", "[a-]", "[-a]", "[a\\-b]", "[\\", "[a]*[c]", "?*", "*?", "*[c]", "a[bX]b", "[a-",
+        "\u{e9}", "?\u{e9}", "a*bc", "*b*c", "", "abc*",
     ] {
         compare(pattern);
     }
     let compare = std::cell::RefCell::new(compare);
-    let any = proptest::test_runner::Config {
-        cases: 2000,
-        failure_persistence: None,
-        ..Default::default()
-    };
+    let any = proptest::test_runner::Config { cases: 2000, failure_persistence: None, ..Default::default() };
     proptest::test_runner::TestRunner::new(any)
         .run(&r"[abc\[\]^*?\\-]{0,8}", |pattern| {
             (compare.borrow_mut())(&pattern);
@@ -497,11 +364,7 @@ fn anteroom(arguments: &[&str]) -> Command {
 }
 
 fn text(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[test]
@@ -511,10 +374,7 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
     );
     let with = |arguments: &[&str], variables: &[(&str, &str)]| {
         let arguments = [&["check"], arguments].concat();
-        let output = anteroom(&arguments)
-            .envs(variables.iter().copied())
-            .output()
-            .expect("the binary runs");
+        let output = anteroom(&arguments).envs(variables.iter().copied()).output().expect("the binary runs");
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         text(&output).replace(file.name(), "FILE")
     };
@@ -526,16 +386,7 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
         ("ANTEROOM_UPSTREAM", "redis://variable"),
         ("REDIS_URL", "redis://weaker"),
     ];
-    let flags = [
-        "--listen",
-        "127.0.0.1:3",
-        "--workers",
-        "3",
-        "--log-format",
-        "json",
-        "--upstream",
-        "redis://flag",
-    ];
+    let flags = ["--listen", "127.0.0.1:3", "--workers", "3", "--log-format", "json", "--upstream", "redis://flag"];
     assert_eq!(
         with(&[], &[]),
         "ok\nlisten = 127.0.0.1:6380 (default)\nupstream.url = redis://127.0.0.1:6379 (default)\nworkers = 0 (default)\nlog.format = text (default)\n"
@@ -552,10 +403,7 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
         with(&flags, &variables),
         "ok\nlisten = 127.0.0.1:3 (--listen)\nupstream.url = redis://flag:6379 (--upstream)\nworkers = 3 (--workers)\nlog.format = json (--log-format)\n"
     );
-    assert!(
-        with(&["--config", file.name()], &variables[5..])
-            .contains("redis://weaker:6379 (REDIS_URL)")
-    );
+    assert!(with(&["--config", file.name()], &variables[5..]).contains("redis://weaker:6379 (REDIS_URL)"));
 }
 
 #[test]
@@ -563,10 +411,8 @@ fn a_bad_configuration_exits_with_64_and_lists_every_problem() {
     let file = File::new("workers = -1\n[upstream]\ntimeout_ms = 0");
     for command in [&["check"][..], &[]] {
         let arguments = [command, &["--config", file.name(), "--listen", "nowhere"]].concat();
-        let output = anteroom(&arguments)
-            .env("REDIS_URL", format!("redis://:{SECRET}@h/1"))
-            .output()
-            .expect("the binary runs");
+        let output =
+            anteroom(&arguments).env("REDIS_URL", format!("redis://:{SECRET}@h/1")).output().expect("the binary runs");
         assert_eq!(output.status.code(), Some(64), "{}", text(&output));
         let lines = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(lines.lines().count(), 4, "{lines}");
@@ -593,51 +439,26 @@ fn a_command_line_that_cannot_be_understood_exits_with_64_and_help_with_0() {
         &["--upstraem", &url],
     ] {
         let output = anteroom(arguments).output().expect("the binary runs");
-        assert_eq!(
-            output.status.code(),
-            Some(64),
-            "{arguments:?}: {}",
-            text(&output)
-        );
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", text(&output));
         assert!(!text(&output).contains(SECRET), "{}", text(&output));
     }
-    let output = anteroom(&["--help"])
-        .env("ANTEROOM_UPSTREAM", &url)
-        .output()
-        .expect("the binary runs");
+    let output = anteroom(&["--help"]).env("ANTEROOM_UPSTREAM", &url).output().expect("the binary runs");
     assert_eq!(output.status.code(), Some(0));
-    assert!(
-        text(&output).contains("ANTEROOM_UPSTREAM") && !text(&output).contains(SECRET),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains("ANTEROOM_UPSTREAM") && !text(&output).contains(SECRET), "{}", text(&output));
 }
 
 #[test]
 fn what_cannot_be_bound_or_started_exits_with_69() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("bound").to_string();
-    let output = anteroom(&["--listen", &address])
-        .output()
-        .expect("the binary runs");
+    let output = anteroom(&["--listen", &address]).output().expect("the binary runs");
     assert_eq!(output.status.code(), Some(69), "{}", text(&output));
-    assert!(
-        text(&output).contains(&format!("cannot listen on {address}")),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains(&format!("cannot listen on {address}")), "{}", text(&output));
 
     let spawn = ["--listen", "127.0.0.1:0", "--upstream", "spawn:"];
-    let output = anteroom(&spawn)
-        .env("PATH", "/nowhere")
-        .output()
-        .expect("the binary runs");
+    let output = anteroom(&spawn).env("PATH", "/nowhere").output().expect("the binary runs");
     assert_eq!(output.status.code(), Some(69), "{}", text(&output));
-    assert!(
-        text(&output).contains("redis-server is not installed"),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains("redis-server is not installed"), "{}", text(&output));
 }
 
 /// The running binary, killed on drop, and what it has logged up to "listening".
@@ -650,19 +471,11 @@ struct Running {
 impl Running {
     fn start(arguments: &[&str]) -> Self {
         let mut command = anteroom(&["--listen", "127.0.0.1:0"]);
-        let mut child = command
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        let mut child = command.args(arguments).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
         let mut log = String::new();
         while !log.contains("listening") {
-            assert_ne!(
-                stderr.read_line(&mut log).expect("a log line"),
-                0,
-                "it stopped: {log}"
-            );
+            assert_ne!(stderr.read_line(&mut log).expect("a log line"), 0, "it stopped: {log}");
         }
         Self { child, stderr, log }
     }
@@ -670,20 +483,12 @@ impl Running {
     fn signal(&self, name: &str) {
         // The shell's own kill: a small machine has no program of that name.
         let kill = format!("kill -s {name} {}", self.child.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .expect("sh runs")
-                .success()
-        );
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh runs").success());
     }
 
     fn wait(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().expect("it ends");
-        self.stderr
-            .read_to_string(&mut self.log)
-            .expect("the rest of the log");
+        self.stderr.read_to_string(&mut self.log).expect("the rest of the log");
         (status.code(), std::mem::take(&mut self.log))
     }
 }
@@ -700,31 +505,18 @@ fn a_signal_ends_it_with_0_and_no_secret_is_logged() {
     for signal in ["TERM", "INT"] {
         let file = File::new("[log]\nlevel = \"trace\"");
         let url = format!("redis://ann:{SECRET}@127.0.0.1:1");
-        let running = Running::start(&[
-            "--config",
-            file.name(),
-            "--upstream",
-            &url,
-            "--log-format",
-            "json",
-        ]);
+        let running = Running::start(&["--config", file.name(), "--upstream", &url, "--log-format", "json"]);
         running.signal(signal);
         let (code, log) = running.wait();
         assert_eq!(code, Some(0), "{log}");
-        assert!(
-            log.contains("redis://ann:***@127.0.0.1:1") && !log.contains(SECRET),
-            "{log}"
-        );
+        assert!(log.contains("redis://ann:***@127.0.0.1:1") && !log.contains(SECRET), "{log}");
         assert!(log.lines().all(|line| line.starts_with('{')), "{log}");
     }
 }
 
 /// The socket of the private Redis that `running` has started.
 fn private_socket(running: &Running) -> PathBuf {
-    let (_, path) = running
-        .log
-        .split_once("unix://")
-        .expect("the log names the upstream");
+    let (_, path) = running.log.split_once("unix://").expect("the log names the upstream");
     PathBuf::from(path.trim())
 }
 
@@ -732,22 +524,13 @@ fn private_socket(running: &Running) -> PathBuf {
 fn a_private_redis_answers_while_the_proxy_runs_and_leaves_nothing_behind() {
     let running = Running::start(&["--upstream", "spawn:"]);
     let socket = private_socket(&running);
-    let client =
-        bb8_redis::redis::Client::open(format!("unix://{}", socket.display())).expect("a URL");
+    let client = bb8_redis::redis::Client::open(format!("unix://{}", socket.display())).expect("a URL");
     let mut connection = client.get_connection().expect("it answers");
-    bb8_redis::redis::cmd("PING")
-        .exec(&mut connection)
-        .expect("it answers");
+    bb8_redis::redis::cmd("PING").exec(&mut connection).expect("it answers");
     running.signal("TERM");
     assert_eq!(running.wait().0, Some(0));
-    assert!(
-        bb8_redis::redis::cmd("PING").exec(&mut connection).is_err(),
-        "it outlived the proxy"
-    );
-    assert!(
-        !socket.parent().is_some_and(|directory| directory.exists()),
-        "its directory is still there"
-    );
+    assert!(bb8_redis::redis::cmd("PING").exec(&mut connection).is_err(), "it outlived the proxy");
+    assert!(!socket.parent().is_some_and(|directory| directory.exists()), "its directory is still there");
 }
 
 /// Needs `setpriv` (util-linux); elsewhere a proxy killed outright leaves its private Redis behind.

@@ -112,21 +112,14 @@ enum Reply {
 
 /// What follows from the scanner's view of the stream.
 fn expected(stream: &[u8], authenticated: bool) -> Answer {
-    let limits = if authenticated {
-        RequestLimits::AUTHENTICATED
-    } else {
-        RequestLimits::UNAUTHENTICATED
-    };
+    let limits = if authenticated { RequestLimits::AUTHENTICATED } else { RequestLimits::UNAUTHENTICATED };
     let mut scanner = RequestScanner::default();
     let mut rest = stream;
     let mut replies = Vec::new();
     loop {
         match scanner.scan(rest, &limits) {
             Ok(Scanned::Partial) => {
-                return Answer {
-                    replies,
-                    closed: false,
-                };
+                return Answer { replies, closed: false };
             }
             Ok(Scanned::Skipped { len }) => rest = &rest[len..],
             Ok(Scanned::Request { len }) => {
@@ -136,19 +129,13 @@ fn expected(stream: &[u8], authenticated: bool) -> Answer {
             }
             // Redis frees the client at once: what it had not written yet is lost with it.
             Err(ProtocolError::CrossProtocol) => {
-                return Answer {
-                    replies: vec![],
-                    closed: true,
-                };
+                return Answer { replies: vec![], closed: true };
             }
             Err(error) => {
                 let mut refusal = Vec::new();
                 error.reply(&mut refusal);
                 replies.push(Reply::Exactly(refusal));
-                return Answer {
-                    replies,
-                    closed: true,
-                };
+                return Answer { replies, closed: true };
             }
         }
     }
@@ -156,11 +143,7 @@ fn expected(stream: &[u8], authenticated: bool) -> Answer {
 
 fn reply_to(args: &[&[u8]], authenticated: bool) -> Reply {
     let mut reply = Vec::new();
-    let name = args[0]
-        .split(|byte| *byte == 0)
-        .next()
-        .unwrap()
-        .to_ascii_uppercase();
+    let name = args[0].split(|byte| *byte == 0).next().unwrap().to_ascii_uppercase();
     match (name.as_slice(), &args[1..]) {
         _ if !authenticated => return Reply::SomeError,
         // A name is looked up in full, unlike POST, which is compared up to its first NUL.
@@ -182,11 +165,7 @@ fn answered(stream: &mut TcpStream, expected: &Answer) -> Answer {
         let reply = &bytes[at..at + frame.len];
         at += frame.len;
         replies.push(match expected.replies.get(replies.len()) {
-            Some(Reply::SomeError)
-                if frame.kind.is_error() && !reply.starts_with(b"-ERR Protocol") =>
-            {
-                Reply::SomeError
-            }
+            Some(Reply::SomeError) if frame.kind.is_error() && !reply.starts_with(b"-ERR Protocol") => Reply::SomeError,
             _ => Reply::Exactly(reply.to_vec()),
         });
     }
@@ -196,12 +175,7 @@ fn answered(stream: &mut TcpStream, expected: &Answer) -> Answer {
 
 /// Sends each stream on a connection of its own, in the given pieces, each piece read by the server before the next is
 /// sent, and compares.
-fn compare(
-    redis: &RedisChild,
-    control: &mut Connection,
-    streams: &[Vec<&[u8]>],
-    authenticated: bool,
-) {
+fn compare(redis: &RedisChild, control: &mut Connection, streams: &[Vec<&[u8]>], authenticated: bool) {
     let mut connections: Vec<TcpStream> = streams.iter().map(|_| redis.raw()).collect();
     for turn in 0..streams.iter().map(Vec::len).max().unwrap_or(0) {
         for (connection, pieces) in connections.iter_mut().zip(streams) {
@@ -224,10 +198,7 @@ fn compare(
             answer,
             expected,
             "cut as {:?}",
-            pieces
-                .iter()
-                .map(|piece| piece.escape_ascii().to_string())
-                .collect::<Vec<_>>()
+            pieces.iter().map(|piece| piece.escape_ascii().to_string()).collect::<Vec<_>>()
         );
     }
 }
@@ -235,9 +206,7 @@ fn compare(
 /// Each row alone, and with a PING behind it, which tells a server that waits from one that has ignored the row.
 fn rows() -> Vec<Vec<u8>> {
     let alone = TABLE.iter().map(|row| row.as_bytes().to_vec());
-    let followed = TABLE
-        .iter()
-        .map(|row| [row.as_bytes(), b"*1\r\n$4\r\nPING\r\n"].concat());
+    let followed = TABLE.iter().map(|row| [row.as_bytes(), b"*1\r\n$4\r\nPING\r\n"].concat());
     alone.chain(followed).collect()
 }
 
@@ -278,10 +247,7 @@ fn the_scanner_bounds_lines_as_a_real_server_fed_slowly_does() {
         // question at each.
         for end in ["", "\r\n", "b", "b\r\n"] {
             let (first, second) = line.as_bytes().split_at(1000);
-            let pieces: Vec<&[u8]> = [first, second]
-                .into_iter()
-                .chain(end.as_bytes().chunks(1))
-                .collect();
+            let pieces: Vec<&[u8]> = [first, second].into_iter().chain(end.as_bytes().chunks(1)).collect();
             compare(&redis, &mut control, &[pieces], true);
         }
     }
@@ -301,14 +267,8 @@ fn the_scanner_takes_random_streams_as_a_real_server_does() {
         1 => "[*$][ +-]?[0-9]{0,21}(\r\n|\rx|\n)".prop_map(String::into_bytes),
         1 => any::<u8>().prop_map(|byte| vec![byte]),
     ];
-    let stream = (
-        prop::collection::vec(token, 1..7),
-        any::<prop::sample::Index>(),
-    );
-    let mut runner = TestRunner::new_with_rng(
-        Config::default(),
-        TestRng::deterministic_rng(RngAlgorithm::ChaCha),
-    );
+    let stream = (prop::collection::vec(token, 1..7), any::<prop::sample::Index>());
+    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     for _ in 0..20 {
         let streams: Vec<(Vec<u8>, usize)> = (0..150)
             .map(|_| {
@@ -318,10 +278,8 @@ fn the_scanner_takes_random_streams_as_a_real_server_does() {
                 (stream, cut)
             })
             .collect();
-        let pieces: Vec<Vec<&[u8]>> = streams
-            .iter()
-            .map(|(stream, cut)| vec![&stream[..*cut], &stream[*cut..]])
-            .collect();
+        let pieces: Vec<Vec<&[u8]>> =
+            streams.iter().map(|(stream, cut)| vec![&stream[..*cut], &stream[*cut..]]).collect();
         compare(&redis, &mut control, &pieces, true);
     }
 }

@@ -146,18 +146,10 @@ impl Keys {
         match self {
             Keys::None => Ok(()),
             Keys::Range { first, last, step } => {
-                let last = if *last < 0 {
-                    args.len() as i64 + i64::from(*last)
-                } else {
-                    i64::from(*last)
-                };
+                let last = if *last < 0 { args.len() as i64 + i64::from(*last) } else { i64::from(*last) };
                 push_range(args, *first as i64, last, *step, out)
             }
-            Keys::Counted {
-                destination,
-                count,
-                step,
-            } => {
+            Keys::Counted { destination, count, step } => {
                 if *destination > 0 {
                     out.push(*destination);
                 }
@@ -167,12 +159,7 @@ impl Keys {
             Keys::Sort => {
                 push_range(args, 1, 1, 1, out)?;
                 // The command keeps the last STORE it reads.
-                out.extend(
-                    sort_options(args)
-                        .filter(|(_, word)| is(word, "store"))
-                        .map(|(at, _)| at + 1)
-                        .last(),
-                );
+                out.extend(sort_options(args).filter(|(_, word)| is(word, "store")).map(|(at, _)| at + 1).last());
                 within(args, out)
             }
             Keys::GeoRadius { options } => {
@@ -189,9 +176,7 @@ impl Keys {
                 Ok(())
             }
             Keys::Migrate => push_migrate(args, out),
-            Keys::Specs(specs) => specs
-                .iter()
-                .try_for_each(|spec| spec.push_positions(args, out)),
+            Keys::Specs(specs) => specs.iter().try_for_each(|spec| spec.push_positions(args, out)),
             Keys::Every { from } => {
                 out.extend(*from..args.len());
                 Ok(())
@@ -227,13 +212,7 @@ impl KeySpec {
     }
 }
 
-fn push_range(
-    args: &Args<'_>,
-    first: i64,
-    last: i64,
-    step: usize,
-    out: &mut Vec<usize>,
-) -> Result<(), KeyError> {
+fn push_range(args: &Args<'_>, first: i64, last: i64, step: usize, out: &mut Vec<usize>) -> Result<(), KeyError> {
     if first >= args.len() as i64 || last >= args.len() as i64 {
         return Err(KeyError::Missing);
     }
@@ -243,13 +222,7 @@ fn push_range(
     Ok(())
 }
 
-fn push_counted(
-    args: &Args<'_>,
-    first: usize,
-    number: i64,
-    step: usize,
-    out: &mut Vec<usize>,
-) -> Result<(), KeyError> {
+fn push_counted(args: &Args<'_>, first: usize, number: i64, step: usize, out: &mut Vec<usize>) -> Result<(), KeyError> {
     let step = step.max(1);
     let number = usize::try_from(number).map_err(|_| KeyError::Count)?;
     // `number` is the client's word: it is compared with what is there before anything is pushed.
@@ -262,18 +235,11 @@ fn push_counted(
 }
 
 fn within(args: &Args<'_>, out: &[usize]) -> Result<(), KeyError> {
-    if out.iter().all(|at| *at < args.len()) {
-        Ok(())
-    } else {
-        Err(KeyError::Missing)
-    }
+    if out.iter().all(|at| *at < args.len()) { Ok(()) } else { Err(KeyError::Missing) }
 }
 
 fn keyword(args: &Args<'_>, word: &[u8], from: i32) -> Option<usize> {
-    let matches = |at: &usize| {
-        args.get(*at)
-            .is_some_and(|argument| argument.eq_ignore_ascii_case(word))
-    };
+    let matches = |at: &usize| args.get(*at).is_some_and(|argument| argument.eq_ignore_ascii_case(word));
     // Redis looks neither at the name nor, going forward, at the last argument, behind which no key could stand.
     if from > 0 {
         (from as usize..args.len().saturating_sub(1)).find(matches)
@@ -295,11 +261,9 @@ pub(super) fn sort_options<'a>(args: &Args<'a>) -> impl Iterator<Item = (usize, 
 
 pub(super) fn georadius_stores(args: &Args<'_>, options: usize) -> impl Iterator<Item = usize> {
     let stores = |word: &[u8]| is(word, "store") || is(word, "storedist");
-    option_words(args, options, move |word| {
-        usize::from(stores(word) || is(word, "count"))
-    })
-    .filter(move |(_, word)| stores(word))
-    .map(|(at, _)| at + 1)
+    option_words(args, options, move |word| usize::from(stores(word) || is(word, "count")))
+        .filter(move |(_, word)| stores(word))
+        .map(|(at, _)| at + 1)
 }
 
 /// The options of XREAD and XREADGROUP, in front of STREAMS.
@@ -312,9 +276,7 @@ pub(super) fn stream_options<'a>(args: &Args<'a>) -> impl Iterator<Item = (usize
 }
 
 pub(super) fn streams_position(args: &Args<'_>) -> Option<usize> {
-    stream_options(args)
-        .find(|(_, word)| is(word, "streams"))
-        .map(|(at, _)| at)
+    stream_options(args).find(|(_, word)| is(word, "streams")).map(|(at, _)| at)
 }
 
 /// The options of MIGRATE; what stands behind its KEYS are keys, not options.

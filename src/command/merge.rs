@@ -46,9 +46,7 @@ impl Table {
     /// If the reply is an error, or is not what COMMAND answers, or exceeds a bound.
     pub fn merge(&self, reply: &[u8]) -> Result<Table, MergeError> {
         let reply = read(reply)?;
-        let rows = reply
-            .list()
-            .ok_or(MergeError::Malformed("the reply is no array"))?;
+        let rows = reply.list().ok_or(MergeError::Malformed("the reply is no array"))?;
         let mut said = Vec::new();
         for row in rows {
             Said::collect(row, None, &mut said)?;
@@ -56,10 +54,7 @@ impl Table {
         let mut commands = self.commands().to_vec();
         let mut added = HashSet::new();
         for said in &said {
-            let container = said
-                .name
-                .split_once('|')
-                .and_then(|(container, _)| self.by_name(container));
+            let container = said.name.split_once('|').and_then(|(container, _)| self.by_name(container));
             match self.by_name(&said.name) {
                 Some(known) => said.correct(&mut commands[usize::from(known.id)]),
                 // Arguments of a command we know as a plain one do not turn into subcommands.
@@ -93,60 +88,39 @@ enum SaidKeys {
 
 impl Said {
     /// Reads one row, then its subcommands.
-    fn collect(
-        row: &Value<'_>,
-        container: Option<&str>,
-        into: &mut Vec<Said>,
-    ) -> Result<(), MergeError> {
+    fn collect(row: &Value<'_>, container: Option<&str>, into: &mut Vec<Said>) -> Result<(), MergeError> {
         if *row == Value::Null {
             return Ok(());
         }
         let malformed = MergeError::Malformed;
         let columns = row.list().ok_or(malformed("a command is no array"))?;
         let column = |at: usize| columns.get(at).ok_or(malformed("a command lacks a column"));
-        let name = column(0)?
-            .text()
-            .and_then(|text| str::from_utf8(text).ok())
-            .ok_or(malformed("a name is no text"))?;
+        let name =
+            column(0)?.text().and_then(|text| str::from_utf8(text).ok()).ok_or(malformed("a name is no text"))?;
         let name = name.to_ascii_lowercase();
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             return Err(malformed("a name is empty or too long"));
         }
         let belongs = match container {
             None => !name.contains('|'),
-            Some(container) => name
-                .strip_prefix(container)
-                .is_some_and(|rest| rest.starts_with('|')),
+            Some(container) => name.strip_prefix(container).is_some_and(|rest| rest.starts_with('|')),
         };
         if !belongs {
             return Err(malformed("a subcommand is not named after its container"));
         }
-        let arity = column(1)?
-            .integer()
-            .filter(|arity| *arity != 0)
-            .and_then(|arity| i32::try_from(arity).ok());
+        let arity = column(1)?.integer().filter(|arity| *arity != 0).and_then(|arity| i32::try_from(arity).ok());
         let flags = words(column(2)?, Flags::empty(), Flags::of_word)?;
         let categories = match columns.get(6) {
-            Some(column) => words(column, Categories::empty(), |word| {
-                Categories::of_word(word.strip_prefix(b"@")?)
-            })?,
+            Some(column) => words(column, Categories::empty(), |word| Categories::of_word(word.strip_prefix(b"@")?))?,
             None => Categories::implied_by(flags, Categories::empty()),
         };
         let mut triple = [0; 3];
         for (at, position) in triple.iter_mut().enumerate() {
-            let number = column(3 + at)?
-                .integer()
-                .and_then(|number| i32::try_from(number).ok());
+            let number = column(3 + at)?.integer().and_then(|number| i32::try_from(number).ok());
             *position = number.ok_or(malformed("a key position is no number"))?;
         }
-        let specs = columns
-            .get(8)
-            .map(|specs| {
-                specs
-                    .list()
-                    .ok_or(malformed("key specifications are no list"))
-            })
-            .transpose()?;
+        let specs =
+            columns.get(8).map(|specs| specs.list().ok_or(malformed("key specifications are no list"))).transpose()?;
         let keys = SaidKeys::of(triple, flags, specs)?;
         let subcommands = match columns.get(9) {
             Some(list) => list.list().ok_or(malformed("subcommands are no list"))?,
@@ -164,9 +138,7 @@ impl Said {
             keys,
             has_subcommands: !subcommands.is_empty(),
         });
-        subcommands
-            .iter()
-            .try_for_each(|row| Said::collect(row, Some(&name), into))
+        subcommands.iter().try_for_each(|row| Said::collect(row, Some(&name), into))
     }
 
     /// Corrects a row we have.
@@ -211,9 +183,9 @@ impl Said {
             () => Access::Unknown,
         };
         let keys = match &self.keys {
-            SaidKeys::All(Keys::None) | SaidKeys::Untold => Keys::Every {
-                from: 1 + usize::from(self.name.contains('|')),
-            },
+            SaidKeys::All(Keys::None) | SaidKeys::Untold => {
+                Keys::Every { from: 1 + usize::from(self.name.contains('|')) }
+            }
             SaidKeys::All(keys) => keys.clone(),
         };
         let told = !matches!(keys, Keys::Every { .. });
@@ -228,21 +200,13 @@ impl Said {
             effect: match access {
                 Access::Read => Effect::Nothing,
                 // Modules write keys they do not declare (TS.ADD its compactions), and movable keys are a guess.
-                Access::Write
-                    if told && !self.flags.intersects(Flags::MODULE | Flags::MOVABLEKEYS) =>
-                {
-                    Effect::DropKeys
-                }
+                Access::Write if told && !self.flags.intersects(Flags::MODULE | Flags::MOVABLEKEYS) => Effect::DropKeys,
                 _ => Effect::DropKeysAndFence,
             },
             resp2: PLAIN,
             flags: self.flags,
             categories: self.categories,
-            secrets: if access == Access::Unknown {
-                Secrets::From(1)
-            } else {
-                Secrets::None
-            },
+            secrets: if access == Access::Unknown { Secrets::From(1) } else { Secrets::None },
             container: false,
             since: None,
             varies: Varies::No,
@@ -250,16 +214,11 @@ impl Said {
     }
 
     fn route(&self, access: Access, told: bool) -> Route {
-        let own_state = Categories::CONNECTION
-            | Categories::TRANSACTION
-            | Categories::PUBSUB
-            | Categories::SCRIPTING;
+        let own_state = Categories::CONNECTION | Categories::TRANSACTION | Categories::PUBSUB | Categories::SCRIPTING;
         let lane = told
             && access != Access::Unknown
             && !self.has_subcommands
-            && !self
-                .flags
-                .intersects(Flags::NOSCRIPT | Flags::NO_MULTI | Flags::PUBSUB)
+            && !self.flags.intersects(Flags::NOSCRIPT | Flags::NO_MULTI | Flags::PUBSUB)
             && !self.categories.intersects(own_state);
         match () {
             () if self.flags.contains(Flags::BLOCKING) => Route::Dedicated(Dedicated::Blocking),
@@ -279,24 +238,14 @@ fn careful(known: Effect, flags: Flags) -> Effect {
 }
 
 impl SaidKeys {
-    fn of(
-        [first, last, step]: [i32; 3],
-        flags: Flags,
-        specs: Option<&[Value<'_>]>,
-    ) -> Result<SaidKeys, MergeError> {
+    fn of([first, last, step]: [i32; 3], flags: Flags, specs: Option<&[Value<'_>]>) -> Result<SaidKeys, MergeError> {
         let mut read = Vec::new();
         let mut complete = true;
         let mut channels = 0;
         for spec in specs.unwrap_or_default() {
             let said = |flag: &str| {
-                let flags = spec
-                    .field("flags")
-                    .and_then(Value::list)
-                    .unwrap_or_default();
-                flags.iter().any(|word| {
-                    word.text()
-                        .is_some_and(|word| word.eq_ignore_ascii_case(flag.as_bytes()))
-                })
+                let flags = spec.field("flags").and_then(Value::list).unwrap_or_default();
+                flags.iter().any(|word| word.text().is_some_and(|word| word.eq_ignore_ascii_case(flag.as_bytes())))
             };
             // The channel of a shard is located like a key and is none.
             if said("not_key") {
@@ -308,11 +257,7 @@ impl SaidKeys {
             read.extend(spec);
         }
         let movable = flags.contains(Flags::MOVABLEKEYS);
-        let plain = Keys::Range {
-            first: first.max(0) as usize,
-            last,
-            step: step.max(1) as usize,
-        };
+        let plain = Keys::Range { first: first.max(0) as usize, last, step: step.max(1) as usize };
         Ok(match () {
             () if read.is_empty() && channels > 0 && complete => SaidKeys::All(Keys::None),
             () if movable && (read.is_empty() || !complete) => SaidKeys::Untold,
@@ -333,24 +278,16 @@ fn key_spec(value: &Value<'_>) -> Result<Option<KeySpec>, MergeError> {
     let (begin_type, begin) = part("begin_search").ok_or(malformed.clone())?;
     let (find_type, find) = part("find_keys").ok_or(malformed.clone())?;
     let number = |of: &Value<'_>, name: &str| {
-        of.field(name)
-            .and_then(Value::integer)
-            .and_then(|n| i32::try_from(n).ok())
-            .ok_or(malformed.clone())
+        of.field(name).and_then(Value::integer).and_then(|n| i32::try_from(n).ok()).ok_or(malformed.clone())
     };
     let position = |of: &Value<'_>, name: &str| {
-        number(of, name).and_then(|n| {
-            usize::try_from(n).map_err(|_| MergeError::Malformed("a key position is negative"))
-        })
+        number(of, name)
+            .and_then(|n| usize::try_from(n).map_err(|_| MergeError::Malformed("a key position is negative")))
     };
     let begin = match begin_type {
         b"index" => KeyBegin::Index(position(begin, "index")?),
         b"keyword" => KeyBegin::Keyword {
-            word: begin
-                .field("keyword")
-                .and_then(Value::text)
-                .ok_or(malformed.clone())?
-                .into(),
+            word: begin.field("keyword").and_then(Value::text).ok_or(malformed.clone())?.into(),
             from: number(begin, "startfrom")?,
         },
         _ => return Ok(None),
@@ -371,22 +308,12 @@ fn key_spec(value: &Value<'_>) -> Result<Option<KeySpec>, MergeError> {
     Ok(Some(KeySpec { begin, find }))
 }
 
-fn words<S>(
-    value: &Value<'_>,
-    none: S,
-    of_word: impl Fn(&[u8]) -> Option<S>,
-) -> Result<S, MergeError>
+fn words<S>(value: &Value<'_>, none: S, of_word: impl Fn(&[u8]) -> Option<S>) -> Result<S, MergeError>
 where
     S: std::ops::BitOr<Output = S>,
 {
-    let words = value
-        .list()
-        .ok_or(MergeError::Malformed("flags are no list"))?;
-    Ok(words
-        .iter()
-        .filter_map(Value::text)
-        .filter_map(of_word)
-        .fold(none, S::bitor))
+    let words = value.list().ok_or(MergeError::Malformed("flags are no list"))?;
+    Ok(words.iter().filter_map(Value::text).filter_map(of_word).fold(none, S::bitor))
 }
 
 #[cfg(test)]

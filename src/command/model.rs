@@ -169,10 +169,7 @@ pub enum Effect {
 impl Effect {
     /// Whether something is dropped from the tier.
     pub fn drops(self) -> bool {
-        matches!(
-            self,
-            Effect::DropKeys | Effect::DropKeysAndFence | Effect::DropEverything
-        )
+        matches!(self, Effect::DropKeys | Effect::DropKeysAndFence | Effect::DropEverything)
     }
 }
 
@@ -210,11 +207,7 @@ impl Command {
 
     /// Whether it takes this many arguments, the name included.
     pub fn takes(&self, arguments: usize) -> bool {
-        if self.arity >= 0 {
-            arguments == self.arity as usize
-        } else {
-            arguments >= self.arity.unsigned_abs() as usize
-        }
+        if self.arity >= 0 { arguments == self.arity as usize } else { arguments >= self.arity.unsigned_abs() as usize }
     }
 
     /// Who answers it with these arguments.

@@ -40,8 +40,6 @@ pub(super) fn count_at(args: &Args<'_>, index: usize) -> Option<i64> {
     let value = digits
         .iter()
         .take_while(|b| b.is_ascii_digit())
-        .fold(0i64, |sum, b| {
-            sum.saturating_mul(10).saturating_add(i64::from(b - b'0'))
-        });
+        .fold(0i64, |sum, b| sum.saturating_mul(10).saturating_add(i64::from(b - b'0')));
     Some(if negative { -value } else { value })
 }

@@ -21,36 +21,21 @@ pub(super) enum Value<'a> {
 
 impl<'a> Value<'a> {
     pub(super) fn text(&self) -> Option<&'a [u8]> {
-        if let Value::Text(text) = self {
-            Some(text)
-        } else {
-            None
-        }
+        if let Value::Text(text) = self { Some(text) } else { None }
     }
 
     pub(super) fn integer(&self) -> Option<i64> {
-        if let Value::Integer(number) = self {
-            Some(*number)
-        } else {
-            None
-        }
+        if let Value::Integer(number) = self { Some(*number) } else { None }
     }
 
     pub(super) fn list(&self) -> Option<&[Value<'a>]> {
-        if let Value::List(items) = self {
-            Some(items)
-        } else {
-            None
-        }
+        if let Value::List(items) = self { Some(items) } else { None }
     }
 
     /// The value behind `key`, where the list is a map.
     pub(super) fn field(&self, key: &str) -> Option<&Value<'a>> {
         let (pairs, _) = self.list()?.as_chunks::<2>();
-        pairs
-            .iter()
-            .find(|[name, _]| name.text() == Some(key.as_bytes()))
-            .map(|[_, value]| value)
+        pairs.iter().find(|[name, _]| name.text() == Some(key.as_bytes())).map(|[_, value]| value)
     }
 }
 
@@ -61,11 +46,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Value<'_>, MergeError> {
     }
     let mut reader = Reader { rest: bytes };
     let value = reader.value(DEPTH_MAX)?;
-    if reader.rest.is_empty() {
-        Ok(value)
-    } else {
-        Err(MergeError::Malformed("bytes follow the reply"))
-    }
+    if reader.rest.is_empty() { Ok(value) } else { Err(MergeError::Malformed("bytes follow the reply")) }
 }
 
 struct Reader<'a> {
@@ -87,18 +68,13 @@ impl<'a> Reader<'a> {
             b'*' | b'~' => self.list(line, 1, depth),
             b'%' => self.list(line, 2, depth),
             b'_' if line.is_empty() => Ok(Value::Null),
-            b'-' | b'!' => Err(MergeError::Refused(
-                String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned(),
-            )),
-            _ => Err(MergeError::Malformed(
-                "a value of a kind COMMAND does not use",
-            )),
+            b'-' | b'!' => Err(MergeError::Refused(String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned())),
+            _ => Err(MergeError::Malformed("a value of a kind COMMAND does not use")),
         }
     }
 
     fn line(&mut self) -> Result<&'a [u8], MergeError> {
-        let end =
-            memchr::memchr(b'\r', self.rest).ok_or(MergeError::Malformed("a line does not end"))?;
+        let end = memchr::memchr(b'\r', self.rest).ok_or(MergeError::Malformed("a line does not end"))?;
         if self.rest.get(end + 1) != Some(&b'\n') {
             return Err(MergeError::Malformed("a line does not end"));
         }
@@ -118,12 +94,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn list(
-        &mut self,
-        line: &[u8],
-        per_item: usize,
-        depth: usize,
-    ) -> Result<Value<'a>, MergeError> {
+    fn list(&mut self, line: &[u8], per_item: usize, depth: usize) -> Result<Value<'a>, MergeError> {
         let Some(depth) = depth.checked_sub(1) else {
             return Err(MergeError::TooDeep);
         };
@@ -138,10 +109,7 @@ impl<'a> Reader<'a> {
 }
 
 fn number(line: &[u8]) -> Result<i64, MergeError> {
-    str::from_utf8(line)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or(MergeError::Malformed("a number is none"))
+    str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(MergeError::Malformed("a number is none"))
 }
 
 fn length(line: &[u8]) -> Result<usize, MergeError> {
@@ -157,20 +125,14 @@ mod tests {
         let resp2 = read(b"*2\r\n$3\r\nget\r\n*2\r\n+write\r\n:-3\r\n").unwrap();
         let resp3 = read(b"*2\r\n+get\r\n%1\r\n$5\r\nwrite\r\n:-3\r\n").unwrap();
         assert_eq!(resp2, resp3);
-        assert_eq!(
-            resp3.list().unwrap()[1].field("write"),
-            Some(&Value::Integer(-3))
-        );
+        assert_eq!(resp3.list().unwrap()[1].field("write"), Some(&Value::Integer(-3)));
     }
 
     #[test]
     fn what_does_not_parse_is_an_error() {
         let deep = [b"*1\r\n".repeat(1_000_000), b":1\r\n".to_vec()].concat();
         assert_eq!(read(&deep), Err(MergeError::TooDeep));
-        assert_eq!(
-            read(b"-NOPERM no\r\n"),
-            Err(MergeError::Refused("NOPERM no".into()))
-        );
+        assert_eq!(read(b"-NOPERM no\r\n"), Err(MergeError::Refused("NOPERM no".into())));
         for bytes in [
             &b""[..],
             b"*",
@@ -189,11 +151,7 @@ mod tests {
             b"?\r\n",
             b"*1\r\n-ERR\r",
         ] {
-            assert!(
-                matches!(read(bytes), Err(MergeError::Malformed(_))),
-                "{}",
-                bytes.escape_ascii()
-            );
+            assert!(matches!(read(bytes), Err(MergeError::Malformed(_))), "{}", bytes.escape_ascii());
         }
     }
 }

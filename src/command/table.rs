@@ -39,12 +39,7 @@ impl Table {
             command.id = u16::try_from(id).expect("merging bounds the number of commands");
         }
         let index = Index::of(&commands);
-        let parents: Vec<u16> = index
-            .slots
-            .iter()
-            .map(|slot| slot.parent)
-            .filter(|p| *p != TOP)
-            .collect();
+        let parents: Vec<u16> = index.slots.iter().map(|slot| slot.parent).filter(|p| *p != TOP).collect();
         for parent in parents {
             commands[usize::from(parent)].container = true;
         }
@@ -63,11 +58,7 @@ impl Table {
             },
             _ => top,
         };
-        if command.takes(args.len()) {
-            Found::Command(command)
-        } else {
-            Found::WrongArity(command)
-        }
+        if command.takes(args.len()) { Found::Command(command) } else { Found::WrongArity(command) }
     }
 
     /// The command of this name, in any letter case; `config|set` for a subcommand.
@@ -115,8 +106,7 @@ impl Table {
             }
             if slot.hash == hash && slot.parent == parent {
                 let command = &self.commands[usize::from(slot.id)];
-                if command.name.as_bytes()[usize::from(slot.own_part)..].eq_ignore_ascii_case(word)
-                {
+                if command.name.as_bytes()[usize::from(slot.own_part)..].eq_ignore_ascii_case(word) {
                     return Some(command);
                 }
             }
@@ -150,37 +140,22 @@ impl Index {
     /// A subcommand whose container is missing is left out, and so unknown.
     fn of(commands: &[Command]) -> Index {
         let capacity = (commands.len() * 2).next_power_of_two();
-        let free = Slot {
-            hash: 0,
-            id: FREE,
-            parent: TOP,
-            own_part: 0,
-        };
-        let mut index = Index {
-            slots: vec![free; capacity].into(),
-            mask: capacity - 1,
-        };
+        let free = Slot { hash: 0, id: FREE, parent: TOP, own_part: 0 };
+        let mut index = Index { slots: vec![free; capacity].into(), mask: capacity - 1 };
         for command in &commands[1..] {
             let (parent, own_part) = match command.name.split_once('|') {
                 None => (TOP, 0),
-                Some((container, _)) => {
-                    match commands[1..].iter().find(|c| *c.name == *container) {
-                        Some(found) => (found.id, container.len() as u16 + 1),
-                        None => continue,
-                    }
-                }
+                Some((container, _)) => match commands[1..].iter().find(|c| *c.name == *container) {
+                    Some(found) => (found.id, container.len() as u16 + 1),
+                    None => continue,
+                },
             };
             let hash = hash(parent, &command.name.as_bytes()[usize::from(own_part)..]);
             let mut at = hash as usize & index.mask;
             while index.slots[at].id != FREE {
                 at = (at + 1) & index.mask;
             }
-            index.slots[at] = Slot {
-                hash,
-                id: command.id,
-                parent,
-                own_part,
-            };
+            index.slots[at] = Slot { hash, id: command.id, parent, own_part };
         }
         index
     }
@@ -193,13 +168,9 @@ fn hash(parent: u16, word: &[u8]) -> u32 {
     let mut state = u64::from(parent) ^ (word.len() as u64) << 16;
     let (chunks, rest) = word.as_chunks::<8>();
     for chunk in chunks {
-        state = (state ^ (u64::from_le_bytes(*chunk) | FOLD))
-            .wrapping_mul(SPREAD)
-            .rotate_left(29);
+        state = (state ^ (u64::from_le_bytes(*chunk) | FOLD)).wrapping_mul(SPREAD).rotate_left(29);
     }
-    let tail = rest
-        .iter()
-        .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let tail = rest.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
     state = (state ^ (tail | FOLD)).wrapping_mul(SPREAD);
     (state >> 32) as u32
 }

@@ -46,12 +46,7 @@ fn every_row_is_found_by_its_own_name_and_has_its_own_id() {
     assert!(table.iter().len() > 380);
     for (at, command) in table.iter().enumerate() {
         assert_eq!(usize::from(command.id), at + 1);
-        assert_eq!(
-            table.by_name(&command.name).map(|c| c.id),
-            Some(command.id),
-            "{} is there twice",
-            command.name
-        );
+        assert_eq!(table.by_name(&command.name).map(|c| c.id), Some(command.id), "{} is there twice", command.name);
         assert_eq!(table.get(command.id), Some(command));
         assert_eq!(command.name.to_ascii_lowercase(), *command.name);
     }
@@ -63,27 +58,11 @@ fn every_row_is_found_by_its_own_name_and_has_its_own_id() {
 fn what_is_kept_is_a_plain_tracked_read() {
     let table = Table::builtin();
     let kept: Vec<_> = table.iter().filter(|c| c.effect == Effect::Serve).collect();
-    assert_eq!(
-        kept.len(),
-        48,
-        "the 47 of redis-facts, section 4, and EXISTS"
-    );
-    for command in table
-        .iter()
-        .filter(|c| matches!(c.effect, Effect::Serve | Effect::ServeAll))
-    {
-        assert_eq!(
-            command.access,
-            crate::command::Access::Read,
-            "{}",
-            command.name
-        );
+    assert_eq!(kept.len(), 48, "the 47 of redis-facts, section 4, and EXISTS");
+    for command in table.iter().filter(|c| matches!(c.effect, Effect::Serve | Effect::ServeAll)) {
+        assert_eq!(command.access, crate::command::Access::Read, "{}", command.name);
         assert_eq!(command.route, Route::Lane, "{}", command.name);
-        assert!(
-            matches!(command.keys, crate::command::Keys::Range { first: 1, .. }),
-            "{}",
-            command.name
-        );
+        assert!(matches!(command.keys, crate::command::Keys::Range { first: 1, .. }), "{}", command.name);
     }
 }
 
@@ -107,12 +86,7 @@ fn every_write_drops_its_keys_and_what_cannot_name_them_says_so() {
             }
         }
         if command.flags.contains(Flags::BLOCKING) && !command.flags.contains(Flags::MOVABLEKEYS) {
-            assert_eq!(
-                command.route,
-                Route::Dedicated(Dedicated::Blocking),
-                "{}",
-                command.name
-            );
+            assert_eq!(command.route, Route::Dedicated(Dedicated::Blocking), "{}", command.name);
         }
     }
 }
@@ -122,13 +96,7 @@ fn every_write_drops_its_keys_and_what_cannot_name_them_says_so() {
 #[ignore = "prints a measurement"]
 fn finding_is_fast() {
     let table = Table::builtin();
-    for line in [
-        "GET k",
-        "zrangebyscore k 0 1",
-        "CLIENT ID",
-        "CONFIG GET save",
-        "nosuchcommand k",
-    ] {
+    for line in ["GET k", "zrangebyscore k 0 1", "CLIENT ID", "CONFIG GET save", "nosuchcommand k"] {
         let request = Request::new(line);
         let args = request.args();
         let rounds = 10_000_000;
@@ -136,9 +104,6 @@ fn finding_is_fast() {
         for _ in 0..rounds {
             std::hint::black_box(table.find(std::hint::black_box(&args)));
         }
-        println!(
-            "{line}: {:.1} ns",
-            begin.elapsed().as_nanos() as f64 / f64::from(rounds)
-        );
+        println!("{line}: {:.1} ns", begin.elapsed().as_nanos() as f64 / f64::from(rounds));
     }
 }

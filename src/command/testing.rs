@@ -16,10 +16,7 @@ impl Request {
         for word in line.split(' ') {
             let start = raw.len();
             raw.extend_from_slice(if word == "\"\"" { b"" } else { word.as_bytes() });
-            ranges.push(ArgRange {
-                start,
-                end: raw.len(),
-            });
+            ranges.push(ArgRange { start, end: raw.len() });
         }
         Self { raw, ranges }
     }

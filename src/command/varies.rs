@@ -44,16 +44,10 @@ pub(super) enum Varies {
 
 impl Varies {
     pub(super) fn route(self, usual: Route, args: &Args<'_>) -> Route {
-        let blocks = || {
-            stream_options(args)
-                .take_while(|(_, w)| !is(w, "streams"))
-                .any(|(_, w)| is(w, "block"))
-        };
+        let blocks = || stream_options(args).take_while(|(_, w)| !is(w, "streams")).any(|(_, w)| is(w, "block"));
         match self {
             // Without STREAMS the request is refused by today's servers; what tomorrow's would do nobody knows.
-            Varies::Streams if streams_position(args).is_none() || blocks() => {
-                Route::Dedicated(Dedicated::Blocking)
-            }
+            Varies::Streams if streams_position(args).is_none() || blocks() => Route::Dedicated(Dedicated::Blocking),
             _ => usual,
         }
     }
@@ -63,55 +57,28 @@ impl Varies {
         match self {
             Varies::Exists => or_nothing(args.len() == 2),
             Varies::Getex => or_nothing(args.len() > 2),
-            Varies::Bitfield => {
-                or_nothing(args.iter().skip(2).any(|w| is(w, "set") || is(w, "incrby")))
-            }
+            Varies::Bitfield => or_nothing(args.iter().skip(2).any(|w| is(w, "set") || is(w, "incrby"))),
             Varies::Sort => or_nothing(sort_options(args).any(|(_, word)| is(word, "store"))),
-            Varies::GeoRadius(options) => {
-                or_nothing(georadius_stores(args, options).next().is_some())
-            }
+            Varies::GeoRadius(options) => or_nothing(georadius_stores(args, options).next().is_some()),
             Varies::Debug => or_nothing(!args.get(1).is_some_and(debug_leaves_data_alone)),
-            Varies::ConfigSet => or_nothing(
-                args.iter()
-                    .skip(2)
-                    .step_by(2)
-                    .any(|name| is(name, "requirepass")),
-            ),
+            Varies::ConfigSet => or_nothing(args.iter().skip(2).step_by(2).any(|name| is(name, "requirepass"))),
             _ => usual,
         }
     }
 
     pub(super) fn resp2(self, usual: Resp2Rule, args: &Args<'_>) -> Resp2Rule {
         let null_array = |yes: bool| {
-            if yes {
-                Resp2Rule {
-                    null: NullAs::Array,
-                    ..usual
-                }
-            } else {
-                usual
-            }
+            if yes { Resp2Rule { null: NullAs::Array, ..usual } } else { usual }
         };
         match self {
             Varies::CountedPop => null_array(args.len() > 2),
             Varies::WithScore => null_array(args.len() > 3),
-            Varies::CountedPairs => Resp2Rule {
-                flatten_pairs: args.len() > 2,
-                ..usual
-            },
-            Varies::WithPairs(from) => Resp2Rule {
-                flatten_pairs: asks_for_pairs(args, from, 0),
-                ..usual
-            },
+            Varies::CountedPairs => Resp2Rule { flatten_pairs: args.len() > 2, ..usual },
+            Varies::WithPairs(from) => Resp2Rule { flatten_pairs: asks_for_pairs(args, from, 0), ..usual },
             Varies::WithPairsAfterKeys => {
-                let keys = count_at(args, 1)
-                    .and_then(|n| usize::try_from(n).ok())
-                    .unwrap_or(0);
+                let keys = count_at(args, 1).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
                 let options = keys.saturating_add(2);
-                Resp2Rule {
-                    flatten_pairs: asks_for_pairs(args, options, keys),
-                    ..usual
-                }
+                Resp2Rule { flatten_pairs: asks_for_pairs(args, options, keys), ..usual }
             }
             _ => usual,
         }

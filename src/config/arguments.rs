@@ -27,24 +27,13 @@ struct Flags {
     listen: Option<String>,
     /// redis://[user:password@]host[:port], unix:///path, or spawn: for a private throw-away redis-server
     /// [default: redis://127.0.0.1:6379]
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "ANTEROOM_UPSTREAM",
-        hide_env_values = true,
-        global = true
-    )]
+    #[arg(long, value_name = "URL", env = "ANTEROOM_UPSTREAM", hide_env_values = true, global = true)]
     upstream: Option<String>,
     /// Worker threads; 0 is one per core [default: 0]
     #[arg(long, value_name = "N", env = "ANTEROOM_WORKERS", global = true)]
     workers: Option<String>,
     /// How log lines are written to stderr: text or json [default: text]
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "ANTEROOM_LOG_FORMAT",
-        global = true
-    )]
+    #[arg(long, value_name = "FORMAT", env = "ANTEROOM_LOG_FORMAT", global = true)]
     log_format: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -78,31 +67,19 @@ impl Arguments {
     /// # Errors
     /// What to print instead of going on.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Usage> {
-        let matches = Flags::command()
-            .try_get_matches_from(arguments)
-            .map_err(|error| {
-                let (text, is_error) = (error.render().to_string(), error.use_stderr());
-                Usage {
-                    text: if is_error { redact(&text) } else { text },
-                    is_error,
-                }
-            })?;
+        let matches = Flags::command().try_get_matches_from(arguments).map_err(|error| {
+            let (text, is_error) = (error.render().to_string(), error.use_stderr());
+            Usage { text: if is_error { redact(&text) } else { text }, is_error }
+        })?;
         let mut overrides = Vec::new();
         if let Some(value) = std::env::var_os(REDIS_URL) {
             // What is not UTF-8 is no URL either; the lossy text is refused by the same words.
             let value = value.to_string_lossy().into_owned();
-            overrides.push(Override {
-                key: Key::UpstreamUrl,
-                origin: REDIS_URL,
-                value,
-            });
+            overrides.push(Override { key: Key::UpstreamUrl, origin: REDIS_URL, value });
         }
         overrides.extend(Key::ALL.into_iter().filter_map(|key| given(&matches, key)));
         let file = matches.get_one::<PathBuf>("config").cloned();
-        Ok(Self {
-            check: matches.subcommand_name().is_some(),
-            sources: Sources { file, overrides },
-        })
+        Ok(Self { check: matches.subcommand_name().is_some(), sources: Sources { file, overrides } })
     }
 
     /// Reads and checks what they ask for.
@@ -121,14 +98,6 @@ fn given(matches: &ArgMatches, key: Key) -> Option<Override> {
         Key::Workers => ("workers", "--workers", "ANTEROOM_WORKERS"),
         Key::LogFormat => ("log_format", "--log-format", "ANTEROOM_LOG_FORMAT"),
     };
-    let origin = if matches.value_source(id) == Some(ValueSource::EnvVariable) {
-        variable
-    } else {
-        flag
-    };
-    matches.get_one::<String>(id).map(|value| Override {
-        key,
-        origin,
-        value: value.clone(),
-    })
+    let origin = if matches.value_source(id) == Some(ValueSource::EnvVariable) { variable } else { flag };
+    matches.get_one::<String>(id).map(|value| Override { key, origin, value: value.clone() })
 }

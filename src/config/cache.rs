@@ -33,10 +33,7 @@ pub struct Cache {
 impl Cache {
     /// How `key` is cached: the mode of the first policy whose pattern matches it, else [`Mode::Tracked`].
     pub fn mode_of(&self, key: &[u8]) -> Mode {
-        self.policy
-            .iter()
-            .find(|policy| policy.pattern.matches(key))
-            .map_or(Mode::Tracked, |policy| policy.mode)
+        self.policy.iter().find(|policy| policy.pattern.matches(key)).map_or(Mode::Tracked, |policy| policy.mode)
     }
 }
 

@@ -62,20 +62,14 @@ fn within(report: &mut Report, key: &str, value: u64, range: RangeInclusive<u64>
             Some("bytes") => " bytes",
             _ => "",
         };
-        report.reject(
-            key,
-            format!("expected {} to {}{unit}", range.start(), range.end()),
-        );
+        report.reject(key, format!("expected {} to {}{unit}", range.start(), range.end()));
     }
 }
 
 fn policies(config: &Config, report: &mut Report) {
     // From the report, not from `config`: there the policies that could not be read in full are missing.
     for (index, policy) in std::mem::take(&mut report.policies).into_iter().enumerate() {
-        if policy
-            .pattern
-            .is_some_and(|pattern| pattern.as_str().is_empty())
-        {
+        if policy.pattern.is_some_and(|pattern| pattern.as_str().is_empty()) {
             let expected = "an empty pattern matches only the empty key; \"*\" matches all";
             report.reject(&format!("cache.policy[{index}].pattern"), expected);
         }
@@ -83,21 +77,14 @@ fn policies(config: &Config, report: &mut Report) {
         if let Some(value) = policy.ttl_ms
             && !report.has_refused(&ttl_ms)
         {
-            within(
-                report,
-                &ttl_ms,
-                value,
-                1..=config.cache.max_age_ms.min(YEAR_MS),
-            );
+            within(report, &ttl_ms, value, 1..=config.cache.max_age_ms.min(YEAR_MS));
         }
     }
 }
 
 /// Pairs of which the first may not exceed the second. Silent where either has been refused: it is then not what was meant.
 fn agreements(config: &Config, report: &mut Report) {
-    let Config {
-        upstream, cache, ..
-    } = config;
+    let Config { upstream, cache, .. } = config;
     let pairs = [
         (
             "upstream.reconnect_min_ms",
@@ -105,12 +92,7 @@ fn agreements(config: &Config, report: &mut Report) {
             "upstream.reconnect_max_ms",
             upstream.reconnect_max_ms,
         ),
-        (
-            "cache.entry_max_bytes",
-            cache.entry_max_bytes as u64,
-            "cache.max_bytes",
-            cache.max_bytes,
-        ),
+        ("cache.entry_max_bytes", cache.entry_max_bytes as u64, "cache.max_bytes", cache.max_bytes),
     ];
     for (low, at_most, high, bound) in pairs {
         if at_most > bound && !report.has_refused(low) && !report.has_refused(high) {
@@ -126,15 +108,10 @@ fn agreements(config: &Config, report: &mut Report) {
 
 /// A filter that parses may still be a slip: a bare word that is no level (`inof`) is a target, and would silence the rest.
 fn level(filter: &str) -> Result<(), String> {
-    const EXPECTED: &str = "expected a level (error, warn, info, debug, trace, off) and target=level pairs, separated by commas";
-    let is_level = |word: &str| {
-        word.parse::<tracing_subscriber::filter::LevelFilter>()
-            .is_ok()
-    };
-    let slip = filter
-        .split(',')
-        .map(str::trim)
-        .any(|part| !part.contains(['=', '[']) && !is_level(part));
+    const EXPECTED: &str =
+        "expected a level (error, warn, info, debug, trace, off) and target=level pairs, separated by commas";
+    let is_level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let slip = filter.split(',').map(str::trim).any(|part| !part.contains(['=', '[']) && !is_level(part));
     if slip || tracing_subscriber::EnvFilter::try_new(filter).is_err() {
         return Err(EXPECTED.to_owned());
     }

@@ -19,10 +19,8 @@ use super::{
 /// Reads `text`, found in `file`. Whatever cannot be read keeps its default and is in the report.
 pub(super) fn read(file: &str, text: &str, report: &mut Report) -> Config {
     let (mut document, errors) = DeTable::parse_recoverable(text);
-    let broken: Vec<usize> = errors
-        .iter()
-        .map(|error| line_of(text, error.span().map_or(0, |span| span.start)))
-        .collect();
+    let broken: Vec<usize> =
+        errors.iter().map(|error| line_of(text, error.span().map_or(0, |span| span.start))).collect();
     for (error, line) in errors.iter().zip(&broken) {
         report.problems.push(Problem {
             origin: file.to_owned(),
@@ -33,12 +31,7 @@ pub(super) fn read(file: &str, text: &str, report: &mut Report) -> Config {
             expected: format!("not TOML: {}", error.message().replace('\n', "; ")),
         });
     }
-    let mut walk = Walk {
-        file,
-        text,
-        broken,
-        report,
-    };
+    let mut walk = Walk { file, text, broken, report };
     walk.config(document.get_mut());
     Config::deserialize_from(document).unwrap_or_else(|error| {
         // Not reachable while every key has been offered alone; said rather than silently ignored.
@@ -74,26 +67,20 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn config(&mut self, document: &mut DeTable) {
         let known = schema::config();
-        keep(document, |name, value| {
-            match (value.get_mut(), known.get(name)) {
-                (DeValue::Table(section), Some(toml::Value::Table(keys))) => {
-                    self.section(name, section, keys);
-                    true
-                }
-                _ => self.key::<Config>(None, name, value, &known),
+        keep(document, |name, value| match (value.get_mut(), known.get(name)) {
+            (DeValue::Table(section), Some(toml::Value::Table(keys))) => {
+                self.section(name, section, keys);
+                true
             }
+            _ => self.key::<Config>(None, name, value, &known),
         });
     }
 
     fn section(&mut self, section: &str, table: &mut DeTable, known: &Table) {
         keep(table, |name, value| match value.get_mut() {
             DeValue::Array(policies) if section == "cache" && name == "policy" => {
-                let all = std::mem::replace(policies, DeArray::new())
-                    .into_iter()
-                    .enumerate();
-                *policies = all
-                    .filter_map(|(index, policy)| self.policy(index, policy))
-                    .collect();
+                let all = std::mem::replace(policies, DeArray::new()).into_iter().enumerate();
+                *policies = all.filter_map(|(index, policy)| self.policy(index, policy)).collect();
                 true
             }
             _ => self.key::<Config>(Some(section), name, value, known),
@@ -101,31 +88,23 @@ impl Walk<'_> {
     }
 
     /// This `[[cache.policy]]` if it can be read; if not, all that is wrong with it has been reported.
-    fn policy<'i>(
-        &mut self,
-        index: usize,
-        mut policy: Spanned<DeValue<'i>>,
-    ) -> Option<Spanned<DeValue<'i>>> {
+    fn policy<'i>(&mut self, index: usize, mut policy: Spanned<DeValue<'i>>) -> Option<Spanned<DeValue<'i>>> {
         let path = format!("cache.policy[{index}]");
         let span = policy.span();
         let DeValue::Table(table) = policy.get_mut() else {
             let source = self.source(span);
-            self.report
-                .refuse(&path, source, "expected a [[cache.policy]] table");
+            self.report.refuse(&path, source, "expected a [[cache.policy]] table");
             return None;
         };
         let (known, before) = (schema::policy(), self.report.problems.len());
-        keep(table, |name, value| {
-            self.key::<PolicyKeys>(Some(&path), name, value, &known)
-        });
+        keep(table, |name, value| self.key::<PolicyKeys>(Some(&path), name, value, &known));
         let document = Spanned::new(span.clone(), table.clone());
         let keys = PolicyKeys::deserialize_from(document).unwrap_or_default();
         for (name, expected) in keys.problems() {
             let key = format!("{path}.{name}");
             if !self.report.has_refused(&key) {
                 let source = self.report.sources.get(&key).cloned();
-                let source =
-                    source.unwrap_or_else(|| Source::bare(self.file, Some(self.line(span.start))));
+                let source = source.unwrap_or_else(|| Source::bare(self.file, Some(self.line(span.start))));
                 self.report.refuse(&key, source, expected);
             }
         }
@@ -151,8 +130,7 @@ impl Walk<'_> {
         }
         let Some(example) = known.get(name) else {
             let source = Source::bare(self.file, Some(self.line(span.start)));
-            self.report
-                .refuse(&path, source, schema::expected_key(known));
+            self.report.refuse(&path, source, schema::expected_key(known));
             return false;
         };
         let source = self.source(span);
@@ -162,11 +140,7 @@ impl Walk<'_> {
             self.report.accept(&path, source);
             return true;
         }
-        let not_a_url = value
-            .get_ref()
-            .as_str()
-            .filter(|_| path == "upstream.url")
-            .map(str::parse::<UpstreamUrl>);
+        let not_a_url = value.get_ref().as_str().filter(|_| path == "upstream.url").map(str::parse::<UpstreamUrl>);
         let expected = match not_a_url {
             Some(Err(why)) => why.to_string(),
             _ => schema::expected_value(&path, example),
@@ -180,31 +154,18 @@ impl Walk<'_> {
     }
 
     fn source(&self, span: std::ops::Range<usize>) -> Source {
-        Source::new(
-            self.file,
-            Some(self.line(span.start)),
-            self.text.get(span).unwrap_or_default(),
-        )
+        Source::new(self.file, Some(self.line(span.start)), self.text.get(span).unwrap_or_default())
     }
 }
 
 /// Takes out of `table` what is not `wanted`.
-fn keep<'i>(
-    table: &mut DeTable<'i>,
-    mut wanted: impl FnMut(&str, &mut Spanned<DeValue<'i>>) -> bool,
-) {
+fn keep<'i>(table: &mut DeTable<'i>, mut wanted: impl FnMut(&str, &mut Spanned<DeValue<'i>>) -> bool) {
     let all = std::mem::take(table).into_iter();
-    *table = all
-        .filter_map(|(name, mut value)| wanted(name.get_ref(), &mut value).then_some((name, value)))
-        .collect();
+    *table = all.filter_map(|(name, mut value)| wanted(name.get_ref(), &mut value).then_some((name, value))).collect();
 }
 
 /// A document holding nothing but this key.
-fn alone<'i>(
-    section: Option<&str>,
-    name: &str,
-    value: &Spanned<DeValue<'i>>,
-) -> Spanned<DeTable<'i>> {
+fn alone<'i>(section: Option<&str>, name: &str, value: &Spanned<DeValue<'i>>) -> Spanned<DeTable<'i>> {
     let mut table = DeTable::new();
     table.insert(Spanned::new(0..0, name.to_owned().into()), value.clone());
     if let Some(section) = section {

@@ -43,12 +43,7 @@ pub enum Key {
 
 impl Key {
     /// Every one of them.
-    pub const ALL: [Self; 4] = [
-        Self::Listen,
-        Self::UpstreamUrl,
-        Self::Workers,
-        Self::LogFormat,
-    ];
+    pub const ALL: [Self; 4] = [Self::Listen, Self::UpstreamUrl, Self::Workers, Self::LogFormat];
 
     /// The key's path in `proxy.toml`.
     pub fn path(self) -> &'static str {
@@ -73,10 +68,7 @@ impl Loaded {
     /// Where the value of `key` came from: a flag, a variable, a file with its line, or `default`.
     pub fn origin(&self, key: Key) -> String {
         let source = self.report.sources.get(key.path());
-        source.map_or_else(
-            || "default".to_owned(),
-            |source| place(&source.origin, source.line),
-        )
+        source.map_or_else(|| "default".to_owned(), |source| place(&source.origin, source.line))
     }
 }
 
@@ -94,11 +86,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
         replace(&mut config, value, &mut report);
     }
     check::check(&config, &mut report);
-    if report.problems.is_empty() {
-        Ok(Loaded { config, report })
-    } else {
-        Err(report.into_problems())
-    }
+    if report.problems.is_empty() { Ok(Loaded { config, report }) } else { Err(report.into_problems()) }
 }
 
 fn read(file: &Path, report: &mut Report) -> Config {
@@ -107,13 +95,7 @@ fn read(file: &Path, report: &mut Report) -> Config {
         Ok(text) => document::read(&name, &text, report),
         Err(error) => {
             let expected = format!("cannot be read ({error}); expected a file in TOML");
-            report.problems.push(Problem {
-                origin: name,
-                line: None,
-                key: String::new(),
-                value: None,
-                expected,
-            });
+            report.problems.push(Problem { origin: name, line: None, key: String::new(), value: None, expected });
             Config::default()
         }
     }
@@ -122,30 +104,16 @@ fn read(file: &Path, report: &mut Report) -> Config {
 fn replace(config: &mut Config, from: &Override, report: &mut Report) {
     let (path, text) = (from.key.path(), from.value.as_str());
     let taken = match from.key {
-        Key::Listen => text
-            .parse()
-            .map(|listen| config.listen = listen)
-            .map_err(|_| None),
-        Key::Workers => text
-            .parse()
-            .map(|workers| config.workers = workers)
-            .map_err(|_| None),
-        Key::UpstreamUrl => text
-            .parse::<UpstreamUrl>()
-            .map(|url| config.upstream.url = url)
-            .map_err(|why| Some(why.to_string())),
-        Key::LogFormat => text
-            .parse::<LogFormat>()
-            .map(|format| config.log.format = format)
-            .map_err(|()| None),
+        Key::Listen => text.parse().map(|listen| config.listen = listen).map_err(|_| None),
+        Key::Workers => text.parse().map(|workers| config.workers = workers).map_err(|_| None),
+        Key::UpstreamUrl => {
+            text.parse::<UpstreamUrl>().map(|url| config.upstream.url = url).map_err(|why| Some(why.to_string()))
+        }
+        Key::LogFormat => text.parse::<LogFormat>().map(|format| config.log.format = format).map_err(|()| None),
     };
     let source = Source::new(from.origin, None, text);
     match taken {
         Ok(()) => report.accept(path, source),
-        Err(why) => report.refuse(
-            path,
-            source,
-            why.unwrap_or_else(|| schema::expected_at(path)),
-        ),
+        Err(why) => report.refuse(path, source, why.unwrap_or_else(|| schema::expected_at(path))),
     }
 }

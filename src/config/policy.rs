@@ -52,24 +52,13 @@ impl PolicyKeys {
     pub(super) fn problems(&self) -> Vec<(&'static str, &'static str)> {
         let mut found = Vec::new();
         if self.pattern.is_none() {
-            found.push((
-                "pattern",
-                "a policy needs a pattern of keys, such as \"session:*\"",
-            ));
+            found.push(("pattern", "a policy needs a pattern of keys, such as \"session:*\""));
         }
         match (self.mode, self.ttl_ms) {
-            (None, _) => found.push((
-                "mode",
-                "a policy needs a mode: \"strict\", \"tracked\" or \"ttl\"",
-            )),
-            (Some(ModeName::Ttl), None) => {
-                found.push(("ttl_ms", "mode \"ttl\" needs ttl_ms, in milliseconds"))
-            }
+            (None, _) => found.push(("mode", "a policy needs a mode: \"strict\", \"tracked\" or \"ttl\"")),
+            (Some(ModeName::Ttl), None) => found.push(("ttl_ms", "mode \"ttl\" needs ttl_ms, in milliseconds")),
             (Some(ModeName::Strict | ModeName::Tracked), Some(_)) => {
-                found.push((
-                    "ttl_ms",
-                    "only mode \"ttl\" has a ttl_ms; remove it or change the mode",
-                ));
+                found.push(("ttl_ms", "only mode \"ttl\" has a ttl_ms; remove it or change the mode"));
             }
             _ => {}
         }
@@ -89,10 +78,7 @@ impl TryFrom<PolicyKeys> for Policy {
             (Some(ModeName::Ttl), Some(ttl_ms)) => Mode::Ttl { ttl_ms },
             _ => Mode::Tracked,
         };
-        Ok(Self {
-            pattern: keys.pattern.unwrap_or_default(),
-            mode,
-        })
+        Ok(Self { pattern: keys.pattern.unwrap_or_default(), mode })
     }
 }
 
@@ -103,10 +89,6 @@ impl From<Policy> for PolicyKeys {
             Mode::Tracked => (ModeName::Tracked, None),
             Mode::Ttl { ttl_ms } => (ModeName::Ttl, Some(ttl_ms)),
         };
-        Self {
-            pattern: Some(policy.pattern),
-            mode: Some(mode),
-            ttl_ms,
-        }
+        Self { pattern: Some(policy.pattern), mode: Some(mode), ttl_ms }
     }
 }

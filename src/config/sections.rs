@@ -18,11 +18,7 @@ pub struct Coherence {
 
 impl Default for Coherence {
     fn default() -> Self {
-        Self {
-            heartbeat_ms: 500,
-            heartbeat_deadline_ms: 1500,
-            fills_inflight_max: 1024,
-        }
+        Self { heartbeat_ms: 500, heartbeat_deadline_ms: 1500, fills_inflight_max: 1024 }
     }
 }
 
@@ -44,12 +40,7 @@ pub struct Clients {
 
 impl Default for Clients {
     fn default() -> Self {
-        Self {
-            max: 10_000,
-            output_max_bytes: 64 * size::MIB,
-            request_max_bytes: 512 * size::MIB,
-            pipeline_max: 4096,
-        }
+        Self { max: 10_000, output_max_bytes: 64 * size::MIB, request_max_bytes: 512 * size::MIB, pipeline_max: 4096 }
     }
 }
 
@@ -65,10 +56,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            level: "info".to_owned(),
-            format: LogFormat::Text,
-        }
+        Self { level: "info".to_owned(), format: LogFormat::Text }
     }
 }
 

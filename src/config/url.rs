@@ -47,9 +47,7 @@ pub enum UrlError {
     #[error("expected redis://host:port, unix:///path or spawn:")]
     Scheme,
     /// Not a URL at all.
-    #[error(
-        "not a URL ({0}); expected redis://user:password@host:port, special characters percent-encoded"
-    )]
+    #[error("not a URL ({0}); expected redis://user:password@host:port, special characters percent-encoded")]
     Syntax(url::ParseError),
     /// Nothing to connect to.
     #[error("the host is missing; expected redis://host:port")]
@@ -58,14 +56,10 @@ pub enum UrlError {
     #[error("expected an absolute path and no host: unix:///path")]
     Path,
     /// A database number.
-    #[error(
-        "a database cannot be chosen here: each client chooses its own by SELECT; leave out the path"
-    )]
+    #[error("a database cannot be chosen here: each client chooses its own by SELECT; leave out the path")]
     Db,
     /// A user name alone: Redis has no AUTH with a user and no password, and other tools take it for a password.
-    #[error(
-        "a user without a password; expected user:password@ (or :password@ for the default user)"
-    )]
+    #[error("a user without a password; expected user:password@ (or :password@ for the default user)")]
     PasswordMissing,
     /// User or password are not UTF-8 once decoded.
     #[error("user and password must be UTF-8 once percent-decoded")]
@@ -78,11 +72,7 @@ pub enum UrlError {
 impl UpstreamUrl {
     /// The upstream at `address`, without credentials.
     pub fn new(address: Address) -> Self {
-        Self {
-            address,
-            username: None,
-            password: None,
-        }
+        Self { address, username: None, password: None }
     }
 
     /// The password to authenticate with. The one way to it: never print what this returns.
@@ -90,16 +80,9 @@ impl UpstreamUrl {
         self.password.as_deref()
     }
 
-    fn with_credentials(
-        mut self,
-        username: &str,
-        password: Option<&str>,
-    ) -> Result<Self, UrlError> {
+    fn with_credentials(mut self, username: &str, password: Option<&str>) -> Result<Self, UrlError> {
         self.username = Some(decode(username)?).filter(|name| !name.is_empty());
-        self.password = password
-            .map(decode)
-            .transpose()?
-            .filter(|secret| !secret.is_empty());
+        self.password = password.map(decode).transpose()?.filter(|secret| !secret.is_empty());
         if self.username.is_some() && self.password.is_none() {
             return Err(UrlError::PasswordMissing);
         }
@@ -109,10 +92,7 @@ impl UpstreamUrl {
 
 impl Default for UpstreamUrl {
     fn default() -> Self {
-        Self::new(Address::Tcp {
-            host: "127.0.0.1".to_owned(),
-            port: DEFAULT_PORT,
-        })
+        Self::new(Address::Tcp { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT })
     }
 }
 
@@ -137,25 +117,16 @@ impl FromStr for UpstreamUrl {
 }
 
 fn tcp(url: &Url) -> Result<UpstreamUrl, UrlError> {
-    let host = url
-        .host_str()
-        .filter(|host| !host.is_empty())
-        .ok_or(UrlError::Host)?;
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(UrlError::Host)?;
     if !matches!(url.path(), "" | "/" | "/0") {
         return Err(UrlError::Db);
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(UrlError::Options);
     }
-    let host = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    UpstreamUrl::new(Address::Tcp {
-        host,
-        port: url.port().unwrap_or(DEFAULT_PORT),
-    })
-    .with_credentials(url.username(), url.password())
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    UpstreamUrl::new(Address::Tcp { host, port: url.port().unwrap_or(DEFAULT_PORT) })
+        .with_credentials(url.username(), url.password())
 }
 
 fn unix(url: &Url) -> Result<UpstreamUrl, UrlError> {
@@ -176,42 +147,26 @@ fn unix(url: &Url) -> Result<UpstreamUrl, UrlError> {
     if url.fragment().is_some() {
         return Err(UrlError::Options);
     }
-    UpstreamUrl::new(Address::Unix(decode(url.path())?.into()))
-        .with_credentials(&username, password.as_deref())
+    UpstreamUrl::new(Address::Unix(decode(url.path())?.into())).with_credentials(&username, password.as_deref())
 }
 
 fn decode(text: &str) -> Result<String, UrlError> {
-    Ok(percent_decode_str(text)
-        .decode_utf8()
-        .map_err(|_| UrlError::Utf8)?
-        .into_owned())
+    Ok(percent_decode_str(text).decode_utf8().map_err(|_| UrlError::Utf8)?.into_owned())
 }
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         // Escaped, for a decoded line feed would otherwise forge a log line.
         let user = self.username.as_deref().unwrap_or_default().escape_debug();
-        let credentials = if self.password.is_some() {
-            format!("{user}:***@")
-        } else {
-            String::new()
-        };
+        let credentials = if self.password.is_some() { format!("{user}:***@") } else { String::new() };
         match &self.address {
             Address::Tcp { host, port } if host.contains(':') => {
                 write!(f, "redis://{credentials}[{host}]:{port}")
             }
             Address::Tcp { host, port } => write!(f, "redis://{credentials}{host}:{port}"),
             Address::Unix(path) => {
-                let options = if self.password.is_some() {
-                    format!("?user={user}&pass=***")
-                } else {
-                    String::new()
-                };
-                write!(
-                    f,
-                    "unix://{}{options}",
-                    path.to_string_lossy().escape_debug()
-                )
+                let options = if self.password.is_some() { format!("?user={user}&pass=***") } else { String::new() };
+                write!(f, "unix://{}{options}", path.to_string_lossy().escape_debug())
             }
             Address::Spawn => f.write_str("spawn:"),
         }

@@ -83,23 +83,11 @@ impl Elements<'_> {
             self.write(top, rule.null, out);
             self.write_many(top.children, rule, out)?;
         }
-        if self.at == self.frame.len() {
-            Ok(())
-        } else {
-            Err(FrameError::Trailing)
-        }
+        if self.at == self.frame.len() { Ok(()) } else { Err(FrameError::Trailing) }
     }
 
-    fn flatten(
-        &mut self,
-        pairs: u64,
-        rule: Resp2Rule,
-        out: &mut Vec<u8>,
-    ) -> Result<(), FrameError> {
-        encode::array_header(
-            out,
-            usize::try_from(more(pairs, pairs)?).map_err(|_| FrameError::TooManyElements)?,
-        );
+    fn flatten(&mut self, pairs: u64, rule: Resp2Rule, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        encode::array_header(out, usize::try_from(more(pairs, pairs)?).map_err(|_| FrameError::TooManyElements)?);
         for _ in 0..pairs {
             let pair = self.next()?;
             if pair.mark != b'*' || pair.children != 2 {
@@ -110,12 +98,7 @@ impl Elements<'_> {
         Ok(())
     }
 
-    fn write_many(
-        &mut self,
-        count: u64,
-        rule: Resp2Rule,
-        out: &mut Vec<u8>,
-    ) -> Result<(), FrameError> {
+    fn write_many(&mut self, count: u64, rule: Resp2Rule, out: &mut Vec<u8>) -> Result<(), FrameError> {
         let mut outstanding = count;
         while outstanding > 0 {
             let element = self.next()?;

@@ -20,11 +20,7 @@ pub(super) fn decimal(text: &[u8]) -> Option<i64> {
         }
         magnitude = magnitude.checked_mul(10)?.checked_add(u64::from(digit))?;
     }
-    if negative {
-        0i64.checked_sub_unsigned(magnitude)
-    } else {
-        i64::try_from(magnitude).ok()
-    }
+    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
 }
 
 /// The hot path's reading of a length line: up to nine digits and CRLF at `at`. Yields the value and the offset after
@@ -99,10 +95,9 @@ mod tests {
             let expected = (value < 1_000_000_000).then(|| (value, line.len() - 4));
             assert_eq!(short_length(line.as_bytes(), 1), expected, "{line:?}");
         }
-        for line in [
-            "", "\r\n", "01\r\n", "1\r", "1", "12", "12\r", "123\r", "123\rx", "1\n", "-1\r\n",
-            "+1\r\n", "1a\r\n",
-        ] {
+        for line in
+            ["", "\r\n", "01\r\n", "1\r", "1", "12", "12\r", "123\r", "123\rx", "1\n", "-1\r\n", "+1\r\n", "1a\r\n"]
+        {
             assert_eq!(short_length(line.as_bytes(), 0), None, "{line:?}");
         }
     }

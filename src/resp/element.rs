@@ -68,11 +68,7 @@ pub(super) struct Element {
 /// Reads the element at `at`, or `None` if it is not complete. `searched` remembers how far the end of a long line has
 /// been looked for, for the call that resumes at the same `at`.
 #[inline]
-pub(super) fn element(
-    buf: &[u8],
-    at: usize,
-    searched: &mut usize,
-) -> Result<Option<Element>, FrameError> {
+pub(super) fn element(buf: &[u8], at: usize, searched: &mut usize) -> Result<Option<Element>, FrameError> {
     let Some(&mark) = buf.get(at) else {
         return Ok(None);
     };
@@ -89,9 +85,7 @@ pub(super) fn element(
         b':' | b'#' | b'_' => {
             let mut unused = 0;
             match line(buf, at, HEADER_LINE_MAX_BYTES, &mut unused)? {
-                Some(element) if !is_scalar(mark, &buf[element.body..element.body_end]) => {
-                    Err(FrameError::BadScalar)
-                }
+                Some(element) if !is_scalar(mark, &buf[element.body..element.body_end]) => Err(FrameError::BadScalar),
                 found => Ok(found),
             }
         }
@@ -105,10 +99,7 @@ pub(super) fn element(
 fn is_scalar(mark: u8, text: &[u8]) -> bool {
     match mark {
         b':' => {
-            let digits = text
-                .strip_prefix(b"-")
-                .or(text.strip_prefix(b"+"))
-                .unwrap_or(text);
+            let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
             !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
         }
         b'#' => matches!(text, b"t" | b"f"),
@@ -118,12 +109,7 @@ fn is_scalar(mark: u8, text: &[u8]) -> bool {
 
 /// The element whose text reaches to the next CRLF. A CR or LF alone is text: modules may send one, and every client
 /// takes it so.
-fn line(
-    buf: &[u8],
-    at: usize,
-    max_bytes: usize,
-    searched: &mut usize,
-) -> Result<Option<Element>, FrameError> {
+fn line(buf: &[u8], at: usize, max_bytes: usize, searched: &mut usize) -> Result<Option<Element>, FrameError> {
     let limit = at.saturating_add(max_bytes).min(buf.len());
     let mut from = (*searched).clamp(at + 1, limit);
     while let Some(found) = memchr::memchr(b'\n', &buf[from..limit]) {
@@ -148,11 +134,7 @@ fn line(
 }
 
 /// A declared length, its line being complete: `None` inside for a null, and the offset of what follows.
-fn length(
-    buf: &[u8],
-    at: usize,
-    null_allowed: bool,
-) -> Result<Option<(Option<usize>, usize)>, FrameError> {
+fn length(buf: &[u8], at: usize, null_allowed: bool) -> Result<Option<(Option<usize>, usize)>, FrameError> {
     let mut unused = 0;
     let Some(header) = line(buf, at, HEADER_LINE_MAX_BYTES, &mut unused)? else {
         return Ok(None);
@@ -174,14 +156,7 @@ fn blob(buf: &[u8], at: usize, body: usize, len: usize) -> Result<Option<Element
     let body_end = body.saturating_add(len);
     match buf.get(body_end..body_end.saturating_add(2)) {
         None => Ok(None),
-        Some(b"\r\n") => Ok(Some(Element {
-            mark: buf[at],
-            at,
-            body,
-            body_end,
-            next: body_end + 2,
-            children: 0,
-        })),
+        Some(b"\r\n") => Ok(Some(Element { mark: buf[at], at, body, body_end, next: body_end + 2, children: 0 })),
         Some(_) => Err(FrameError::MissingCrlf),
     }
 }
@@ -210,14 +185,7 @@ fn unusual_aggregate(buf: &[u8], at: usize) -> Result<Option<Element>, FrameErro
 
 #[inline]
 fn aggregate(buf: &[u8], at: usize, next: usize, children: u64) -> Element {
-    Element {
-        mark: buf[at],
-        at,
-        body: at + 1,
-        body_end: next - 2,
-        next,
-        children,
-    }
+    Element { mark: buf[at], at, body: at + 1, body_end: next - 2, next, children }
 }
 
 /// Adds an element's children to those outstanding.

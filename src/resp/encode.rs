@@ -15,13 +15,7 @@ fn line(out: &mut Vec<u8>, mark: u8, text: &[u8]) {
     let end = text.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n'));
     let text = &text[..end.map_or(0, |last| last + 1)];
     out.push(mark);
-    out.extend(text.iter().map(|&byte| {
-        if matches!(byte, b'\r' | b'\n') {
-            b' '
-        } else {
-            byte
-        }
-    }));
+    out.extend(text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
     out.extend_from_slice(b"\r\n");
 }
 
@@ -165,79 +159,32 @@ mod tests {
     #[test]
     fn each_type_is_written_as_its_protocol_has_it() {
         assert_eq!(both(|out, _| simple(out, "OK")), same("+OK\r\n"));
-        assert_eq!(
-            both(|out, _| integer(out, i64::MIN)),
-            same(":-9223372036854775808\r\n")
-        );
+        assert_eq!(both(|out, _| integer(out, i64::MIN)), same(":-9223372036854775808\r\n"));
         assert_eq!(both(|out, _| bulk(out, b"")), same("$0\r\n\r\n"));
-        assert_eq!(
-            both(|out, _| bulk(out, b"a\r\nb")),
-            same("$4\r\na\r\nb\r\n")
-        );
+        assert_eq!(both(|out, _| bulk(out, b"a\r\nb")), same("$4\r\na\r\nb\r\n"));
         assert_eq!(both(null), pair("$-1\r\n", "_\r\n"));
         assert_eq!(both(null_array), pair("*-1\r\n", "_\r\n"));
         assert_eq!(both(|out, _| array_header(out, 3)), same("*3\r\n"));
-        assert_eq!(
-            both(|out, p| map_header(out, p, 7)),
-            pair("*14\r\n", "%7\r\n")
-        );
-        assert_eq!(
-            both(|out, p| set_header(out, p, 2)),
-            pair("*2\r\n", "~2\r\n")
-        );
-        assert_eq!(
-            both(|out, p| push_header(out, p, 3)),
-            pair("*3\r\n", ">3\r\n")
-        );
-        assert_eq!(
-            both(|out, p| boolean(out, p, true)),
-            pair(":1\r\n", "#t\r\n")
-        );
-        assert_eq!(
-            both(|out, p| boolean(out, p, false)),
-            pair(":0\r\n", "#f\r\n")
-        );
-        assert_eq!(
-            both(|out, p| verbatim(out, p, b"hi")),
-            pair("$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n")
-        );
-        assert_eq!(
-            both(|out, _| command(out, &[b"GET", b"k"])),
-            same("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
-        );
+        assert_eq!(both(|out, p| map_header(out, p, 7)), pair("*14\r\n", "%7\r\n"));
+        assert_eq!(both(|out, p| set_header(out, p, 2)), pair("*2\r\n", "~2\r\n"));
+        assert_eq!(both(|out, p| push_header(out, p, 3)), pair("*3\r\n", ">3\r\n"));
+        assert_eq!(both(|out, p| boolean(out, p, true)), pair(":1\r\n", "#t\r\n"));
+        assert_eq!(both(|out, p| boolean(out, p, false)), pair(":0\r\n", "#f\r\n"));
+        assert_eq!(both(|out, p| verbatim(out, p, b"hi")), pair("$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"));
+        assert_eq!(both(|out, _| command(out, &[b"GET", b"k"])), same("*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"));
     }
 
     #[test]
     fn a_double_reads_back_the_same() {
-        for value in [
-            0.0,
-            -0.0,
-            0.1,
-            1.0,
-            3.5e-7,
-            1e16,
-            1e20,
-            f64::MAX,
-            f64::MIN_POSITIVE,
-            -2.5,
-        ] {
+        for value in [0.0, -0.0, 0.1, 1.0, 3.5e-7, 1e16, 1e20, f64::MAX, f64::MIN_POSITIVE, -2.5] {
             let (resp2, resp3) = both(|out, p| double(out, p, value));
             let text = resp3.trim_start_matches(',').trim_end();
             assert_eq!(text.parse(), Ok(value));
             assert_eq!(resp2, format!("${}\r\n{text}\r\n", text.len()));
         }
-        assert_eq!(
-            both(|out, p| double(out, p, f64::INFINITY)),
-            pair("$3\r\ninf\r\n", ",inf\r\n")
-        );
-        assert_eq!(
-            both(|out, p| double(out, p, f64::NEG_INFINITY)),
-            pair("$4\r\n-inf\r\n", ",-inf\r\n")
-        );
-        assert_eq!(
-            both(|out, p| double(out, p, f64::NAN)),
-            pair("$3\r\nnan\r\n", ",nan\r\n")
-        );
+        assert_eq!(both(|out, p| double(out, p, f64::INFINITY)), pair("$3\r\ninf\r\n", ",inf\r\n"));
+        assert_eq!(both(|out, p| double(out, p, f64::NEG_INFINITY)), pair("$4\r\n-inf\r\n", ",-inf\r\n"));
+        assert_eq!(both(|out, p| double(out, p, f64::NAN)), pair("$3\r\nnan\r\n", ",nan\r\n"));
     }
 
     #[test]
@@ -246,9 +193,6 @@ mod tests {
         error(&mut out, "ERR unknown command 'a\r\n+OK\r\n'");
         error(&mut out, "ERR trailing\r\n");
         simple(&mut out, b"\n");
-        assert_eq!(
-            out,
-            b"-ERR unknown command 'a  +OK  '\r\n-ERR trailing\r\n+\r\n"
-        );
+        assert_eq!(out, b"-ERR unknown command 'a  +OK  '\r\n-ERR trailing\r\n+\r\n");
     }
 }

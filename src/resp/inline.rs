@@ -43,9 +43,7 @@ impl InlineLine {
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         let mut start = 0;
-        self.ends
-            .iter()
-            .map(move |&end| &self.bytes[std::mem::replace(&mut start, end)..end])
+        self.ends.iter().map(move |&end| &self.bytes[std::mem::replace(&mut start, end)..end])
     }
 
     /// Unquotes the word at the beginning of `rest`, and yields what follows it.
@@ -64,18 +62,13 @@ impl InlineLine {
                     quote = Quote::Single;
                     (1, None)
                 }
-                (Quote::Double, [b'\\', b'x', high, low, ..])
-                    if hex(*high).is_some() && hex(*low).is_some() =>
-                {
+                (Quote::Double, [b'\\', b'x', high, low, ..]) if hex(*high).is_some() && hex(*low).is_some() => {
                     (4, Some(hex(*high)? * 16 + hex(*low)?))
                 }
                 (Quote::Double, [b'\\', escaped, ..]) => (2, Some(unescape(*escaped))),
                 (Quote::Single, [b'\\', b'\'', ..]) => (2, Some(b'\'')),
                 (Quote::Double, [b'"', after @ ..]) | (Quote::Single, [b'\'', after @ ..]) => {
-                    return after
-                        .first()
-                        .is_none_or(|byte| is_space(*byte))
-                        .then_some(after);
+                    return after.first().is_none_or(|byte| is_space(*byte)).then_some(after);
                 }
                 (Quote::Double | Quote::Single, []) => return None,
                 (_, [byte, ..]) => (1, Some(*byte)),
@@ -96,10 +89,7 @@ pub(super) fn encode_canonical<'a>(
     for word in words {
         encode::bulk(out, word);
         let end = out.len() - 2;
-        ranges.push(ArgRange {
-            start: end - word.len(),
-            end,
-        });
+        ranges.push(ArgRange { start: end - word.len(), end });
     }
 }
 

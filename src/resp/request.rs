@@ -40,12 +40,8 @@ impl RequestLimits {
     };
 
     /// Redis's limits on a client that must authenticate and has not: enough for `HELLO` with `AUTH` and `SETNAME`.
-    pub const UNAUTHENTICATED: Self = Self {
-        args_max: 10,
-        bulk_max_bytes: 16 * 1024,
-        inline_max_bytes: 64 * 1024,
-        authenticated: false,
-    };
+    pub const UNAUTHENTICATED: Self =
+        Self { args_max: 10, bulk_max_bytes: 16 * 1024, inline_max_bytes: 64 * 1024, authenticated: false };
 }
 
 impl Default for RequestLimits {
@@ -188,28 +184,18 @@ impl RequestScanner {
         self.bulk_len = None;
         self.at = 0;
         self.searched = 0;
-        self.stage = if first == b'*' {
-            Stage::Count
-        } else {
-            Stage::Inline
-        };
+        self.stage = if first == b'*' { Stage::Count } else { Stage::Inline };
     }
 
     /// The number of arguments, once its line is complete; 0 for a request to be skipped.
-    fn scan_count(
-        &mut self,
-        buf: &[u8],
-        limits: &RequestLimits,
-    ) -> Result<Option<usize>, ProtocolError> {
+    fn scan_count(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Option<usize>, ProtocolError> {
         let declared = match short_length(buf, 1) {
             Some((count, next)) => {
                 self.at = next;
                 count
             }
             None => {
-                let Some(line) =
-                    self.header_line(buf, limits, ProtocolError::TooBigMultibulkCount)?
-                else {
+                let Some(line) = self.header_line(buf, limits, ProtocolError::TooBigMultibulkCount)? else {
                     return Ok(None);
                 };
                 let count = decimal(&line[1..]).ok_or(ProtocolError::InvalidMultibulkLength)?;
@@ -218,8 +204,7 @@ impl RequestScanner {
             }
         };
         if declared > limits.args_max {
-            let unauthenticated =
-                !limits.authenticated && declared <= RequestLimits::AUTHENTICATED.args_max;
+            let unauthenticated = !limits.authenticated && declared <= RequestLimits::AUTHENTICATED.args_max;
             return Err(if unauthenticated {
                 ProtocolError::UnauthenticatedMultibulkLength
             } else {
@@ -257,11 +242,7 @@ impl RequestScanner {
 
     /// The length of the next argument, once its header line is complete.
     #[inline(always)]
-    fn scan_bulk_len(
-        &mut self,
-        buf: &[u8],
-        limits: &RequestLimits,
-    ) -> Result<Option<usize>, ProtocolError> {
+    fn scan_bulk_len(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Option<usize>, ProtocolError> {
         if buf.get(self.at) == Some(&b'$')
             && let Some((len, next)) = short_length(buf, self.at + 1)
             && len <= limits.bulk_max_bytes
@@ -273,11 +254,7 @@ impl RequestScanner {
     }
 
     #[cold]
-    fn scan_unusual_bulk_len(
-        &mut self,
-        buf: &[u8],
-        limits: &RequestLimits,
-    ) -> Result<Option<usize>, ProtocolError> {
+    fn scan_unusual_bulk_len(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Option<usize>, ProtocolError> {
         let Some(line) = self.header_line(buf, limits, ProtocolError::TooBigBulkCount)? else {
             return Ok(None);
         };
@@ -290,8 +267,7 @@ impl RequestScanner {
         let len = decimal(&line[1..]).and_then(|len| usize::try_from(len).ok());
         let len = len.ok_or(ProtocolError::InvalidBulkLength)?;
         if len > limits.bulk_max_bytes {
-            let unauthenticated =
-                !limits.authenticated && len <= RequestLimits::AUTHENTICATED.bulk_max_bytes;
+            let unauthenticated = !limits.authenticated && len <= RequestLimits::AUTHENTICATED.bulk_max_bytes;
             return Err(if unauthenticated {
                 ProtocolError::UnauthenticatedBulkLength
             } else {
@@ -338,18 +314,10 @@ impl RequestScanner {
             }
             None => self.searched = limit,
         }
-        if buf.len() - self.at >= window {
-            Find::TooFar
-        } else {
-            Find::NotYet
-        }
+        if buf.len() - self.at >= window { Find::TooFar } else { Find::NotYet }
     }
 
-    fn scan_inline(
-        &mut self,
-        buf: &[u8],
-        limits: &RequestLimits,
-    ) -> Result<Scanned, ProtocolError> {
+    fn scan_inline(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Scanned, ProtocolError> {
         let newline = match self.find(buf, b'\n', limits) {
             Find::At(newline) => newline,
             Find::NotYet => return Ok(Scanned::Partial),

@@ -122,6 +122,11 @@ impl Client {
     /// Asks the session to end at once.
     pub fn kill(&self) {
         self.kill.store(1, Ordering::Release);
+        self.wake();
+    }
+
+    /// Has the session look around.
+    pub fn wake(&self) {
         if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
             task.wake_by_ref();
         }

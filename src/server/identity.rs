@@ -57,11 +57,7 @@ impl Identities {
     /// Only the unauthenticated client exists at first.
     pub fn new(scopes: Scopes) -> Self {
         let nobody = Arc::new(Identity { id: 0, credentials: None, scopes, vouched_ms: AtomicU64::new(0) });
-        Self {
-            start: Instant::now(),
-            nobody,
-            known: Mutex::new(Known { by_credentials: HashMap::new(), next: 1 }),
-        }
+        Self { start: Instant::now(), nobody, known: Mutex::new(Known { by_credentials: HashMap::new(), next: 1 }) }
     }
 
     /// Who a client is before AUTH.

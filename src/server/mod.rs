@@ -25,11 +25,11 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::RunError;
 use crate::config::Config;
 use crate::session::Session;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
-use crate::RunError;
 use acceptor::Arrival;
 use shared::Shared;
 use worker::Worker;

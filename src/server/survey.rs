@@ -34,7 +34,7 @@ async fn ask(shared: &Shared, commands_of: &mut String) -> Result<(), ConnectErr
     let nobody = shared.connector(None).open(Protocol::Resp2, "anteroom:survey").await?;
     let mut facts = Facts { auth_required: !nobody.authenticated, known: true, ..(*shared.facts()).clone() };
     let url = &shared.config.upstream.url;
-    let connection = match (&url.username, &url.password) {
+    let connection = match (&url.username, url.password()) {
         (_, None) => nobody,
         (user, Some(password)) => {
             drop(nobody);

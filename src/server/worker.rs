@@ -49,7 +49,7 @@ pub struct Worker {
     pools: RefCell<HashMap<(u32, Protocol), Rc<DedicatedPool>>>,
     known_dbs: RefCell<HashSet<(u32, u32)>>,
     spares: RefCell<Vec<Vec<u8>>>,
-    stopping: Cell<bool>,
+    draining: Cell<bool>,
 }
 
 impl Worker {
@@ -67,7 +67,7 @@ impl Worker {
             pools: RefCell::default(),
             known_dbs: RefCell::default(),
             spares: RefCell::default(),
-            stopping: Cell::new(false),
+            draining: Cell::new(false),
         })
     }
 
@@ -179,9 +179,19 @@ impl Worker {
         }
     }
 
+    /// Sessions end as soon as nothing of theirs is in flight.
+    pub fn begin_drain(&self) {
+        self.draining.set(true);
+        self.shared.clients.all().iter().for_each(|client| client.wake());
+    }
+
+    /// Whether sessions are to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
     /// No new work: lanes end once they are quiet.
     pub fn stop(&self) {
-        self.stopping.set(true);
         for lane in self.lanes.borrow().values() {
             lane.shut();
         }

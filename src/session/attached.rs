@@ -158,7 +158,12 @@ impl Attached {
 
     /// Whether every later command of the session must ride this connection too.
     pub fn is_sticky(&self) -> bool {
-        self.transaction.is_some() || self.watching || self.is_subscribed() || self.monitoring || self.tunnel || self.pinned
+        self.transaction.is_some()
+            || self.watching
+            || self.is_subscribed()
+            || self.monitoring
+            || self.tunnel
+            || self.pinned
     }
 
     /// Subscribed to anything, or about to be.
@@ -217,7 +222,9 @@ impl Attached {
     pub fn fail(&mut self, outbox: &Rc<Outbox>, why: &Lost) {
         for owed in std::mem::take(&mut self.owed) {
             match owed {
-                Owed::Reply { seq, then } | Owed::Unknown { seq, then } | Owed::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
+                Owed::Reply { seq, then } | Owed::Unknown { seq, then } | Owed::ExecWithSelect { seq, then, .. } => {
+                    then.lost(outbox, seq, why)
+                }
                 Owed::Multi { seq } | Owed::Confirmations { seq, .. } => Then::Nothing.lost(outbox, seq, why),
                 Owed::Inserted => {}
             }

@@ -196,5 +196,6 @@ impl Drop for Session {
             self.worker.give_back(attached, &self.outbox);
         }
         self.worker.shared.clients.remove(self.client.id);
+        self.worker.stats.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 }

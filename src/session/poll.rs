@@ -75,6 +75,11 @@ impl Session {
         {
             return Poll::Ready(end);
         }
+        let idle =
+            drained && self.operation.is_none() && self.attached.as_ref().is_none_or(|a| a.transaction.is_none());
+        if self.worker.is_draining() && idle && self.backlog.is_none() {
+            return Poll::Ready(End::Draining);
+        }
         // A client that will send no more gets what it asked for, unless that could take for ever.
         let endless = self.attached.as_ref().is_some_and(|a| a.blocking > 0 || a.is_sticky());
         let stuck = endless || (drained && self.operation.is_none());
@@ -247,11 +252,8 @@ impl Session {
                 }
                 return bytes.len();
             }
-            let limits = if self.must_authenticate() {
-                &RequestLimits::UNAUTHENTICATED
-            } else {
-                &RequestLimits::AUTHENTICATED
-            };
+            let limits =
+                if self.must_authenticate() { &RequestLimits::UNAUTHENTICATED } else { &RequestLimits::AUTHENTICATED };
             match scanner.scan(&bytes[at..], limits) {
                 Ok(Scanned::Partial) => break,
                 Ok(Scanned::Skipped { len }) => at += len,
@@ -271,9 +273,9 @@ impl Session {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
-            let written = self.outbox.with_unwritten(|bytes| {
-                if bytes.is_empty() { None } else { Some(self.socket.try_write(bytes)) }
-            });
+            let written = self
+                .outbox
+                .with_unwritten(|bytes| if bytes.is_empty() { None } else { Some(self.socket.try_write(bytes)) });
             match written {
                 None => return Ok(()),
                 Some(Ok(n)) => self.outbox.written(n),

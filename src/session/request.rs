@@ -36,7 +36,9 @@ impl Session {
         };
         self.note(command);
         let route = command.route_for(args);
-        if self.must_authenticate() && !matches!(route, Route::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset)) {
+        if self.must_authenticate()
+            && !matches!(route, Route::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
+        {
             self.answer(|out, _| encode::error(out, "NOAUTH Authentication required."));
             return Flow::Next;
         }
@@ -47,7 +49,9 @@ impl Session {
             Route::Local(local) => self.local(local, args),
             Route::Lane => self.on_lane(command, args),
             // Without a transaction or watches these change nothing; the upstream has the exact words.
-            Route::Dedicated(Dedicated::Exec | Dedicated::Discard | Dedicated::Unwatch) => self.pass(args, Then::Nothing),
+            Route::Dedicated(Dedicated::Exec | Dedicated::Discard | Dedicated::Unwatch) => {
+                self.pass(args, Then::Nothing)
+            }
             Route::Dedicated(why) => self.on_dedicated(why, command, args),
             Route::Refused(reason) => {
                 self.answer(|out, _| encode::error(out, format!("ERR anteroom: {reason}")));
@@ -175,7 +179,9 @@ impl Session {
         let upstream_answers = in_transaction || listening || attached.monitoring;
         match route {
             Route::Local(local @ (Local::Reset | Local::Quit)) => self.local(local, args),
-            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(LocalClient::Reply)) if in_transaction => {
+            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(LocalClient::Reply))
+                if in_transaction =>
+            {
                 self.refuse_in_transaction(command)
             }
             Route::Dedicated(Dedicated::PubSub(_) | Dedicated::Monitor | Dedicated::Tunnel | Dedicated::State)
@@ -210,7 +216,8 @@ impl Session {
         if let Some(transaction) = self.transaction() {
             transaction.doomed = true;
         }
-        let text = format!("ERR anteroom: {} is not supported inside MULTI", command.name.replace('|', " ").to_uppercase());
+        let text =
+            format!("ERR anteroom: {} is not supported inside MULTI", command.name.replace('|', " ").to_uppercase());
         self.answer(|out, _| encode::error(out, text));
         Flow::Next
     }

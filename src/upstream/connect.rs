@@ -182,7 +182,8 @@ impl Conversation {
         }
         let mut splitter = ReplySplitter::default();
         loop {
-            let frame = splitter.split(&self.buffer).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+            let frame =
+                splitter.split(&self.buffer).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
             if let Some(frame) = frame {
                 let reply: Vec<u8> = self.buffer.drain(..frame.len).collect();
                 if frame.kind == FrameKind::Push {

@@ -80,6 +80,8 @@ const DB_UNKNOWN: u32 = u32::MAX;
 const READ_BYTES: usize = 64 * 1024;
 /// Buffers that grew past this are given back once they are empty.
 const KEEP_BYTES: usize = 256 * 1024;
+/// Places in the FIFO that an idle lane keeps.
+const KEEP_ENTRIES: usize = 1024;
 /// A connection whose server answered -READONLY or -LOADING is replaced, but not more often than this.
 const REPLACE_INTERVAL: Duration = Duration::from_millis(1000);
 
@@ -416,8 +418,10 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
     /// Hands every complete frame to the waiter at the head of the FIFO.
     fn deliver(&mut self) -> io::Result<()> {
         let mut start = 0;
-        while let Some(Frame { len, kind }) =
-            self.splitter.split(&self.buffer[start..]).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?
+        while let Some(Frame { len, kind }) = self
+            .splitter
+            .split(&self.buffer[start..])
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?
         {
             let frame = &self.buffer[start..start + len];
             start += len;
@@ -450,7 +454,9 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             if state.fifo.len() < self.lane.limits.inflight_max / 2 + 1 {
                 state.room.drain(..).for_each(Waker::wake);
             }
-            state.fifo.shrink_to(if state.fifo.is_empty() { 1024 } else { usize::MAX });
+            if state.fifo.is_empty() {
+                state.fifo.shrink_to(KEEP_ENTRIES);
+            }
         }
         if start == self.buffer.len() {
             self.buffer.clear();

@@ -75,16 +75,10 @@ impl SpawnedRedis {
         let deadline = Instant::now() + Duration::from_millis(READY_TIMEOUT_MS);
         while !answers_ping(&self.socket()) {
             if let Some(status) = self.child.try_wait()? {
-                return Err(SpawnError::NotStarted(format!(
-                    "{status}\n{}",
-                    self.log_tail()
-                )));
+                return Err(SpawnError::NotStarted(format!("{status}\n{}", self.log_tail())));
             }
             if Instant::now() >= deadline {
-                let waited = format!(
-                    "no answer to PING within {READY_TIMEOUT_MS} ms\n{}",
-                    self.log_tail()
-                );
+                let waited = format!("no answer to PING within {READY_TIMEOUT_MS} ms\n{}", self.log_tail());
                 return Err(SpawnError::NotStarted(waited));
             }
             thread::sleep(Duration::from_millis(READY_POLL_MS));
@@ -94,9 +88,7 @@ impl SpawnedRedis {
 
     fn log_tail(&self) -> String {
         let log = fs::read(self.directory.0.join("redis.log")).unwrap_or_default();
-        String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL_MAX_BYTES)..])
-            .trim_end()
-            .to_owned()
+        String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_TAIL_MAX_BYTES)..]).trim_end().to_owned()
     }
 }
 
@@ -114,11 +106,7 @@ fn program() -> Result<&'static [&'static str], SpawnError> {
     const BOUND: &[&str] = &["setpriv", "--pdeathsig", "KILL", "--", "redis-server"];
     const PLAIN: &[&str] = &["redis-server"];
     for program in [BOUND, PLAIN] {
-        match quiet(&mut Command::new(program[0]))
-            .args(&program[1..])
-            .arg("--version")
-            .status()
-        {
+        match quiet(&mut Command::new(program[0])).args(&program[1..]).arg("--version").status() {
             Ok(status) if status.success() => return Ok(program),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
@@ -132,16 +120,7 @@ fn configured(program: &[&str], directory: &Path) -> io::Result<Command> {
     let mut command = Command::new(program[0]);
     command
         .args(&program[1..])
-        .args([
-            "--port",
-            "0",
-            "--daemonize",
-            "no",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ])
+        .args(["--port", "0", "--daemonize", "no", "--save", "", "--appendonly", "no"])
         .args(["--unixsocketperm", "700", "--unixsocket"])
         .arg(directory.join("redis.sock"))
         .arg("--dir")
@@ -155,10 +134,7 @@ fn configured(program: &[&str], directory: &Path) -> io::Result<Command> {
 }
 
 fn quiet(command: &mut Command) -> &mut Command {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
 }
 
 fn answers_ping(socket: &Path) -> bool {
@@ -182,8 +158,7 @@ impl PrivateDirectory {
         // `create` fails on what exists, so nobody can have prepared the directory; then the next number is tried.
         let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
         for number in 0..100 {
-            let path =
-                std::env::temp_dir().join(format!("anteroom-{}-{number}", std::process::id()));
+            let path = std::env::temp_dir().join(format!("anteroom-{}-{number}", std::process::id()));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self(path)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,

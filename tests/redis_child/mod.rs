@@ -1,9 +1,6 @@
 //! A real `redis-server` of its own for one test, on a free port, gone when the test ends.
 
-#![allow(
-    dead_code,
-    reason = "each test that includes this file uses its own part of it"
-)]
+#![allow(dead_code, reason = "each test that includes this file uses its own part of it")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -31,39 +28,18 @@ impl RedisChild {
     /// Starts a server that asks for `password`.
     pub(crate) fn spawn_with(password: Option<&'static str>) -> Self {
         // Between finding the port and the server's taking it, another process may have taken it.
-        (0..10)
-            .find_map(|_| Self::try_spawn(password))
-            .expect("redis-server starts")
+        (0..10).find_map(|_| Self::try_spawn(password)).expect("redis-server starts")
     }
 
     fn try_spawn(password: Option<&'static str>) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new("redis-server");
-        command.args([
-            "--save",
-            "",
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-        ]);
+        command.args(["--save", "", "--bind", "127.0.0.1", "--port", &port.to_string()]);
         if let Some(password) = password {
             command.args(["--requirepass", password]);
         }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut redis = Self {
-            child: child.expect("redis-server is installed"),
-            port,
-            password,
-        };
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut redis = Self { child: child.expect("redis-server is installed"), port, password };
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             if redis.child.try_wait().unwrap().is_some() {
@@ -87,10 +63,7 @@ impl RedisChild {
 
     /// A new connection that speaks `version` of the protocol.
     pub(crate) fn connect(&self, version: u8) -> Connection {
-        let mut connection = Connection {
-            stream: self.raw(),
-            buf: Vec::new(),
-        };
+        let mut connection = Connection { stream: self.raw(), buf: Vec::new() };
         if let Some(password) = self.password {
             connection.call(&["AUTH", password]);
         }
@@ -102,9 +75,7 @@ impl RedisChild {
     pub(crate) fn version(&self) -> String {
         let info = self.connect(2).call(&["INFO", "server"]);
         let info = String::from_utf8(info).unwrap();
-        let line = info
-            .lines()
-            .find_map(|line| line.strip_prefix("redis_version:"));
+        let line = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
         line.unwrap().to_owned()
     }
 }

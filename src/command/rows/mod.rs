@@ -40,68 +40,20 @@ use super::secrets::Secrets;
 use super::varies::Varies;
 
 const NONE: Keys = Keys::None;
-const ONE: Keys = Keys::Range {
-    first: 1,
-    last: 1,
-    step: 1,
-};
-const TWO: Keys = Keys::Range {
-    first: 1,
-    last: 2,
-    step: 1,
-};
-const SECOND: Keys = Keys::Range {
-    first: 2,
-    last: 2,
-    step: 1,
-};
-const ALL: Keys = Keys::Range {
-    first: 1,
-    last: -1,
-    step: 1,
-};
-const ALL_BUT_LAST: Keys = Keys::Range {
-    first: 1,
-    last: -2,
-    step: 1,
-};
-const FROM_SECOND: Keys = Keys::Range {
-    first: 2,
-    last: -1,
-    step: 1,
-};
-const PAIRS: Keys = Keys::Range {
-    first: 1,
-    last: -1,
-    step: 2,
-};
-const COUNTED: Keys = Keys::Counted {
-    destination: 0,
-    count: 1,
-    step: 1,
-};
-const COUNTED_AT_2: Keys = Keys::Counted {
-    destination: 0,
-    count: 2,
-    step: 1,
-};
-const COUNTED_PAIRS: Keys = Keys::Counted {
-    destination: 0,
-    count: 1,
-    step: 2,
-};
-const TO_COUNTED: Keys = Keys::Counted {
-    destination: 1,
-    count: 2,
-    step: 1,
-};
+const ONE: Keys = Keys::Range { first: 1, last: 1, step: 1 };
+const TWO: Keys = Keys::Range { first: 1, last: 2, step: 1 };
+const SECOND: Keys = Keys::Range { first: 2, last: 2, step: 1 };
+const ALL: Keys = Keys::Range { first: 1, last: -1, step: 1 };
+const ALL_BUT_LAST: Keys = Keys::Range { first: 1, last: -2, step: 1 };
+const FROM_SECOND: Keys = Keys::Range { first: 2, last: -1, step: 1 };
+const PAIRS: Keys = Keys::Range { first: 1, last: -1, step: 2 };
+const COUNTED: Keys = Keys::Counted { destination: 0, count: 1, step: 1 };
+const COUNTED_AT_2: Keys = Keys::Counted { destination: 0, count: 2, step: 1 };
+const COUNTED_PAIRS: Keys = Keys::Counted { destination: 0, count: 1, step: 2 };
+const TO_COUNTED: Keys = Keys::Counted { destination: 1, count: 2, step: 1 };
 
 /// Most replies need no more than their own bytes say.
-pub(super) const PLAIN: Resp2Rule = Resp2Rule {
-    null: NullAs::Bulk,
-    nested_null: NullAs::Bulk,
-    flatten_pairs: false,
-};
+pub(super) const PLAIN: Resp2Rule = Resp2Rule { null: NullAs::Bulk, nested_null: NullAs::Bulk, flatten_pairs: false };
 
 /// A row as it is written down.
 struct Row {
@@ -120,13 +72,7 @@ struct Row {
     since: Option<&'static str>,
 }
 
-const fn row(
-    name: &'static str,
-    arity: i32,
-    keys: Keys,
-    flags: &'static str,
-    categories: &'static str,
-) -> Row {
+const fn row(name: &'static str, arity: i32, keys: Keys, flags: &'static str, categories: &'static str) -> Row {
     Row {
         name,
         arity,
@@ -251,14 +197,9 @@ impl Row {
 }
 
 /// A word no parser knows is a slip in a row; the first test to build the table finds it.
-fn words<S: Default + std::ops::BitOr<Output = S>>(
-    text: &str,
-    of_word: impl Fn(&[u8]) -> Option<S>,
-) -> S {
+fn words<S: Default + std::ops::BitOr<Output = S>>(text: &str, of_word: impl Fn(&[u8]) -> Option<S>) -> S {
     text.split_whitespace()
-        .map(|word| {
-            of_word(word.as_bytes()).unwrap_or_else(|| panic!("`{word}` is no flag or category"))
-        })
+        .map(|word| of_word(word.as_bytes()).unwrap_or_else(|| panic!("`{word}` is no flag or category")))
         .fold(S::default(), S::bitor)
 }
 
@@ -292,8 +233,5 @@ pub(super) fn builtin() -> Vec<Command> {
         acl::ROWS,
         cluster::ROWS,
     ];
-    std::iter::once(&UNKNOWN)
-        .chain(families.into_iter().flatten())
-        .map(Row::command)
-        .collect()
+    std::iter::once(&UNKNOWN).chain(families.into_iter().flatten()).map(Row::command).collect()
 }

@@ -32,12 +32,7 @@ fn fed(pieces: &[&[u8]]) -> (Vec<Frame>, Result<usize, FrameError>) {
 fn whole(stream: &[u8]) -> (Vec<Frame>, Result<usize, FrameError>) {
     let result = fed(&[stream]);
     let bytes: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_eq!(
-        fed(&bytes),
-        result,
-        "byte by byte: {:?}",
-        stream.escape_ascii().to_string()
-    );
+    assert_eq!(fed(&bytes), result, "byte by byte: {:?}", stream.escape_ascii().to_string());
     result
 }
 
@@ -64,10 +59,7 @@ fn every_type_ends_where_it_ends() {
         (",3.25\r\n", Double),
         (",-inf\r\n", Double),
         (",nan\r\n", Double),
-        (
-            "(3492890328409238509324850943850943825024385\r\n",
-            BigNumber,
-        ),
+        ("(3492890328409238509324850943850943825024385\r\n", BigNumber),
         ("!21\r\nSYNTAX invalid syntax\r\n", BlobError),
         ("=15\r\ntxt:Some string\r\n", Verbatim),
         ("%2\r\n+a\r\n:1\r\n+b\r\n%1\r\n+c\r\n_\r\n", Map),
@@ -77,28 +69,13 @@ fn every_type_ends_where_it_ends() {
         (">2\r\n$10\r\ninvalidate\r\n_\r\n", Push),
         // An attribute belongs to the frame behind it, and nothing in it gives the frame its type.
         ("|1\r\n+ttl\r\n:3600\r\n+OK\r\n", Simple),
-        (
-            "|1\r\n+k\r\n*2\r\n:1\r\n:2\r\n|0\r\n~1\r\n|1\r\n+x\r\n#t\r\n:1\r\n",
-            Set,
-        ),
+        ("|1\r\n+k\r\n*2\r\n:1\r\n:2\r\n|0\r\n~1\r\n|1\r\n+x\r\n#t\r\n:1\r\n", Set),
     ] {
         let len = text.len();
-        assert_eq!(
-            whole(text.as_bytes()),
-            (vec![Frame { len, kind }], Ok(0)),
-            "{text:?}"
-        );
+        assert_eq!(whole(text.as_bytes()), (vec![Frame { len, kind }], Ok(0)), "{text:?}");
         let followed = format!("{text}:1");
-        assert_eq!(
-            whole(followed.as_bytes()),
-            (vec![Frame { len, kind }], Ok(2)),
-            "{text:?}"
-        );
-        assert_eq!(
-            whole(&text.as_bytes()[..len - 1]),
-            (vec![], Ok(len - 1)),
-            "{text:?}"
-        );
+        assert_eq!(whole(followed.as_bytes()), (vec![Frame { len, kind }], Ok(2)), "{text:?}");
+        assert_eq!(whole(&text.as_bytes()[..len - 1]), (vec![], Ok(len - 1)), "{text:?}");
     }
 }
 
@@ -138,10 +115,7 @@ fn anything_doubtful_is_an_error() {
         ("*2\r\n>0\r\n", NestedPush),
         (">1\r\n>0\r\n", NestedPush),
         ("|1\r\n+k\r\n>0\r\n:1\r\n", NestedPush),
-        (
-            "*9223372036854775807\r\n*9223372036854775807\r\n",
-            TooManyElements,
-        ),
+        ("*9223372036854775807\r\n*9223372036854775807\r\n", TooManyElements),
         ("%9223372036854775807\r\n", TooManyElements),
     ] {
         assert_eq!(whole(text.as_bytes()), (vec![], Err(error)), "{text:?}");
@@ -171,21 +145,13 @@ fn lines_are_bounded() {
 #[test]
 fn depth_costs_nothing() {
     let deep = [b"*1\r\n".repeat(1_000_000), b":1\r\n".to_vec()].concat();
-    let expected = Frame {
-        len: deep.len(),
-        kind: FrameKind::Array,
-    };
+    let expected = Frame { len: deep.len(), kind: FrameKind::Array };
     assert_eq!(ReplySplitter::default().split(&deep), Ok(Some(expected)));
 }
 
 #[test]
 fn a_reply_dripped_byte_by_byte_costs_linear_work() {
-    let bulk = [
-        b"$1048576\r\n".to_vec(),
-        vec![b'x'; 1 << 20],
-        b"\r\n".to_vec(),
-    ]
-    .concat();
+    let bulk = [b"$1048576\r\n".to_vec(), vec![b'x'; 1 << 20], b"\r\n".to_vec()].concat();
     let line = [b"+".to_vec(), vec![b'\n'; (1 << 20) - 3], b"\r\n".to_vec()].concat();
     let many = [b"*150000\r\n".to_vec(), b"$1\r\nx\r\n".repeat(150_000)].concat();
     let deep = [b"*1\r\n".repeat(250_000), b":1\r\n".to_vec()].concat();
@@ -195,18 +161,9 @@ fn a_reply_dripped_byte_by_byte_costs_linear_work() {
         for len in 0..reply.len() {
             assert_eq!(splitter.split(&reply[..len]), Ok(None));
         }
-        assert_eq!(
-            splitter
-                .split(&reply)
-                .map(|frame| frame.map(|frame| frame.len)),
-            Ok(Some(reply.len()))
-        );
+        assert_eq!(splitter.split(&reply).map(|frame| frame.map(|frame| frame.len)), Ok(Some(reply.len())));
         // Quadratic work would be 10^11 bytes and more: minutes.
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
 }
 
@@ -221,10 +178,8 @@ pub(in super::super) fn frame() -> impl Strategy<Value = Vec<u8>> {
         "[a-z]{3}:[ -~]{0,9}".prop_map(|text| blob('=', text.as_bytes())),
         any::<f64>().prop_map(|value| format!(",{value}\r\n").into_bytes()),
         any::<u128>().prop_map(|value| format!("({value}\r\n").into_bytes()),
-        prop::sample::select(vec![
-            "$-1\r\n", "*-1\r\n", "_\r\n", "#t\r\n", "#f\r\n", "*0\r\n", "%0\r\n"
-        ])
-        .prop_map(|text| text.as_bytes().to_vec()),
+        prop::sample::select(vec!["$-1\r\n", "*-1\r\n", "_\r\n", "#t\r\n", "#f\r\n", "*0\r\n", "%0\r\n"])
+            .prop_map(|text| text.as_bytes().to_vec()),
     ];
     leaf.prop_recursive(4, 24, 5, |inner| {
         let attribute = (inner.clone(), inner.clone(), inner.clone())
@@ -242,12 +197,7 @@ pub(in super::super) fn frame() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn blob(mark: char, bytes: &[u8]) -> Vec<u8> {
-    [
-        format!("{mark}{}\r\n", bytes.len()).as_bytes(),
-        bytes,
-        b"\r\n",
-    ]
-    .concat()
+    [format!("{mark}{}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 
 fn aggregate(mark: char, len: usize, children: &[Vec<u8>]) -> Vec<u8> {
@@ -294,10 +244,7 @@ fn split_cost_per_frame() {
         ("$1024", blob('$', &[b'v'; 1024])),
         ("+OK", b"+OK\r\n".to_vec()),
         (":12345", b":12345\r\n".to_vec()),
-        (
-            "*10 of $32",
-            aggregate('*', 10, &vec![blob('$', &[b'v'; 32]); 10]),
-        ),
+        ("*10 of $32", aggregate('*', 10, &vec![blob('$', &[b'v'; 32]); 10])),
     ] {
         let stream = frame.repeat(64);
         let mut best = f64::MAX;
@@ -307,10 +254,7 @@ fn split_cost_per_frame() {
                 let mut splitter = ReplySplitter::default();
                 let mut at = 0;
                 while at < stream.len() {
-                    let Ok(Some(frame)) = splitter.split(std::hint::black_box(&stream[at..]))
-                    else {
-                        panic!()
-                    };
+                    let Ok(Some(frame)) = splitter.split(std::hint::black_box(&stream[at..])) else { panic!() };
                     at += frame.len;
                 }
             }

@@ -42,10 +42,7 @@ fn fed(pieces: &[&[u8]], limits: &RequestLimits) -> Outcome {
                     drop(buf.drain(..len));
                 }
                 Err(error) => {
-                    return Outcome {
-                        requests,
-                        end: Err(error),
-                    };
+                    return Outcome { requests, end: Err(error) };
                 }
             }
         }
@@ -67,20 +64,12 @@ fn assert_canonical(args: Args<'_>) {
 #[test]
 fn the_golden_table_of_requests() {
     const PING: &[&str] = &["PING"];
-    type Row = (
-        &'static str,
-        &'static [&'static [&'static str]],
-        Result<usize, ProtocolError>,
-    );
+    type Row = (&'static str, &'static [&'static [&'static str]], Result<usize, ProtocolError>);
     let table: &[Row] = &[
         ("*1\r\n$4\r\nPING\r\n", &[PING], Ok(0)),
         ("*2\r\n$4\r\nECHO\r\n$0\r\n\r\n", &[&["ECHO", ""]], Ok(0)),
         // Ignored, no reply.
-        (
-            "\r\n\n  \r\n*0\r\n*-1\r\n*-10\r\n*-9223372036854775808\r\n",
-            &[],
-            Ok(0),
-        ),
+        ("\r\n\n  \r\n*0\r\n*-1\r\n*-10\r\n*-9223372036854775808\r\n", &[], Ok(0)),
         // Numbers that are none.
         ("*+1\r\n", &[], Err(InvalidMultibulkLength)),
         ("*01\r\n", &[], Err(InvalidMultibulkLength)),
@@ -89,11 +78,7 @@ fn the_golden_table_of_requests() {
         ("* 1\r\n", &[], Err(InvalidMultibulkLength)),
         ("*1 \r\n", &[], Err(InvalidMultibulkLength)),
         ("*2147483648\r\n", &[], Err(InvalidMultibulkLength)),
-        (
-            "*-9223372036854775809\r\n",
-            &[],
-            Err(InvalidMultibulkLength),
-        ),
+        ("*-9223372036854775809\r\n", &[], Err(InvalidMultibulkLength)),
         ("*2147483647\r\n", &[], Ok(13)),
         ("*1\r\n$04\r\nPING\r\n", &[], Err(InvalidBulkLength)),
         ("*1\r\n$+4\r\nPING\r\n", &[], Err(InvalidBulkLength)),
@@ -127,21 +112,9 @@ fn the_golden_table_of_requests() {
         ("ECHO a\rb\n", &[&["ECHO", "a", "b"]], Ok(0)),
         ("ECHO a\x0bb\n", &[&["ECHO", "a\x0bb"]], Ok(0)),
         ("ECHO a\r\r\n", &[&["ECHO", "a"]], Ok(0)),
-        (
-            "ECHO \"\\x41\\n\\r\\t\\a\\b\\\\\\\"\\q\\x4g\"\r\n",
-            &[&["ECHO", "A\n\r\t\x07\x08\\\"qx4g"]],
-            Ok(0),
-        ),
-        (
-            "ECHO 'it\\'s \\n \"fine\"'\r\n",
-            &[&["ECHO", "it's \\n \"fine\""]],
-            Ok(0),
-        ),
-        (
-            "ECHO ab\"c d\" '' \"\"\r\n",
-            &[&["ECHO", "abc d", "", ""]],
-            Ok(0),
-        ),
+        ("ECHO \"\\x41\\n\\r\\t\\a\\b\\\\\\\"\\q\\x4g\"\r\n", &[&["ECHO", "A\n\r\t\x07\x08\\\"qx4g"]], Ok(0)),
+        ("ECHO 'it\\'s \\n \"fine\"'\r\n", &[&["ECHO", "it's \\n \"fine\""]], Ok(0)),
+        ("ECHO ab\"c d\" '' \"\"\r\n", &[&["ECHO", "abc d", "", ""]], Ok(0)),
         ("ECHO \"a\"b\r\n", &[], Err(UnbalancedQuotes)),
         ("ECHO 'a''b'\r\n", &[], Err(UnbalancedQuotes)),
         ("ECHO \"a\r\n", &[], Err(UnbalancedQuotes)),
@@ -149,40 +122,19 @@ fn the_golden_table_of_requests() {
         ("ECHO 'a\\'\r\n", &[], Err(UnbalancedQuotes)),
         ("ECHO \"a", &[], Ok(7)),
         // A browser.
-        (
-            "PING\r\npOsT / HTTP/1.1\r\nPING\r\n",
-            &[PING],
-            Err(CrossProtocol),
-        ),
+        ("PING\r\npOsT / HTTP/1.1\r\nPING\r\n", &[PING], Err(CrossProtocol)),
         ("hOST: x\r\n", &[], Err(CrossProtocol)),
         ("*1\r\n$4\r\nPOST\r\n", &[], Err(CrossProtocol)),
         ("*1\r\n$7\r\npost\0ab\r\n", &[], Err(CrossProtocol)),
         ("\"host:\\x00\" a\r\n", &[], Err(CrossProtocol)),
-        (
-            "POSTS\r\nHost\r\nPOS\r\n",
-            &[&["POSTS"], &["Host"], &["POS"]],
-            Ok(0),
-        ),
+        ("POSTS\r\nHost\r\nPOS\r\n", &[&["POSTS"], &["Host"], &["POS"]], Ok(0)),
         ("'' POST\r\n", &[&["", "POST"]], Ok(0)),
     ];
     for (stream, requests, end) in table {
-        let requests = requests
-            .iter()
-            .map(|words| words.iter().map(|word| word.as_bytes().to_vec()).collect());
-        let expected = Outcome {
-            requests: requests.collect(),
-            end: *end,
-        };
-        assert_eq!(
-            ready(stream.as_bytes(), &RequestLimits::AUTHENTICATED),
-            expected,
-            "{stream:?}"
-        );
-        assert_eq!(
-            reference::run(stream.as_bytes(), true),
-            expected,
-            "the port of {stream:?}"
-        );
+        let requests = requests.iter().map(|words| words.iter().map(|word| word.as_bytes().to_vec()).collect());
+        let expected = Outcome { requests: requests.collect(), end: *end };
+        assert_eq!(ready(stream.as_bytes(), &RequestLimits::AUTHENTICATED), expected, "{stream:?}");
+        assert_eq!(reference::run(stream.as_bytes(), true), expected, "the port of {stream:?}");
     }
 }
 
@@ -198,20 +150,9 @@ fn before_authentication_little_may_be_declared() {
         ("*1\r\n$536870912\r\n", Err(UnauthenticatedBulkLength)),
         ("*1\r\n$536870913\r\n", Err(InvalidBulkLength)),
     ] {
-        let expected = Outcome {
-            requests: vec![],
-            end,
-        };
-        assert_eq!(
-            ready(stream.as_bytes(), &RequestLimits::UNAUTHENTICATED),
-            expected,
-            "{stream:?}"
-        );
-        assert_eq!(
-            reference::run(stream.as_bytes(), false),
-            expected,
-            "the port of {stream:?}"
-        );
+        let expected = Outcome { requests: vec![], end };
+        assert_eq!(ready(stream.as_bytes(), &RequestLimits::UNAUTHENTICATED), expected, "{stream:?}");
+        assert_eq!(reference::run(stream.as_bytes(), false), expected, "the port of {stream:?}");
     }
 }
 
@@ -227,76 +168,28 @@ fn a_line_may_have_64_kib_and_no_more() {
     ] {
         let limits = RequestLimits::AUTHENTICATED;
         assert_eq!(ready(stream.as_bytes(), &limits).end, Ok(stream.len()));
-        assert_eq!(
-            ready(format!("{stream}b").as_bytes(), &limits).end,
-            Err(error)
-        );
-        assert_eq!(
-            ready(format!("{stream}b\r\n").as_bytes(), &limits).end,
-            Err(error),
-            "though its end is there"
-        );
-        assert_eq!(
-            reference::run(format!("{stream}b\r\n").as_bytes(), true).end,
-            Err(error)
-        );
+        assert_eq!(ready(format!("{stream}b").as_bytes(), &limits).end, Err(error));
+        assert_eq!(ready(format!("{stream}b\r\n").as_bytes(), &limits).end, Err(error), "though its end is there");
+        assert_eq!(reference::run(format!("{stream}b\r\n").as_bytes(), true).end, Err(error));
     }
     let full = format!("{long}\nPING\n");
-    assert_eq!(
-        ready(full.as_bytes(), &RequestLimits::AUTHENTICATED)
-            .requests
-            .len(),
-        2
-    );
+    assert_eq!(ready(full.as_bytes(), &RequestLimits::AUTHENTICATED).requests.len(), 2);
 }
 
 #[test]
 fn the_refusals_are_worded_as_in_redis() {
     for (error, reply) in [
-        (
-            InvalidMultibulkLength,
-            &b"-ERR Protocol error: invalid multibulk length\r\n"[..],
-        ),
-        (
-            InvalidBulkLength,
-            b"-ERR Protocol error: invalid bulk length\r\n",
-        ),
-        (
-            UnauthenticatedMultibulkLength,
-            b"-ERR Protocol error: unauthenticated multibulk length\r\n",
-        ),
-        (
-            UnauthenticatedBulkLength,
-            b"-ERR Protocol error: unauthenticated bulk length\r\n",
-        ),
-        (
-            ExpectedDollar(b':'),
-            b"-ERR Protocol error: expected '$', got ':'\r\n",
-        ),
-        (
-            ExpectedDollar(b'\r'),
-            b"-ERR Protocol error: expected '$', got ' '\r\n",
-        ),
-        (
-            ExpectedDollar(0xff),
-            b"-ERR Protocol error: expected '$', got '\xff'\r\n",
-        ),
-        (
-            TooBigInline,
-            b"-ERR Protocol error: too big inline request\r\n",
-        ),
-        (
-            TooBigMultibulkCount,
-            b"-ERR Protocol error: too big mbulk count string\r\n",
-        ),
-        (
-            TooBigBulkCount,
-            b"-ERR Protocol error: too big bulk count string\r\n",
-        ),
-        (
-            UnbalancedQuotes,
-            b"-ERR Protocol error: unbalanced quotes in request\r\n",
-        ),
+        (InvalidMultibulkLength, &b"-ERR Protocol error: invalid multibulk length\r\n"[..]),
+        (InvalidBulkLength, b"-ERR Protocol error: invalid bulk length\r\n"),
+        (UnauthenticatedMultibulkLength, b"-ERR Protocol error: unauthenticated multibulk length\r\n"),
+        (UnauthenticatedBulkLength, b"-ERR Protocol error: unauthenticated bulk length\r\n"),
+        (ExpectedDollar(b':'), b"-ERR Protocol error: expected '$', got ':'\r\n"),
+        (ExpectedDollar(b'\r'), b"-ERR Protocol error: expected '$', got ' '\r\n"),
+        (ExpectedDollar(0xff), b"-ERR Protocol error: expected '$', got '\xff'\r\n"),
+        (TooBigInline, b"-ERR Protocol error: too big inline request\r\n"),
+        (TooBigMultibulkCount, b"-ERR Protocol error: too big mbulk count string\r\n"),
+        (TooBigBulkCount, b"-ERR Protocol error: too big bulk count string\r\n"),
+        (UnbalancedQuotes, b"-ERR Protocol error: unbalanced quotes in request\r\n"),
         (CrossProtocol, b""),
     ] {
         let mut out = Vec::new();
@@ -309,29 +202,20 @@ fn the_refusals_are_worded_as_in_redis() {
 fn declared_lengths_allocate_nothing() {
     let mut scanner = RequestScanner::default();
     let stream = b"*2147483647\r\n$536870912\r\nx";
-    assert_eq!(
-        scanner.scan(stream, &RequestLimits::AUTHENTICATED),
-        Ok(Scanned::Partial)
-    );
+    assert_eq!(scanner.scan(stream, &RequestLimits::AUTHENTICATED), Ok(Scanned::Partial));
     assert_eq!(scanner.ranges.capacity() + scanner.canonical.capacity(), 0);
 }
 
 #[test]
 fn a_released_scanner_holds_no_memory() {
     let mut scanner = RequestScanner::default();
-    assert!(matches!(
-        scanner.scan(b"SET k v\r\n", &RequestLimits::AUTHENTICATED),
-        Ok(Scanned::Request { len: 9 })
-    ));
+    assert!(matches!(scanner.scan(b"SET k v\r\n", &RequestLimits::AUTHENTICATED), Ok(Scanned::Request { len: 9 })));
     assert!(scanner.ranges.capacity() + scanner.canonical.capacity() > 0);
     scanner.release();
     assert_eq!(scanner.ranges.capacity() + scanner.canonical.capacity(), 0);
     assert!(scanner.is_idle());
     // An unfinished request is not forgotten.
-    assert_eq!(
-        scanner.scan(b"*1\r\n$4\r\nPI", &RequestLimits::AUTHENTICATED),
-        Ok(Scanned::Partial)
-    );
+    assert_eq!(scanner.scan(b"*1\r\n$4\r\nPI", &RequestLimits::AUTHENTICATED), Ok(Scanned::Partial));
     scanner.release();
     assert!(matches!(
         scanner.scan(b"*1\r\n$4\r\nPING\r\n", &RequestLimits::AUTHENTICATED),
@@ -347,14 +231,8 @@ fn one_large_request_does_not_leave_its_memory_behind() {
     let last = large.len() - 1;
     large[last] = b'x';
     let limits = RequestLimits::AUTHENTICATED;
-    assert_eq!(
-        scanner.scan(&large, &limits),
-        Ok(Scanned::Request { len: large.len() })
-    );
-    assert!(matches!(
-        scanner.scan(b"*1\r\n$4\r\nPING\r\n", &limits),
-        Ok(Scanned::Request { .. })
-    ));
+    assert_eq!(scanner.scan(&large, &limits), Ok(Scanned::Request { len: large.len() }));
+    assert!(matches!(scanner.scan(b"*1\r\n$4\r\nPING\r\n", &limits), Ok(Scanned::Request { .. })));
     assert!(scanner.ranges.capacity() <= RANGES_KEPT_MAX);
     assert!(scanner.canonical.capacity() <= CANONICAL_KEPT_MAX_BYTES);
 }
@@ -374,16 +252,9 @@ fn a_request_dripped_byte_by_byte_costs_linear_work() {
         for len in 1..request.len() {
             assert_eq!(scanner.scan(&request[..len], &limits), Ok(Scanned::Partial));
         }
-        assert_eq!(
-            scanner.scan(&request, &limits),
-            Ok(Scanned::Request { len: request.len() })
-        );
+        assert_eq!(scanner.scan(&request, &limits), Ok(Scanned::Request { len: request.len() }));
         // Quadratic work would be 10^11 bytes and more: minutes.
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
 }
 
@@ -408,9 +279,7 @@ fn cut(stream: &[u8], cuts: &[prop::sample::Index]) -> Vec<Vec<u8>> {
     let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
     at.extend([0, stream.len()]);
     at.sort_unstable();
-    at.windows(2)
-        .map(|pair| stream[pair[0]..pair[1]].to_vec())
-        .collect()
+    at.windows(2).map(|pair| stream[pair[0]..pair[1]].to_vec()).collect()
 }
 
 proptest! {
@@ -451,19 +320,8 @@ proptest! {
 fn scan_cost_per_command() {
     for (name, request) in [
         ("GET hello", &b"*2\r\n$3\r\nGET\r\n$5\r\nhello\r\n"[..]),
-        (
-            "GET key:000000001234",
-            b"*2\r\n$3\r\nGET\r\n$16\r\nkey:000000001234\r\n",
-        ),
-        (
-            "SET hello 100 bytes",
-            &[
-                b"*3\r\n$3\r\nSET\r\n$5\r\nhello\r\n$100\r\n",
-                &[b'v'; 100][..],
-                b"\r\n",
-            ]
-            .concat(),
-        ),
+        ("GET key:000000001234", b"*2\r\n$3\r\nGET\r\n$16\r\nkey:000000001234\r\n"),
+        ("SET hello 100 bytes", &[b"*3\r\n$3\r\nSET\r\n$5\r\nhello\r\n$100\r\n", &[b'v'; 100][..], b"\r\n"].concat()),
     ] {
         let stream = request.repeat(64);
         let limits = RequestLimits::AUTHENTICATED;
@@ -475,9 +333,7 @@ fn scan_cost_per_command() {
                 let mut at = 0;
                 while at < stream.len() {
                     let rest = std::hint::black_box(&stream[at..]);
-                    let Ok(Scanned::Request { len }) = scanner.scan(rest, &limits) else {
-                        panic!()
-                    };
+                    let Ok(Scanned::Request { len }) = scanner.scan(rest, &limits) else { panic!() };
                     std::hint::black_box(scanner.args(rest));
                     at += len;
                 }

@@ -19,32 +19,19 @@ pub(super) fn run(stream: &[u8], authenticated: bool) -> Outcome {
         };
         match parsed {
             Err(error) => {
-                return Outcome {
-                    requests,
-                    end: Err(error),
-                };
+                return Outcome { requests, end: Err(error) };
             }
             Ok(None) => {
-                return Outcome {
-                    requests,
-                    end: Ok(rest.len()),
-                };
+                return Outcome { requests, end: Ok(rest.len()) };
             }
             Ok(Some((argv, taken))) => {
                 qb_pos += taken;
                 if argv.is_empty() {
                     continue;
                 }
-                let name = argv[0]
-                    .split(|&byte| byte == 0)
-                    .next()
-                    .unwrap()
-                    .to_ascii_lowercase();
+                let name = argv[0].split(|&byte| byte == 0).next().unwrap().to_ascii_lowercase();
                 if name == b"host:" || name == b"post" {
-                    return Outcome {
-                        requests,
-                        end: Err(CrossProtocol),
-                    };
+                    return Outcome { requests, end: Err(CrossProtocol) };
                 }
                 requests.push(argv);
             }
@@ -67,11 +54,7 @@ fn strchr(text: &[u8], wanted: u8, too_big: ProtocolError) -> Result<Option<usiz
             break;
         }
     }
-    if text.len() > PROTO_INLINE_MAX_SIZE {
-        Err(too_big)
-    } else {
-        Ok(None)
-    }
+    if text.len() > PROTO_INLINE_MAX_SIZE { Err(too_big) } else { Ok(None) }
 }
 
 fn process_multibulk_buffer(querybuf: &[u8], authenticated: bool) -> Parsed {
