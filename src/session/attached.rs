@@ -29,6 +29,13 @@ pub enum Owed {
         /// What the reply sets off.
         then: Then,
     },
+    /// The reply of a command that may take as long as it likes.
+    Blocking {
+        /// Its place in the client's order.
+        seq: Seq,
+        /// What the reply sets off.
+        then: Then,
+    },
     /// The reply of a command nobody knows: unless it is the upstream's word that it does not know it either, nobody
     /// can say what it did to the connection.
     Unknown {
@@ -102,7 +109,7 @@ pub struct Attached {
     pub pinned: bool,
     /// State was left on the connection that only closing it removes.
     pub spoiled: bool,
-    /// A command is in flight that may block as long as it likes.
+    /// Commands in flight that may block as long as they like.
     pub blocking: usize,
     /// The database that a transaction's SELECT left the session in; the session takes it.
     pub selected: Option<u32>,
@@ -222,9 +229,10 @@ impl Attached {
     pub fn fail(&mut self, outbox: &Rc<Outbox>, why: &Lost) {
         for owed in std::mem::take(&mut self.owed) {
             match owed {
-                Owed::Reply { seq, then } | Owed::Unknown { seq, then } | Owed::ExecWithSelect { seq, then, .. } => {
-                    then.lost(outbox, seq, why)
-                }
+                Owed::Reply { seq, then }
+                | Owed::Blocking { seq, then }
+                | Owed::Unknown { seq, then }
+                | Owed::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
                 Owed::Multi { seq } | Owed::Confirmations { seq, .. } => Then::Nothing.lost(outbox, seq, why),
                 Owed::Inserted => {}
             }
@@ -335,10 +343,9 @@ impl Attached {
             None => {}
         }
         match self.owed.pop_front() {
-            Some(Owed::Reply { seq, then }) => {
-                if self.owed.is_empty() {
-                    self.blocking = 0;
-                }
+            Some(Owed::Reply { seq, then }) => then.answered(outbox, seq, frame, kind),
+            Some(Owed::Blocking { seq, then }) => {
+                self.blocking -= 1;
                 then.answered(outbox, seq, frame, kind);
             }
             Some(Owed::Unknown { seq, then }) => {

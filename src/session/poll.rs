@@ -136,8 +136,10 @@ impl Session {
         for (shown, count) in self.client.subscribed.iter().zip([counts.channels, counts.patterns, counts.shards]) {
             shown.store(count as u32, Relaxed);
         }
+        if attached.blocking == 0 && !attached.is_sticky() {
+            self.show_mode(Mode::Normal);
+        }
         if attached.is_quiet() && !attached.is_sticky() {
-            self.client.mode.store(Mode::Normal as u8, Relaxed);
             self.client.upstream_id.store(0, Relaxed);
             if let Some(attached) = self.attached.take() {
                 attached.detach();
@@ -173,7 +175,8 @@ impl Session {
                 }
                 self.run_backlog();
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            // Looked at once more: only a pending readiness wakes this task.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Err(End::Left),
         }
         Ok(true)
@@ -198,7 +201,8 @@ impl Session {
                 }
                 true
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => false,
+            // Looked at once more: only a pending readiness wakes this task.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => true,
             Err(_) => {
                 self.worker.scratch.replace(scratch);
                 return Err(End::Left);

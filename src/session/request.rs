@@ -319,7 +319,7 @@ impl Session {
         if let Some(attached) = &mut self.attached {
             attached.blocking += 1;
         }
-        self.send_attached(args, Owed::Reply { seq, then })
+        self.send_attached(args, Owed::Blocking { seq, then })
     }
 
     pub(super) fn show_mode(&self, mode: Mode) {

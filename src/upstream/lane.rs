@@ -78,6 +78,8 @@ enum Entry<W> {
 const DB_UNKNOWN: u32 = u32::MAX;
 /// Room made for every read.
 const READ_BYTES: usize = 64 * 1024;
+/// Reads before other tasks of the worker get their turn.
+const READS_PER_TURN: usize = 4;
 /// Buffers that grew past this are given back once they are empty.
 const KEEP_BYTES: usize = 256 * 1024;
 /// Places in the FIFO that an idle lane keeps.
@@ -395,23 +397,25 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        // A bounded number of reads a turn, so that one lane does not hold up the worker; being ready, it is polled again.
-        for turn in 0..4 {
-            match self.connection.socket.poll_read_ready(cx) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(ready) => ready?,
+        // A bounded number of reads a turn, so that one lane does not hold up the worker.
+        for _ in 0..READS_PER_TURN {
+            loop {
+                match self.connection.socket.poll_read_ready(cx) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(ready) => ready?,
+                }
+                self.buffer.reserve(READ_BYTES);
+                match self.connection.socket.try_read_buf(&mut self.buffer) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(_) => break,
+                    // Looked at once more: only a pending readiness wakes this task.
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(e) => return Err(e),
+                }
             }
-            self.buffer.reserve(READ_BYTES);
-            match self.connection.socket.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => self.deliver()?,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(e) => return Err(e),
-            }
-            if turn == 3 {
-                cx.waker().wake_by_ref();
-            }
+            self.deliver()?;
         }
+        cx.waker().wake_by_ref();
         Ok(())
     }
 
