@@ -137,7 +137,7 @@ impl Session {
             shown.store(count as u32, Relaxed);
         }
         if attached.blocking == 0 && !attached.is_sticky() {
-            self.show_mode(Mode::Normal);
+            self.client.mode.store(Mode::Normal as u8, Relaxed);
         }
         if attached.is_quiet() && !attached.is_sticky() {
             self.client.upstream_id.store(0, Relaxed);
