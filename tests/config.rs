@@ -224,6 +224,32 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
 }
 
 #[test]
+fn every_number_has_an_upper_bound() {
+    let schema = toml::Table::try_from(Config::default()).expect("the defaults are plain values");
+    let numbers = |table: &toml::Table| -> Vec<String> {
+        let numbers = table.iter().filter(|(_, value)| value.is_integer());
+        numbers.map(|(key, _)| key.clone()).collect()
+    };
+    let mut cases: Vec<_> = numbers(&schema)
+        .into_iter()
+        .map(|key| (String::new(), key))
+        .collect();
+    for (name, section) in &schema {
+        let keys = section.as_table().map(numbers).unwrap_or_default();
+        cases.extend(keys.into_iter().map(|key| (format!("[{name}]\n"), key)));
+    }
+    assert_eq!(cases.len(), 24, "{cases:?}");
+    for (section, key) in cases {
+        let found = problems(&format!("{section}{key} = {}", i64::MAX));
+        assert!(
+            found.len() == 1
+                && found[0].contains(": expected 0 to ") | found[0].contains(": expected 1"),
+            "{key}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn all_problems_are_listed_at_once_in_the_order_of_the_file() {
     let found = problems(
         r#"
@@ -459,7 +485,8 @@ fn patterns_match_what_keys_matches_on_a_real_server() {
         let glob = Glob::new(pattern);
         let matching = keys.iter().filter(|key| glob.matches(key.as_bytes()));
         let mut ours: Vec<String> = matching.map(ToString::to_string).collect();
-        (theirs.sort(), ours.sort());
+        theirs.sort();
+        ours.sort();
         assert_eq!(ours, theirs, "pattern {pattern:?}");
     };
     for pattern in [
