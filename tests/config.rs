@@ -241,9 +241,9 @@ fn every_number_has_an_upper_bound() {
     assert_eq!(cases.len(), 24, "{cases:?}");
     for (section, key) in cases {
         let found = problems(&format!("{section}{key} = {}", i64::MAX));
+        let bounded = |line: &String| line.contains(": expected ") && line.contains(" to ");
         assert!(
-            found.len() == 1
-                && found[0].contains(": expected 0 to ") | found[0].contains(": expected 1"),
+            found.len() == 1 && found.iter().all(bounded),
             "{key}: {found:?}"
         );
     }
@@ -294,6 +294,21 @@ fn all_problems_are_listed_at_once_in_the_order_of_the_file() {
         "log.level",
     ];
     assert_eq!(keys, expected, "{found:#?}");
+}
+
+#[test]
+fn a_line_that_is_not_toml_is_one_problem_and_causes_no_other() {
+    for text in [
+        "[upstream]\nreconnect_min_ms = 3000\nreconnect_max_ms =",
+        "[[cache.policy]]\nmode = \"strict\"\npattern = a*",
+        "[[cache.policy]]\nmode = ttl\npattern = \"a*\"\nttl_ms = 5",
+    ] {
+        let found = problems(text);
+        assert!(
+            found.len() == 1 && found[0].contains("not TOML"),
+            "{text}: {found:?}"
+        );
+    }
 }
 
 #[test]
