@@ -71,3 +71,29 @@ impl ShutdownTrigger {
         self.0.send_replace(true);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Shutdown;
+
+    #[tokio::test]
+    async fn a_request_reaches_every_clone_once_and_for_all() {
+        let (trigger, mut shutdown) = Shutdown::new();
+        let mut other = shutdown.clone();
+        assert!(!shutdown.is_requested());
+        trigger.request();
+        trigger.request();
+        shutdown.requested().await;
+        shutdown.requested().await;
+        other.requested().await;
+        assert!(other.is_requested());
+    }
+
+    #[tokio::test]
+    async fn a_trigger_that_is_gone_has_asked() {
+        let (trigger, mut shutdown) = Shutdown::new();
+        drop(trigger);
+        shutdown.requested().await;
+        assert!(shutdown.is_requested());
+    }
+}

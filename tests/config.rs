@@ -163,6 +163,32 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
 }
 
 #[test]
+fn every_number_has_an_upper_bound() {
+    let schema = toml::Table::try_from(Config::default()).expect("the defaults are plain values");
+    let numbers = |table: &toml::Table| -> Vec<String> {
+        let numbers = table.iter().filter(|(_, value)| value.is_integer());
+        numbers.map(|(key, _)| key.clone()).collect()
+    };
+    let mut cases: Vec<_> = numbers(&schema)
+        .into_iter()
+        .map(|key| (String::new(), key))
+        .collect();
+    for (name, section) in &schema {
+        let keys = section.as_table().map(numbers).unwrap_or_default();
+        cases.extend(keys.into_iter().map(|key| (format!("[{name}]\n"), key)));
+    }
+    assert_eq!(cases.len(), 24, "{cases:?}");
+    for (section, key) in cases {
+        let found = problems(&format!("{section}{key} = {}", i64::MAX));
+        let bounded = |line: &String| line.contains(": expected ") && line.contains(" to ");
+        assert!(
+            found.len() == 1 && found.iter().all(bounded),
+            "{key}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn all_problems_are_listed_at_once_in_the_order_of_the_file() {
     let found = problems(
         r#"
@@ -204,6 +230,21 @@ fn all_problems_are_listed_at_once_in_the_order_of_the_file() {
         "log.level",
     ];
     assert_eq!(keys, expected, "{found:#?}");
+}
+
+#[test]
+fn a_line_that_is_not_toml_is_one_problem_and_causes_no_other() {
+    for text in [
+        "[upstream]\nreconnect_min_ms = 3000\nreconnect_max_ms =",
+        "[[cache.policy]]\nmode = \"strict\"\npattern = a*",
+        "[[cache.policy]]\nmode = ttl\npattern = \"a*\"\nttl_ms = 5",
+    ] {
+        let found = problems(text);
+        assert!(
+            found.len() == 1 && found[0].contains("not TOML"),
+            "{text}: {found:?}"
+        );
+    }
 }
 
 #[test]
@@ -331,7 +372,8 @@ fn patterns_match_what_keys_matches_on_a_real_server() {
         let glob = Glob::new(pattern);
         let matching = keys.iter().filter(|key| glob.matches(key.as_bytes()));
         let mut ours: Vec<String> = matching.map(ToString::to_string).collect();
-        (theirs.sort(), ours.sort());
+        theirs.sort();
+        ours.sort();
         assert_eq!(ours, theirs, "pattern {pattern:?}");
     };
     for pattern in [

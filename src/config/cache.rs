@@ -18,7 +18,7 @@ pub struct Cache {
     /// Milliseconds the absence of a key may be remembered.
     pub negative_max_age_ms: u64,
     /// Reads of a key until it is admitted; 1 admits at the first.
-    pub admit_after: u32,
+    pub admit_after: usize,
     /// Bytes of one entry, all its views together; a larger one is not kept.
     #[serde(deserialize_with = "size::deserialize")]
     pub entry_max_bytes: usize,

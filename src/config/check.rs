@@ -40,7 +40,7 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 24] {
         ("cache.max_bytes", cache.max_bytes, MIB..=TIB),
         ("cache.max_age_ms", cache.max_age_ms, 1..=YEAR_MS),
         ("cache.negative_max_age_ms", cache.negative_max_age_ms, 0..=YEAR_MS),
-        ("cache.admit_after", u64::from(cache.admit_after), 1..=255),
+        ("cache.admit_after", cache.admit_after as u64, 1..=255),
         ("cache.entry_max_bytes", cache.entry_max_bytes as u64, 1..=TIB),
         ("cache.views_per_key_max", cache.views_per_key_max as u64, 1..=65_536),
         ("cache.touch_interval_ms", cache.touch_interval_ms, 0..=DAY_MS),

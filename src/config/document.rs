@@ -33,9 +33,9 @@ pub(super) fn read(file: &str, text: &str, report: &mut Report) -> Config {
     }
     let mut walk = Walk { file, text, broken, report };
     walk.config(document.get_mut());
-    Config::deserialize_from(document).unwrap_or_else(|error| {
+    deserialize(document).unwrap_or_else(|error| {
         // Not reachable while every key has been offered alone; said rather than silently ignored.
-        let expected = super::problem::redact(error.message());
+        let expected = super::redact(error.message());
         report.problems.push(Problem {
             origin: file.to_owned(),
             line: None,
@@ -46,15 +46,6 @@ pub(super) fn read(file: &str, text: &str, report: &mut Report) -> Config {
         Config::default()
     })
 }
-
-/// Reading from an already parsed document.
-trait FromDocument: DeserializeOwned {
-    fn deserialize_from(document: Spanned<DeTable>) -> Result<Self, toml::de::Error> {
-        Self::deserialize(Deserializer::from(document))
-    }
-}
-
-impl<T: DeserializeOwned> FromDocument for T {}
 
 struct Walk<'a> {
     file: &'a str,
@@ -99,8 +90,10 @@ impl Walk<'_> {
         let (known, before) = (schema::policy(), self.report.problems.len());
         keep(table, |name, value| self.key::<PolicyKeys>(Some(&path), name, value, &known));
         let document = Spanned::new(span.clone(), table.clone());
-        let keys = PolicyKeys::deserialize_from(document).unwrap_or_default();
-        for (name, expected) in keys.problems() {
+        let keys = deserialize::<PolicyKeys>(document).unwrap_or_default();
+        let incomplete = keys.problems();
+        let whole = incomplete.is_empty();
+        for (name, expected) in incomplete {
             let key = format!("{path}.{name}");
             if !self.report.has_refused(&key) {
                 let source = self.report.sources.get(&key).cloned();
@@ -109,10 +102,7 @@ impl Walk<'_> {
             }
         }
         self.report.policies.push(keys);
-        if self.report.problems.len() > before {
-            return None;
-        }
-        Some(policy)
+        (whole && self.report.problems.len() == before).then_some(policy)
     }
 
     /// Whether serde takes this one key alone; if not, it has been reported.
@@ -126,6 +116,7 @@ impl Walk<'_> {
         let path = at.map_or_else(|| name.to_owned(), |at| format!("{at}.{name}"));
         let span = value.span();
         if self.broken.contains(&self.line(span.start)) {
+            self.report.doubt(&path);
             return false;
         }
         let Some(example) = known.get(name) else {
@@ -136,7 +127,7 @@ impl Walk<'_> {
         let source = self.source(span);
         // A policy is a document of its own; a section is a table in one.
         let section = at.filter(|at| !at.starts_with("cache.policy"));
-        if T::deserialize_from(alone(section, name, value)).is_ok() {
+        if deserialize::<T>(alone(section, name, value)).is_ok() {
             self.report.accept(&path, source);
             return true;
         }
@@ -156,6 +147,10 @@ impl Walk<'_> {
     fn source(&self, span: std::ops::Range<usize>) -> Source {
         Source::new(self.file, Some(self.line(span.start)), self.text.get(span).unwrap_or_default())
     }
+}
+
+fn deserialize<T: DeserializeOwned>(document: Spanned<DeTable>) -> Result<T, toml::de::Error> {
+    T::deserialize(Deserializer::from(document))
 }
 
 /// Takes out of `table` what is not `wanted`.

@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use super::policy::PolicyKeys;
+use super::{policy::PolicyKeys, redact};
 
 /// Characters of a value that a problem shows, at most.
 const SHOWN_MAX_CHARS: usize = 120;
@@ -60,12 +60,19 @@ pub(super) struct Source {
 impl Source {
     /// No value, or none that matters.
     pub(super) fn bare(origin: &str, line: Option<usize>) -> Self {
-        Self { origin: origin.to_owned(), line, value: None }
+        Self {
+            origin: origin.to_owned(),
+            line,
+            value: None,
+        }
     }
 
     /// `value` as it was written there.
     pub(super) fn new(origin: &str, line: Option<usize>, value: &str) -> Self {
-        Self { value: Some(shown(value)), ..Self::bare(origin, line) }
+        Self {
+            value: Some(shown(value)),
+            ..Self::bare(origin, line)
+        }
     }
 }
 
@@ -89,19 +96,39 @@ impl Report {
     /// The value at `source` cannot be taken for `key`.
     pub(super) fn refuse(&mut self, key: &str, source: Source, expected: impl Into<String>) {
         self.refused.insert(key.to_owned());
-        let Source { origin, line, value } = source;
-        self.problems.push(Problem { origin, line, key: key.to_owned(), value, expected: expected.into() });
+        let Source {
+            origin,
+            line,
+            value,
+        } = source;
+        self.problems.push(Problem {
+            origin,
+            line,
+            key: key.to_owned(),
+            value,
+            expected: expected.into(),
+        });
+    }
+
+    /// `key` was written on a line that has been complained about already.
+    pub(super) fn doubt(&mut self, key: &str) {
+        self.refused.insert(key.to_owned());
     }
 
     /// The value in force for `key`, wherever it came from, makes no sense.
     pub(super) fn reject(&mut self, key: &str, expected: impl Into<String>) {
         let source = self.sources.get(key).cloned();
-        self.refuse(key, source.unwrap_or_else(|| Source::bare("default", None)), expected);
+        self.refuse(
+            key,
+            source.unwrap_or_else(|| Source::bare("default", None)),
+            expected,
+        );
     }
 
     /// Everything found: the file's problems in its order, then those of no line.
     pub(super) fn into_problems(mut self) -> Problems {
-        self.problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+        self.problems
+            .sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
         Problems(self.problems)
     }
 
@@ -117,68 +144,5 @@ fn shown(value: &str) -> String {
     match line.char_indices().nth(SHOWN_MAX_CHARS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
-    }
-}
-
-/// `text` with `***` for what may be a secret in a URL, well-formed or not: all between `://` and the last `@`, a port that
-/// is not a number (a password whose `@host` was forgotten), and everything after `?`.
-pub fn redact(text: &str) -> String {
-    text.lines().map(redact_line).collect::<Vec<_>>().join("\n")
-}
-
-fn redact_line(line: &str) -> String {
-    let (scheme, rest) = match line.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), line),
-    };
-    if let Some((_, host)) = rest.rsplit_once('@') {
-        return format!("{scheme}***@{}", without_options(host));
-    }
-    if scheme.is_empty() {
-        return line.to_owned();
-    }
-    let is_port = |port: &str| {
-        let digits = port.trim_start_matches(|c: char| c.is_ascii_digit());
-        port.len() - digits.len() <= 5 && !digits.starts_with(char::is_alphanumeric)
-    };
-    match rest.rsplit_once(':') {
-        Some((host, port)) if !is_port(port) => format!("{scheme}{host}:***"),
-        _ => format!("{scheme}{}", without_options(rest)),
-    }
-}
-
-fn without_options(rest: &str) -> String {
-    rest.split_once('?').map_or_else(|| rest.to_owned(), |(before, _)| format!("{before}?***"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::redact;
-
-    #[test]
-    fn no_spelling_of_a_password_survives() {
-        for url in [
-            "redis://:hunter2@h",
-            "redis://u:hunter2@h:1",
-            "redis://u:hun/ter2@h",
-            "redis://u:p@ss@hunter2@h",
-            "redis://:hunter2",
-            "redis://u:hunter2/0",
-            "\"redis://u:12hunter2\"",
-            "unix:///p?user=u&pass=hunter2",
-            "u:hunter2@h:6379",
-            "error: 'redis://u:hunter2@h' found\n\nUsage: x",
-        ] {
-            let shown = redact(url);
-            assert!(!shown.contains("ter2") && shown.contains("***"), "{shown}");
-        }
-    }
-
-    #[test]
-    fn what_holds_no_secret_stays_as_it_is() {
-        for text in ["redis://127.0.0.1:6379", "\"redis://[::1]:6379/1\"", "unix:///run/redis.sock", "64MiB", "spawn:"]
-        {
-            assert_eq!(redact(text), text);
-        }
     }
 }
