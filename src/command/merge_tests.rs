@@ -1,1 +1,457 @@
-//! Filled in by the next commit.
+use super::*;
+use crate::command::table::Found;
+use crate::command::testing::Request;
+
+/// A RESP value, written down as Rust.
+enum Reply {
+    Int(i64),
+    Word(&'static str),
+    List(Vec<Reply>),
+    Map(Vec<(&'static str, Reply)>),
+}
+use Reply::{Int, List, Map, Word};
+
+impl Reply {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Int(number) => out.extend(format!(":{number}\r\n").bytes()),
+            Word(word) => out.extend(format!("${}\r\n{word}\r\n", word.len()).bytes()),
+            List(items) => {
+                out.extend(format!("*{}\r\n", items.len()).bytes());
+                items.iter().for_each(|item| item.write(out));
+            }
+            Map(fields) => {
+                out.extend(format!("%{}\r\n", fields.len()).bytes());
+                for (name, value) in fields {
+                    Word(name).write(out);
+                    value.write(out);
+                }
+            }
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        out
+    }
+}
+
+fn list(words: &'static str) -> Reply {
+    List(words.split_whitespace().map(Word).collect())
+}
+
+/// One row of a reply, with as many columns as Redis 7 has.
+fn said(
+    name: &'static str,
+    arity: i64,
+    flags: &'static str,
+    triple: [i64; 3],
+    specs: Vec<Reply>,
+    subs: Vec<Reply>,
+) -> Reply {
+    let [first, last, step] = triple.map(Int);
+    List(vec![
+        Word(name),
+        Int(arity),
+        list(flags),
+        first,
+        last,
+        step,
+        list(""),
+        list(""),
+        List(specs),
+        List(subs),
+    ])
+}
+
+fn spec(flags: &'static str, begin: (&'static str, Reply), find: (&'static str, Reply)) -> Reply {
+    let part = |(kind, spec)| Map(vec![("type", Word(kind)), ("spec", spec)]);
+    Map(vec![
+        ("flags", list(flags)),
+        ("begin_search", part(begin)),
+        ("find_keys", part(find)),
+    ])
+}
+
+fn index(at: i64) -> (&'static str, Reply) {
+    ("index", Map(vec![("index", Int(at))]))
+}
+
+fn range(last: i64) -> (&'static str, Reply) {
+    (
+        "range",
+        Map(vec![
+            ("lastkey", Int(last)),
+            ("keystep", Int(1)),
+            ("limit", Int(0)),
+        ]),
+    )
+}
+
+fn counted() -> (&'static str, Reply) {
+    (
+        "keynum",
+        Map(vec![
+            ("keynumidx", Int(0)),
+            ("firstkey", Int(1)),
+            ("keystep", Int(1)),
+        ]),
+    )
+}
+
+fn merged(rows: Vec<Reply>) -> Table {
+    Table::builtin().merge(&List(rows).bytes()).unwrap()
+}
+
+fn keys(table: &Table, line: &str) -> Vec<usize> {
+    let request = Request::new(line);
+    let Found::Command(command) = table.find(&request.args()) else {
+        panic!("{line} is no command")
+    };
+    let mut out = Vec::new();
+    command.keys(&request.args(), &mut out).unwrap();
+    out
+}
+
+#[test]
+fn new_commands_are_believed_as_far_as_they_promise() {
+    let unknown = ("unknown", Map(vec![]));
+    let table = merged(vec![
+        said(
+            "JSON.SET",
+            -4,
+            "write denyoom module",
+            [1, 1, 1],
+            vec![],
+            vec![],
+        ),
+        said("json.get", -2, "readonly module", [1, 1, 1], vec![], vec![]),
+        said(
+            "newset",
+            3,
+            "write fast",
+            [1, 1, 1],
+            vec![spec("OW", index(1), range(0))],
+            vec![],
+        ),
+        said(
+            "newunion",
+            -3,
+            "readonly movablekeys",
+            [0, 0, 0],
+            vec![spec("RO", index(1), counted())],
+            vec![],
+        ),
+        said(
+            "newmove",
+            -3,
+            "write movablekeys",
+            [0, 0, 0],
+            vec![spec("RW", index(1), counted())],
+            vec![],
+        ),
+        said(
+            "newvague",
+            -3,
+            "write movablekeys",
+            [1, 1, 1],
+            vec![spec("RW incomplete", index(1), range(0))],
+            vec![],
+        ),
+        said(
+            "newhidden",
+            -2,
+            "write movablekeys",
+            [0, 0, 0],
+            vec![spec("RW", unknown, range(0))],
+            vec![],
+        ),
+        said("newpop", -3, "write blocking", [1, -2, 1], vec![], vec![]),
+        said("newkeyless", -1, "readonly", [0, 0, 0], vec![], vec![]),
+        said("newflush", 1, "write", [0, 0, 0], vec![], vec![]),
+        said("newstate", 2, "loading stale", [0, 0, 0], vec![], vec![]),
+        said("newconn", 2, "readonly noscript", [1, 1, 1], vec![], vec![]),
+        said(
+            "newchannel",
+            3,
+            "pubsub",
+            [1, 1, 1],
+            vec![spec("not_key", index(1), range(0))],
+            vec![],
+        ),
+    ]);
+    let lane = Route::Lane;
+    let blocking = Route::Dedicated(Dedicated::Blocking);
+    let own = Route::Dedicated(Dedicated::Unknown);
+    use Effect::{DropKeys, DropKeysAndFence as Fence, Nothing};
+    for (name, access, route, effect) in [
+        ("json.set", Access::Write, lane, Fence),
+        ("json.get", Access::Read, lane, Nothing),
+        ("newset", Access::Write, lane, DropKeys),
+        ("newunion", Access::Read, lane, Nothing),
+        ("newmove", Access::Write, lane, Fence),
+        ("newvague", Access::Write, own, Fence),
+        ("newhidden", Access::Write, own, Fence),
+        ("newpop", Access::Write, blocking, DropKeys),
+        ("newkeyless", Access::Read, own, Nothing),
+        ("newflush", Access::Write, own, Fence),
+        ("newstate", Access::Unknown, own, Fence),
+        ("newconn", Access::Read, own, Nothing),
+        ("newchannel", Access::Unknown, own, Fence),
+    ] {
+        let command = table
+            .by_name(name)
+            .unwrap_or_else(|| panic!("{name} is missing"));
+        assert_eq!(
+            (command.access, command.route, command.effect),
+            (access, route, effect),
+            "{name}"
+        );
+    }
+    assert_eq!(keys(&table, "Json.Set k path v"), [1]);
+    assert_eq!(keys(&table, "NEWUNION 2 a b c"), [2, 3]);
+    assert_eq!(keys(&table, "newvague a b"), [1, 2]);
+    assert_eq!(keys(&table, "newflush"), []);
+    assert_eq!(keys(&table, "newpop a b 0"), [1, 2]);
+}
+
+#[test]
+fn new_subcommands_join_their_container() {
+    let table = merged(vec![
+        said(
+            "client",
+            -2,
+            "",
+            [0, 0, 0],
+            vec![],
+            vec![said(
+                "client|newer",
+                3,
+                "noscript",
+                [0, 0, 0],
+                vec![],
+                vec![],
+            )],
+        ),
+        said(
+            "ft",
+            -2,
+            "",
+            [0, 0, 0],
+            vec![],
+            vec![said("ft|add", -3, "write", [2, 2, 1], vec![], vec![])],
+        ),
+        said(
+            "get",
+            -2,
+            "readonly",
+            [1, 1, 1],
+            vec![],
+            vec![said("get|all", 2, "readonly", [0, 0, 0], vec![], vec![])],
+        ),
+    ]);
+    assert_eq!(
+        table.by_name("client|newer").unwrap().route,
+        Route::Dedicated(Dedicated::Unknown)
+    );
+    assert_eq!(keys(&table, "FT ADD k v"), [2]);
+    assert!(
+        matches!(table.find(&Request::new("FT DEL k").args()), Found::UnknownSubcommand(c) if &*c.name == "ft")
+    );
+    // A command we know as plain stays so: its argument is a key, whatever the reply says.
+    assert_eq!(keys(&table, "GET all"), [1]);
+    let before = Table::builtin();
+    assert_eq!(table.by_name("client"), before.by_name("client"));
+    assert_eq!(
+        table.by_name("zscore").unwrap().id,
+        before.by_name("zscore").unwrap().id
+    );
+}
+
+#[test]
+fn known_rows_become_more_careful_never_less() {
+    let table = merged(vec![
+        said("get", 2, "write", [1, 1, 1], vec![], vec![]),
+        said("hget", 4, "readonly", [2, 2, 1], vec![], vec![]),
+        said("llen", 2, "readonly blocking", [1, 1, 1], vec![], vec![]),
+        said("set", -3, "readonly", [1, 1, 1], vec![], vec![]),
+        said("del", -2, "write movablekeys", [0, 0, 0], vec![], vec![]),
+        said("sort", -2, "write movablekeys", [1, 1, 1], vec![], vec![]),
+        said("flushall", -1, "readonly", [0, 0, 0], vec![], vec![]),
+        said("ping", -1, "write", [1, 1, 1], vec![], vec![]),
+        said("proxy", 9, "write", [1, 1, 1], vec![], vec![]),
+        said("ttl", -2, "readonly fast", [1, 1, 1], vec![], vec![]),
+    ]);
+    let row = |name: &str| table.by_name(name).unwrap();
+    assert_eq!(
+        (row("get").access, row("get").effect),
+        (Access::Write, Effect::DropKeysAndFence)
+    );
+    assert_eq!(
+        (row("hget").effect, row("hget").arity),
+        (Effect::Nothing, 4)
+    );
+    assert_eq!(keys(&table, "hget x k y"), [2]);
+    assert_eq!(row("llen").route, Route::Dedicated(Dedicated::Blocking));
+    assert_eq!(
+        (row("set").access, row("set").effect),
+        (Access::Write, Effect::DropKeys)
+    );
+    assert_eq!(row("del").effect, Effect::DropKeysAndFence);
+    assert_eq!(keys(&table, "del a b"), [1, 2]);
+    assert_eq!(row("sort").keys, Keys::Sort);
+    assert_eq!(row("flushall").effect, Effect::DropEverything);
+    assert!(matches!(row("ping").route, Route::Local(_)));
+    assert_eq!(Some(row("proxy")), Table::builtin().by_name("proxy"));
+    assert_eq!(row("ttl").arity, -2);
+}
+
+#[test]
+fn servers_before_7_are_understood() {
+    let old = |name, arity, flags, [first, last, step]: [i64; 3]| {
+        List(vec![
+            Word(name),
+            Int(arity),
+            list(flags),
+            Int(first),
+            Int(last),
+            Int(step),
+            list("@read"),
+        ])
+    };
+    let table = merged(vec![
+        old(
+            "config",
+            -2,
+            "admin noscript loading stale random",
+            [0, 0, 0],
+        ),
+        old("stralgo", -2, "readonly movablekeys", [0, 0, 0]),
+        old("get", 2, "readonly fast", [1, 1, 1]),
+    ]);
+    assert_eq!(table.by_name("config"), Table::builtin().by_name("config"));
+    assert_eq!(table.by_name("get").unwrap().effect, Effect::Serve);
+    assert_eq!(
+        table.by_name("stralgo").unwrap().route,
+        Route::Dedicated(Dedicated::Unknown)
+    );
+}
+
+#[test]
+fn a_malformed_reply_changes_nothing_and_says_so() {
+    let row = |first: Reply, second: Reply| List(vec![List(vec![first, second])]);
+    let sub = said("other|x", 2, "", [0, 0, 0], vec![], vec![]);
+    let no_type = Map(vec![("flags", list(""))]);
+    for (what, reply) in [
+        ("no array", Word("OK")),
+        ("row no array", List(vec![Word("get")])),
+        ("short row", row(Word("get"), Int(2))),
+        ("name no text", row(Int(1), Int(2))),
+        (
+            "zero arity",
+            List(vec![said("x", 0, "", [0, 0, 0], vec![], vec![])]),
+        ),
+        (
+            "huge arity",
+            List(vec![said("x", i64::MAX, "", [0, 0, 0], vec![], vec![])]),
+        ),
+        (
+            "empty name",
+            List(vec![said("", 1, "", [0, 0, 0], vec![], vec![])]),
+        ),
+        (
+            "long name",
+            List(vec![said(
+                Box::leak("x".repeat(129).into()),
+                1,
+                "",
+                [0, 0, 0],
+                vec![],
+                vec![],
+            )]),
+        ),
+        (
+            "bar in a name",
+            List(vec![said("x|y", 1, "", [0, 0, 0], vec![], vec![])]),
+        ),
+        (
+            "foreign subcommand",
+            List(vec![said("x", 1, "", [0, 0, 0], vec![], vec![sub])]),
+        ),
+        (
+            "spec without type",
+            List(vec![said("x", 1, "", [0, 0, 0], vec![no_type], vec![])]),
+        ),
+        (
+            "negative index",
+            List(vec![said(
+                "x",
+                1,
+                "",
+                [0, 0, 0],
+                vec![spec("", index(-1), range(0))],
+                vec![],
+            )]),
+        ),
+    ] {
+        let result = Table::builtin().merge(&reply.bytes());
+        assert!(
+            matches!(result, Err(MergeError::Malformed(_))),
+            "{what}: {:?}",
+            result.err()
+        );
+    }
+    let many = (0..=COMMANDS_MAX).map(|n| {
+        said(
+            Box::leak(format!("x{n}").into()),
+            1,
+            "",
+            [0, 0, 0],
+            vec![],
+            vec![],
+        )
+    });
+    assert!(matches!(
+        Table::builtin().merge(&List(many.collect()).bytes()),
+        Err(MergeError::TooLarge)
+    ));
+    assert!(matches!(
+        Table::builtin().merge(b"-ERR no\r\n"),
+        Err(MergeError::Refused(_))
+    ));
+}
+
+#[test]
+fn hostile_key_positions_do_not_panic() {
+    let big = i64::from(i32::MAX);
+    let table = merged(vec![
+        said("a", -1, "write", [big, big, big], vec![], vec![]),
+        said("b", -1, "write", [1, -big, 1], vec![], vec![]),
+        said(
+            "c",
+            -1,
+            "write movablekeys",
+            [0, 0, 0],
+            vec![spec("RW", index(big), range(big))],
+            vec![],
+        ),
+        said(
+            "d",
+            -1,
+            "write movablekeys",
+            [0, 0, 0],
+            vec![spec("RW", index(0), counted())],
+            vec![],
+        ),
+        said("e", i64::from(i32::MIN), "write", [1, 1, 0], vec![], vec![]),
+    ]);
+    let mut out = Vec::new();
+    for line in ["a x", "b x", "c x", "d", "d 1", "e"] {
+        let request = Request::new(line);
+        match table.find(&request.args()) {
+            Found::Command(command) => drop(command.keys(&request.args(), &mut out)),
+            found => assert!(matches!(found, Found::WrongArity(_))),
+        }
+    }
+}
