@@ -1,4 +1,185 @@
-//! coherence
-/// placeholder
-#[derive(Clone, Debug, Default)]
-pub struct Scopes;
+//! When a reply may be kept in memory, when it may be served, and when it must go.
+//!
+//! This module is pure state, shared by all workers: no network, no async, short locks. It owns the tier. Everything it
+//! promises rests on these invariants, each argued where it is kept:
+//!
+//! 1. **Only a [`FillTicket`] stores.** It is taken before the read leaves and honoured only if nothing has moved since
+//!    (`ticket.rs`).
+//! 2. **While a [`WriteMark`] stands on a key, the tier holds no entry of it**, and none can be stored (`mark.rs`).
+//! 3. **A view is served only under the stamp it was filled under.** Losing a source or flushing changes stamps, never used
+//!    twice, so both take effect at once for entries of any number (`source.rs`).
+//! 4. **An entry leaves the tier before its slot's epoch moves**, so whoever saw an epoch and then an entry may trust the entry
+//!    for as long as the epoch stands (`near.rs`, `snapshot.rs`).
+//!
+//! | question | file |
+//! | --- | --- |
+//! | may this be served | `serve.rs`; from a worker's own table: `near.rs`; several keys at once: `snapshot.rs` |
+//! | may this be stored | `ticket.rs` |
+//! | who is joining a fill in flight | `flights.rs` |
+//! | our own writes | `mark.rs` |
+//! | the tracker's pushes | `verbs.rs` |
+//! | reads that went upstream beside the tier | `watch.rs` |
+//! | whose data, and is its source alive | `source.rs`, `sources.rs` |
+//! | the slots and their locks | `epochs.rs` |
+//! | what INFO and the metrics say | `counters.rs` |
+
+mod counters;
+mod epochs;
+mod flights;
+mod mark;
+mod near;
+mod serve;
+mod snapshot;
+mod source;
+mod sources;
+mod ticket;
+mod verbs;
+mod watch;
+
+use std::sync::Arc;
+
+use ahash::RandomState;
+
+use crate::cache::{Admission, Tier, TierLimits, TierSize};
+
+pub use counters::{Counters, Totals};
+pub(crate) use epochs::SlotGuard;
+use epochs::{Epochs, Slot};
+pub use flights::{FlightId, FlightKey, Flights};
+pub use mark::{FlushMark, WriteMark};
+pub use near::Near;
+pub use serve::{Hit, Miss, MissReason};
+pub use snapshot::{Seen, Snapshot};
+pub use source::{Armed, ScopeId, Source, SourceKind};
+use sources::Sources;
+pub use ticket::{CommitRefused, FillTicket, TicketCheck, TicketRefused};
+pub use verbs::Cause;
+pub use watch::ReadWatch;
+
+/// The bounds and choices of the cache.
+#[derive(Clone, Debug)]
+pub struct CoherenceLimits {
+    /// The tier's own bounds.
+    pub tier: TierLimits,
+    /// How many sources (identity times policy) may exist at once; an identity beyond it is not cached.
+    pub sources_max: usize,
+    /// How often a key must have been read before it is filled.
+    pub admit_after: u8,
+    /// Counters in the admission sketch, two bytes each.
+    pub admission_counters: usize,
+    /// Slots that keys hash to, rounded up to a power of two, 32 bytes each. Keys that share one cost each other a fill or a
+    /// bypass now and then, never a wrong answer.
+    pub slots: usize,
+}
+
+impl Default for CoherenceLimits {
+    fn default() -> Self {
+        Self {
+            tier: TierLimits::default(),
+            sources_max: 1024,
+            admit_after: 2,
+            admission_counters: 1 << 18,
+            slots: 65_536,
+        }
+    }
+}
+
+/// A worker's handle to the coherence state.
+///
+/// Cloning it is cheap and stays within the worker; give each other worker a handle of its own with [`Coherence::fork`], so that
+/// the counts of marks, tickets and events of different workers do not share cache lines.
+#[derive(Clone)]
+pub struct Coherence {
+    local: Arc<Local>,
+}
+
+/// What one worker has to itself.
+struct Local {
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+}
+
+/// What all workers share.
+struct Shared {
+    limits: CoherenceLimits,
+    hasher: RandomState,
+    tier: Tier,
+    epochs: Epochs,
+    sources: Sources,
+    admission: Admission,
+    registered: counters::Registered,
+}
+
+impl Coherence {
+    /// Empty state with these bounds.
+    pub fn new(limits: CoherenceLimits) -> Coherence {
+        // Keyed at random: who chooses key names cannot choose which of them share a slot.
+        let hasher = RandomState::new();
+        let shared = Arc::new(Shared {
+            tier: Tier::new(&limits.tier, hasher.clone()),
+            epochs: Epochs::new(limits.slots),
+            sources: Sources::new(limits.sources_max),
+            admission: Admission::new(limits.admission_counters, limits.admit_after),
+            registered: counters::Registered::default(),
+            hasher,
+            limits,
+        });
+        Coherence {
+            local: Local::new(shared),
+        }
+    }
+
+    /// A handle for another worker.
+    pub fn fork(&self) -> Coherence {
+        Coherence {
+            local: Local::new(self.local.shared.clone()),
+        }
+    }
+
+    /// The keyed hash of a key, as slots and admission use it.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.shared().hasher.hash_one(key)
+    }
+
+    /// Counts a read of the key with this hash (a [`Miss`] carries it) and says whether to fill it.
+    pub fn admit(&self, hash: u64) -> bool {
+        self.shared().admission.admit(hash)
+    }
+
+    /// What the tier holds.
+    pub fn size(&self) -> TierSize {
+        self.shared().tier.size()
+    }
+
+    /// Frees what has been evicted or flushed. For a background task, every second or so: it may take milliseconds.
+    pub fn tidy(&self) {
+        self.shared().tier.tidy();
+    }
+
+    /// This worker's counters.
+    pub fn counters(&self) -> &Counters {
+        &self.local.counters
+    }
+
+    /// The counters of all workers, summed.
+    pub fn totals(&self) -> Totals {
+        self.shared().registered.totals()
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.local.shared
+    }
+}
+
+impl Shared {
+    fn slot(&self, hash: u64) -> &Slot {
+        self.epochs.slot(self.epochs.index(hash))
+    }
+}
+
+impl Local {
+    fn new(shared: Arc<Shared>) -> Arc<Local> {
+        let counters = shared.registered.add();
+        Arc::new(Local { shared, counters })
+    }
+}

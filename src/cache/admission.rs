@@ -1,0 +1,174 @@
+//! Which keys are worth a fill: a small shared sketch of how often keys are read, and of how often filling one was for nothing.
+//!
+//! Reads are counted when they miss. Counts outlive invalidations, so a popular key is filled again at its next read. An entry
+//! that is invalidated before it was ever served raises the price of the key's next fill (redis-facts R24: a counter, a
+//! session with a sliding expiry), one that was served lowers it. Keys share counters; all that costs is a fill too early
+//! or too late.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+/// How often wasted fills double the reads asked for: at most 2^5 times `admit_after`.
+const WASTE_MAX: u8 = 5;
+
+/// One in so many counted reads is noted for ageing.
+const AGE_SAMPLE: u64 = 16;
+
+/// The sketch. All counters are relaxed: they are hints, and a lost count is a count.
+#[derive(Debug)]
+pub struct Admission {
+    reads: Box<[AtomicU8]>,
+    waste: Box<[AtomicU8]>,
+    counted: AtomicU64,
+    age_every: u64,
+    admit_after: u8,
+}
+
+impl Admission {
+    /// `counters` is rounded up to a power of two, each takes two bytes; `admit_after` reads admit a key.
+    pub fn new(counters: usize, admit_after: u8) -> Admission {
+        let len = counters.clamp(64, 1 << 26).next_power_of_two();
+        let zeros = || (0..len).map(|_| AtomicU8::new(0)).collect();
+        Admission {
+            reads: zeros(),
+            waste: zeros(),
+            counted: AtomicU64::new(0),
+            // With eight counts a counter between halvings, a key read less than its share fades.
+            age_every: len as u64 * 8,
+            admit_after: admit_after.max(1),
+        }
+    }
+
+    /// Counts a read of the key with this hash and says whether it has now been read often enough to be filled.
+    pub fn admit(&self, hash: u64) -> bool {
+        if self.admit_after == 1 && self.waste[self.first(hash)].load(Relaxed) == 0 {
+            return true;
+        }
+        let (one, two) = (self.first(hash), self.second(hash));
+        let (a, b) = (self.reads[one].load(Relaxed), self.reads[two].load(Relaxed));
+        // Only the smaller counter moves, so that a popular neighbour does not lift everyone it shares one with.
+        let now = a.min(b).saturating_add(1);
+        if a < now {
+            self.reads[one].store(now, Relaxed);
+        }
+        if b < now {
+            self.reads[two].store(now, Relaxed);
+        }
+        if a.min(b) < now {
+            self.age(hash ^ u64::from(now));
+        }
+        let waste = self.waste[one].load(Relaxed).min(WASTE_MAX);
+        now >= self.admit_after.saturating_mul(1 << waste)
+    }
+
+    /// An entry of this key was invalidated without ever having been served: its next fill costs twice the reads.
+    pub fn wasted(&self, hash: u64) {
+        let (one, two) = (self.first(hash), self.second(hash));
+        let waste = self.waste[one].load(Relaxed);
+        self.waste[one].store((waste + 1).min(WASTE_MAX), Relaxed);
+        // The reads so far have been spent on that fill.
+        self.reads[one].store(0, Relaxed);
+        self.reads[two].store(0, Relaxed);
+    }
+
+    /// An entry of this key was served before it was invalidated: its next fill costs half the reads.
+    pub fn paid_off(&self, hash: u64) {
+        let waste = &self.waste[self.first(hash)];
+        let before = waste.load(Relaxed);
+        if before > 0 {
+            waste.store(before - 1, Relaxed);
+        }
+    }
+
+    /// Halves every count once in a while, so that what was popular yesterday is not for ever.
+    fn age(&self, sample: u64) {
+        // Every miss of every worker comes by here: one in 16 counts for all, or they would fight over this one word.
+        if !sample.is_multiple_of(AGE_SAMPLE) {
+            return;
+        }
+        let counted = self.counted.fetch_add(AGE_SAMPLE, Relaxed) + AGE_SAMPLE;
+        // Exactly one caller sees each multiple; the others go on counting beside it.
+        if counted.is_multiple_of(self.age_every) {
+            for counter in self.reads.iter().chain(&self.waste) {
+                counter.store(counter.load(Relaxed) / 2, Relaxed);
+            }
+        }
+    }
+
+    // The slots of `coherence` are chosen by the low bits of the same hash; these look elsewhere.
+    fn first(&self, hash: u64) -> usize {
+        (hash >> 38) as usize & (self.reads.len() - 1)
+    }
+
+    fn second(&self, hash: u64) -> usize {
+        (hash.rotate_left(13) >> 24) as usize & (self.reads.len() - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: u64 = 0x1234_5678_9abc_def0;
+    const OTHER: u64 = 0xfedc_ba98_7654_3210;
+
+    #[test]
+    fn a_key_is_admitted_at_the_read_asked_for_and_at_every_later_one() {
+        let sketch = Admission::new(1024, 3);
+        let admitted: Vec<bool> = (0..5).map(|_| sketch.admit(KEY)).collect();
+        assert_eq!(admitted, [false, false, true, true, true]);
+        assert!(!sketch.admit(OTHER));
+    }
+
+    #[test]
+    fn one_read_is_enough_when_the_user_says_so() {
+        assert!(Admission::new(1024, 1).admit(KEY));
+    }
+
+    #[test]
+    fn popularity_outlives_an_invalidation_of_an_entry_that_was_served() {
+        let sketch = Admission::new(1024, 2);
+        sketch.admit(KEY);
+        assert!(sketch.admit(KEY));
+        sketch.paid_off(KEY);
+        assert!(sketch.admit(KEY));
+    }
+
+    #[test]
+    fn a_key_filled_for_nothing_again_and_again_is_filled_ever_more_rarely_and_recovers() {
+        let sketch = Admission::new(1024, 2);
+        let reads_until_admitted = || {
+            (1..)
+                .find(|_| sketch.admit(KEY))
+                .expect("admitted in the end")
+        };
+        assert_eq!(reads_until_admitted(), 2);
+        let mut prices = Vec::new();
+        for _ in 0..6 {
+            sketch.wasted(KEY);
+            prices.push(reads_until_admitted());
+        }
+        assert_eq!(prices, [4, 8, 16, 32, 64, 64]);
+        for _ in 0..5 {
+            sketch.paid_off(KEY);
+        }
+        assert!(sketch.admit(KEY));
+    }
+
+    #[test]
+    fn counts_fade() {
+        let sketch = Admission::new(64, 2);
+        sketch.admit(KEY);
+        for n in 0..200_000u64 {
+            // These share neither of its counters.
+            let other = OTHER.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let own = [sketch.first(KEY), sketch.second(KEY)];
+            if !own.contains(&sketch.first(other)) && !own.contains(&sketch.second(other)) {
+                sketch.admit(other);
+            }
+        }
+        assert!(
+            !sketch.admit(KEY),
+            "the one read of long ago no longer counts"
+        );
+    }
+}

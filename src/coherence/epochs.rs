@@ -1,0 +1,156 @@
+//! The slots that keys hash to, and the locks that make "check, then insert" and "remove, then move on" exclude each other.
+//!
+//! A slot stands for every key that hashes to it. Its state is one word, the marks that stand and the epoch, so that both are
+//! read and compared at once and no order between two loads needs arguing.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks; slots are dealt to them by their low bits. Held for the length of one tier operation, so a few per worker suffice.
+const LOCKS: usize = 256;
+
+/// One epoch, in a slot's state. The low half counts marks: each mark is an object in memory, so 2^32 cannot stand at once. The
+/// high half wraps after 2^32 moves, which cannot pass within the flight of a fill or the life of a near entry.
+const EPOCH: u64 = 1 << 32;
+
+/// One fill begun, in a slot's fills. The low half counts tickets alive, bounded by memory like the marks. The high half wraps
+/// after 2^32 fills, which cannot pass within the flight of a read.
+const BEGUN: u64 = 1 << 32;
+
+/// One slot. Aligned so that none straddles two cache lines.
+#[derive(Debug, Default)]
+#[repr(align(32))]
+pub(crate) struct Slot {
+    state: AtomicU64,
+    fills: AtomicU64,
+    /// Whether an entry was ever stored for a key of this slot: writes to keys nobody caches need not ask the tier.
+    filled: AtomicBool,
+}
+
+/// What a slot's state was at some instant. Equal to a later one only if nothing happened in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotState(u64);
+
+impl SlotState {
+    /// Whether a write mark stood.
+    pub(crate) fn is_marked(self) -> bool {
+        !self.0.is_multiple_of(EPOCH)
+    }
+}
+
+/// The fills of a slot at some instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fills(u64);
+
+impl Fills {
+    /// How many tickets were ever issued.
+    pub(crate) fn begun(self) -> u32 {
+        (self.0 / BEGUN) as u32
+    }
+
+    /// Whether one was alive.
+    pub(crate) fn any_open(self) -> bool {
+        !self.0.is_multiple_of(BEGUN)
+    }
+}
+
+impl Slot {
+    /// Acquire: what an invalidation removed before it moved the epoch is gone for whoever sees the moved epoch.
+    pub(crate) fn state(&self) -> SlotState {
+        SlotState(self.state.load(Ordering::Acquire))
+    }
+
+    /// Acquire: an entry whose ticket is no longer counted as open has been stored.
+    pub(crate) fn fills(&self) -> Fills {
+        Fills(self.fills.load(Ordering::Acquire))
+    }
+
+    /// Called before the fill's read leaves. SeqCst, though the proof needs only this: the count is visible to whoever has
+    /// received a reply that Redis sent after it executed the fill. The sockets in between order that on real hardware.
+    pub(crate) fn fill_begins(&self) {
+        self.fills.fetch_add(BEGUN + 1, Ordering::SeqCst);
+    }
+
+    /// Called after the entry is stored or the ticket given up.
+    pub(crate) fn fill_ends(&self) {
+        self.fills.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Lifts one mark and moves the epoch, in one step. Needs no lock: see `mark.rs`.
+    pub(crate) fn unmark(&self) {
+        self.state.fetch_add(EPOCH - 1, Ordering::SeqCst);
+    }
+}
+
+/// The locked slot. Nothing stores into or removes from the tier without one.
+pub(crate) struct SlotGuard<'a> {
+    slot: &'a Slot,
+    _held: MutexGuard<'a, ()>,
+}
+
+impl SlotGuard<'_> {
+    /// The state; marks may still be lifted while the lock is held, nothing else can change it.
+    pub(crate) fn state(&self) -> SlotState {
+        self.slot.state()
+    }
+
+    /// Moves the epoch. Release, and after the removal from the tier: see [`Slot::state`].
+    pub(crate) fn move_epoch(&self) {
+        self.slot.state.fetch_add(EPOCH, Ordering::SeqCst);
+    }
+
+    /// Puts up one mark and moves the epoch, in one step.
+    pub(crate) fn mark(&self) {
+        self.slot.state.fetch_add(EPOCH + 1, Ordering::SeqCst);
+    }
+
+    /// Whether the slot ever held an entry. Written and read under the lock only.
+    pub(crate) fn was_filled(&self) -> bool {
+        self.slot.filled.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the slot holds an entry now.
+    pub(crate) fn note_filled(&self) {
+        self.slot.filled.store(true, Ordering::Relaxed);
+    }
+}
+
+/// All slots and their locks.
+pub(crate) struct Epochs {
+    slots: Box<[Slot]>,
+    locks: Box<[Lock]>,
+}
+
+/// A lock with two cache lines to itself (processors fetch them in pairs).
+#[derive(Default)]
+#[repr(align(128))]
+struct Lock(Mutex<()>);
+
+impl Epochs {
+    pub(crate) fn new(slots: usize) -> Epochs {
+        let len = slots.clamp(1, 1 << 24).next_power_of_two();
+        Epochs {
+            slots: (0..len).map(|_| Slot::default()).collect(),
+            locks: (0..LOCKS).map(|_| Lock::default()).collect(),
+        }
+    }
+
+    /// The slot of a key with this hash.
+    pub(crate) fn index(&self, hash: u64) -> u32 {
+        (hash as usize & (self.slots.len() - 1)) as u32
+    }
+
+    pub(crate) fn slot(&self, index: u32) -> &Slot {
+        &self.slots[index as usize]
+    }
+
+    /// Locks the slot. A holder never takes a second one, so there is no order to keep and no deadlock.
+    pub(crate) fn lock(&self, index: u32) -> SlotGuard<'_> {
+        let lock = &self.locks[index as usize % LOCKS].0;
+        SlotGuard {
+            slot: self.slot(index),
+            // The lock guards no data of its own that a panic could leave half changed.
+            _held: lock.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}

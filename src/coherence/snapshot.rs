@@ -1,0 +1,44 @@
+//! Several answers of one instant, for MGET and its kin (redis-facts R18).
+//!
+//! Each answer is right as of its own look-up, but between two look-ups an MSET may come and its new values be filled. So each
+//! look-up notes the state its key's slot had *before*, and after the last one all states are compared again. If none has
+//! moved, all the entries were in the tier together at the instant of the last look-up.
+
+use super::epochs::SlotState;
+use super::{Coherence, Source};
+
+/// What a look-up saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub(super) slot: u32,
+    pub(super) state: SlotState,
+    pub(super) stamp: u64,
+}
+
+/// The look-ups of one request. Keep one per session or worker; it holds its memory.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    seen: Vec<Seen>,
+}
+
+impl Snapshot {
+    /// Forgets the look-ups of the request before.
+    pub fn clear(&mut self) {
+        self.seen.clear();
+    }
+
+    /// Notes a hit.
+    pub fn note(&mut self, seen: Seen) {
+        self.seen.push(seen);
+    }
+
+    /// Whether all that was noted held at one instant. If not, the whole request goes upstream.
+    pub fn stands(&self, coherence: &Coherence, source: &Source) -> bool {
+        let stamp = source.stamp();
+        let epochs = &coherence.shared().epochs;
+        // The states were read before the entries (Acquire), and an entry leaves before its state moves (see `drop_entry`).
+        self.seen
+            .iter()
+            .all(|seen| seen.stamp == stamp && epochs.slot(seen.slot).state() == seen.state)
+    }
+}

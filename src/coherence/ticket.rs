@@ -1,0 +1,263 @@
+//! The fill ticket: the right to store what one read brings back, if nothing has moved since before the read left.
+//!
+//! ```text
+//!   ticket ──► read written to the socket ──► Redis executes it ──► reply ──► commit: lock, compare, store
+//!      └────────────── any write mark, invalidation, flush or loss in here voids it ──────────┘
+//! ```
+
+use std::sync::Arc;
+
+use super::{Coherence, Local, ScopeId, Source};
+use crate::cache::{Entry, Millis, NewView, View, tier_weight};
+use crate::coherence::epochs::SlotState;
+
+/// Why no ticket was issued; the read then goes upstream on the client's own lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TicketRefused {
+    /// The source is not armed.
+    NotArmed,
+    /// The source's lease has run out.
+    Silent,
+    /// A write to this key (or one it shares a slot with) is in flight.
+    WriteInFlight,
+    /// A flush is in flight.
+    FlushInFlight,
+}
+
+impl TicketRefused {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [TicketRefused; 4] = [
+        Self::NotArmed,
+        Self::Silent,
+        Self::WriteInFlight,
+        Self::FlushInFlight,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotArmed => "not_armed",
+            Self::Silent => "silent",
+            Self::WriteInFlight => "write_in_flight",
+            Self::FlushInFlight => "flush_in_flight",
+        }
+    }
+}
+
+/// Why what a fill brought back was not stored. The reply itself is still a right answer to those who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CommitRefused {
+    /// The key (or one it shares a slot with) was written or invalidated meanwhile.
+    Moved,
+    /// A flush is in flight.
+    FlushInFlight,
+    /// The source was lost, armed anew or flushed meanwhile.
+    SourceMoved,
+    /// Its deadline has already passed.
+    Expired,
+    /// Larger than `entry_bytes_max`.
+    TooBig,
+}
+
+impl CommitRefused {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [CommitRefused; 5] = [
+        Self::Moved,
+        Self::FlushInFlight,
+        Self::SourceMoved,
+        Self::Expired,
+        Self::TooBig,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::FlushInFlight => "flush_in_flight",
+            Self::SourceMoved => "source_moved",
+            Self::Expired => "expired",
+            Self::TooBig => "too_big",
+        }
+    }
+}
+
+/// The right to store one key's reply. Used up by [`FillTicket::commit`]; dropping it gives the fill up.
+#[must_use = "a fill whose ticket is dropped cannot be stored"]
+pub struct FillTicket {
+    local: Arc<Local>,
+    source: Arc<Source>,
+    key: Box<[u8]>,
+    hash: u64,
+    state: SlotState,
+    stamp: u64,
+}
+
+/// What a reader needs to know before it joins the flight of a ticket that someone else holds.
+#[derive(Clone, Debug)]
+pub struct TicketCheck {
+    source: Arc<Source>,
+    slot: u32,
+    state: SlotState,
+    stamp: u64,
+}
+
+impl Coherence {
+    /// Issues a ticket. To be called before any byte of the read is written.
+    pub fn ticket(
+        &self,
+        source: &Arc<Source>,
+        key: &[u8],
+        now: Millis,
+    ) -> Result<FillTicket, TicketRefused> {
+        let issued = self.issue(source, key, now);
+        match &issued {
+            Ok(_) => self.counters().ticket_issued(),
+            Err(reason) => self.counters().ticket_refused(*reason),
+        }
+        issued
+    }
+
+    fn issue(
+        &self,
+        source: &Arc<Source>,
+        key: &[u8],
+        now: Millis,
+    ) -> Result<FillTicket, TicketRefused> {
+        let shared = self.shared();
+        let hash = self.hash(key);
+        let slot = shared.slot(hash);
+        // No lock and no particular order: each check can only be overtaken by something that moves the state or the stamp once
+        // more before it is over, and commit compares both again. A mark put up after `state` was read moves the epoch; a
+        // flush that begins after it was asked for changes the stamp at its end.
+        if shared.sources.is_flushing() {
+            return Err(TicketRefused::FlushInFlight);
+        }
+        let stamp = source.stamp();
+        if stamp == 0 {
+            return Err(TicketRefused::NotArmed);
+        }
+        if source.is_silent(now) {
+            return Err(TicketRefused::Silent);
+        }
+        let state = slot.state();
+        if state.is_marked() {
+            return Err(TicketRefused::WriteInFlight);
+        }
+        slot.fill_begins();
+        Ok(FillTicket {
+            local: self.local.clone(),
+            source: source.clone(),
+            key: key.into(),
+            hash,
+            state,
+            stamp,
+        })
+    }
+
+    /// Whether a reader may join the flight: nothing has moved since its ticket was issued, so no write has been acknowledged
+    /// that the flight's reply may not show (redis-facts R4).
+    pub fn still_good(&self, check: &TicketCheck) -> bool {
+        // A write acknowledged before this call moved the state when its mark went up, before it was even sent. A flush in flight
+        // has changed the stamp.
+        self.shared().epochs.slot(check.slot).state() == check.state
+            && check.source.stamp() == check.stamp
+    }
+}
+
+impl FillTicket {
+    /// The key it is for.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Whose data it will hold.
+    pub fn scope(&self) -> ScopeId {
+        self.source.scope()
+    }
+
+    /// What joiners of its flight check.
+    pub fn check(&self) -> TicketCheck {
+        TicketCheck {
+            source: self.source.clone(),
+            slot: self.local.shared.epochs.index(self.hash),
+            state: self.state,
+            stamp: self.stamp,
+        }
+    }
+
+    /// Stores what the read brought back, if nothing has moved since the ticket was issued. The caller has seen to it that the
+    /// reply is neither an error nor `+QUEUED` nor a redirection.
+    pub fn commit(mut self, new: &NewView<'_>) -> Result<View, CommitRefused> {
+        let stored = self.store(new);
+        match &stored {
+            Ok(_) => self.local.counters.committed(),
+            Err(reason) => self.local.counters.commit_refused(*reason),
+        }
+        stored
+    }
+
+    fn store(&mut self, new: &NewView<'_>) -> Result<View, CommitRefused> {
+        let shared = &*self.local.shared;
+        let limits = &shared.limits.tier;
+        if new.deadline <= new.filled_at {
+            return Err(CommitRefused::Expired);
+        }
+        // Everything that allocates or copies comes before the lock.
+        let view =
+            View::copied(self.source.scope(), self.stamp, new).ok_or(CommitRefused::TooBig)?;
+        let (alone, _) = Entry::with(None, view.clone(), limits.views_per_key_max, new.filled_at);
+        if tier_weight(&self.key, &alone) > limits.entry_bytes_max {
+            return Err(CommitRefused::TooBig);
+        }
+        let held = shared.epochs.lock(shared.epochs.index(self.hash));
+        // The state was unmarked when the ticket was issued. If it is the same now, no mark stands, and none can be put up and
+        // no invalidation can come between this check and the insert: both need the lock. (A mark is lifted without the
+        // lock, but none stands.)
+        if held.state() != self.state {
+            return Err(CommitRefused::Moved);
+        }
+        // A flush takes no slot's lock, so it may begin between these checks and the insert. It changes the stamp before it is
+        // sent, and then this view is stored but never served. What these checks add is that nothing issued while a flush
+        // stands is stored under a stamp that is served after it: see `FlushMark`.
+        if shared.sources.is_flushing() {
+            return Err(CommitRefused::FlushInFlight);
+        }
+        if self.source.stamp() != self.stamp {
+            return Err(CommitRefused::SourceMoved);
+        }
+        let key = std::mem::take(&mut self.key);
+        let old = if held.was_filled() {
+            shared.tier.get(&key)
+        } else {
+            None
+        };
+        let (mut entry, mut replaced) = (alone, false);
+        if let Some(old) = old {
+            (entry, replaced) = Entry::with(
+                Some(&old),
+                view.clone(),
+                limits.views_per_key_max,
+                new.filled_at,
+            );
+            if tier_weight(&key, &entry) > limits.entry_bytes_max {
+                // Together they are too big: the newest view stays. Its predecessors were right, so nothing need move.
+                (entry, _) =
+                    Entry::with(None, view.clone(), limits.views_per_key_max, new.filled_at);
+            }
+        }
+        shared.tier.insert(&held, key, Arc::new(entry));
+        held.note_filled();
+        if replaced {
+            // A near entry may still hold the replaced view, which, without tracking, may show an older value than this one.
+            held.move_epoch();
+        }
+        Ok(view)
+    }
+}
+
+impl Drop for FillTicket {
+    fn drop(&mut self) {
+        // After the insert: whoever counts no open fill finds what this one stored.
+        self.local.shared.slot(self.hash).fill_ends();
+    }
+}

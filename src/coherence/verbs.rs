@@ -1,0 +1,84 @@
+//! What may happen to entries: one key goes, many go, everything goes. (The fourth verb, "source lost", is the end of
+//! [`super::Armed`].)
+//!
+//! All of them only delete. Doing one twice, too early or for no reason costs a hit, never a wrong answer.
+
+use super::{Coherence, Local, SlotGuard};
+
+/// Who said that a key's entries must go. The words are those of INFO and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The tracker's push.
+    Push,
+    /// Our own write or flush.
+    Write,
+    /// A read that went upstream may have seen a newer value.
+    Read,
+    /// Another proxy or an operator.
+    Peer,
+}
+
+impl Cause {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Cause; 4] = [Self::Push, Self::Write, Self::Read, Self::Peer];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::Peer => "peer",
+        }
+    }
+}
+
+impl Coherence {
+    /// Drops every view of `key`, in every db and scope, and voids the fills in flight. When it returns, no look-up that
+    /// begins finds what was there.
+    pub fn invalidate_key(&self, key: &[u8], cause: Cause) {
+        self.local.invalidate(key, self.hash(key), cause);
+    }
+
+    /// [`Coherence::invalidate_key`] for each of them.
+    pub fn invalidate_keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>, cause: Cause) {
+        keys.into_iter()
+            .for_each(|key| self.invalidate_key(key, cause));
+    }
+
+    /// Everything stored so far is never served again, and the fills in flight are void, in all scopes. Constant time for any
+    /// number of entries; their memory is freed in the background.
+    pub fn everything(&self, cause: Cause) {
+        let shared = self.shared();
+        shared.sources.forget_everything();
+        // What is stored between these two lines is freed though it could be served: a few fills for nothing.
+        shared.tier.release_all();
+        self.counters().flushed(cause);
+    }
+}
+
+impl Local {
+    pub(super) fn invalidate(&self, key: &[u8], hash: u64, cause: Cause) {
+        let epochs = &self.shared.epochs;
+        let held = epochs.lock(epochs.index(hash));
+        self.drop_entry(&held, key, hash, cause);
+        held.move_epoch();
+    }
+
+    /// Takes the entry out and tells admission whether it was worth its fill. The caller moves the epoch *afterwards*, under the
+    /// same lock: someone who reads the moved epoch first and then looks must not find the entry.
+    pub(super) fn drop_entry(&self, held: &SlotGuard<'_>, key: &[u8], hash: u64, cause: Cause) {
+        self.counters.invalidated(cause);
+        if !held.was_filled() {
+            return;
+        }
+        if let Some(entry) = self.shared.tier.remove(held, key) {
+            self.counters.dropped(cause);
+            if entry.was_served() {
+                self.shared.admission.paid_off(hash);
+            } else if cause != Cause::Read {
+                self.shared.admission.wasted(hash);
+            }
+        }
+    }
+}
