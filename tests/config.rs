@@ -169,10 +169,7 @@ fn every_number_has_an_upper_bound() {
         let numbers = table.iter().filter(|(_, value)| value.is_integer());
         numbers.map(|(key, _)| key.clone()).collect()
     };
-    let mut cases: Vec<_> = numbers(&schema)
-        .into_iter()
-        .map(|key| (String::new(), key))
-        .collect();
+    let mut cases: Vec<_> = numbers(&schema).into_iter().map(|key| (String::new(), key)).collect();
     for (name, section) in &schema {
         let keys = section.as_table().map(numbers).unwrap_or_default();
         cases.extend(keys.into_iter().map(|key| (format!("[{name}]\n"), key)));
@@ -181,10 +178,7 @@ fn every_number_has_an_upper_bound() {
     for (section, key) in cases {
         let found = problems(&format!("{section}{key} = {}", i64::MAX));
         let bounded = |line: &String| line.contains(": expected ") && line.contains(" to ");
-        assert!(
-            found.len() == 1 && found.iter().all(bounded),
-            "{key}: {found:?}"
-        );
+        assert!(found.len() == 1 && found.iter().all(bounded), "{key}: {found:?}");
     }
 }
 
@@ -240,10 +234,7 @@ fn a_line_that_is_not_toml_is_one_problem_and_causes_no_other() {
         "[[cache.policy]]\nmode = ttl\npattern = \"a*\"\nttl_ms = 5",
     ] {
         let found = problems(text);
-        assert!(
-            found.len() == 1 && found[0].contains("not TOML"),
-            "{text}: {found:?}"
-        );
+        assert!(found.len() == 1 && found[0].contains("not TOML"), "{text}: {found:?}");
     }
 }
 

@@ -136,11 +136,7 @@ mod tests {
     #[test]
     fn a_key_filled_for_nothing_again_and_again_is_filled_ever_more_rarely_and_recovers() {
         let sketch = Admission::new(1024, 2);
-        let reads_until_admitted = || {
-            (1..)
-                .find(|_| sketch.admit(KEY))
-                .expect("admitted in the end")
-        };
+        let reads_until_admitted = || (1..).find(|_| sketch.admit(KEY)).expect("admitted in the end");
         assert_eq!(reads_until_admitted(), 2);
         let mut prices = Vec::new();
         for _ in 0..6 {
@@ -166,9 +162,6 @@ mod tests {
                 sketch.admit(other);
             }
         }
-        assert!(
-            !sketch.admit(KEY),
-            "the one read of long ago no longer counts"
-        );
+        assert!(!sketch.admit(KEY), "the one read of long ago no longer counts");
     }
 }

@@ -27,12 +27,7 @@ impl Entry {
     /// `old`'s views plus `new`; the flag says whether `new` took the place of a view that answers the same question.
     ///
     /// Views past their deadline are left out, then the longest-standing ones beyond `views_max`.
-    pub(crate) fn with(
-        old: Option<&Entry>,
-        new: View,
-        views_max: usize,
-        now: Millis,
-    ) -> (Entry, bool) {
+    pub(crate) fn with(old: Option<&Entry>, new: View, views_max: usize, now: Millis) -> (Entry, bool) {
         let Some(old) = old else {
             return (Entry::new(Views::One(new), false), false);
         };
@@ -58,10 +53,7 @@ impl Entry {
     }
 
     fn new(views: Views, served: bool) -> Entry {
-        Entry {
-            views,
-            served: AtomicBool::new(served),
-        }
+        Entry { views, served: AtomicBool::new(served) }
     }
 
     /// All views, the oldest first.
@@ -74,9 +66,7 @@ impl Entry {
 
     /// Where among [`Entry::views`] the one that answers `question` in `scope` stands.
     pub(crate) fn find(&self, scope: ScopeId, question: &ViewKey<'_>) -> Option<usize> {
-        self.views()
-            .iter()
-            .position(|view| view.answers(scope, question))
+        self.views().iter().position(|view| view.answers(scope, question))
     }
 
     /// Notes that the fill paid off. Reads before it writes, so that a hot entry's cache line is not passed around.
@@ -109,18 +99,8 @@ mod tests {
     use super::*;
 
     fn view(command: u16, deadline: u64, reply: &[u8]) -> View {
-        let question = ViewKey {
-            db: 0,
-            command,
-            tail: b"",
-        };
-        let new = NewView {
-            question,
-            deadline: Millis(deadline),
-            filled_at: Millis(0),
-            resp3: reply,
-            resp2: None,
-        };
+        let question = ViewKey { db: 0, command, tail: b"" };
+        let new = NewView { question, deadline: Millis(deadline), filled_at: Millis(0), resp3: reply, resp2: None };
         View::copied(ScopeId(0), 1, &new).expect("small enough")
     }
 
@@ -143,13 +123,7 @@ mod tests {
     fn past_the_bound_the_oldest_view_is_dropped() {
         let (mut entry, _) = Entry::with(None, view(0, 99, b"0"), 3, Millis(0));
         for n in 1..=3 {
-            entry = Entry::with(
-                Some(&entry),
-                view(n, 99, n.to_string().as_bytes()),
-                3,
-                Millis(0),
-            )
-            .0;
+            entry = Entry::with(Some(&entry), view(n, 99, n.to_string().as_bytes()), 3, Millis(0)).0;
         }
         assert_eq!(replies(&entry), [b"1", b"2", b"3"]);
     }

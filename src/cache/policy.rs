@@ -22,12 +22,8 @@ pub struct Policies {
 impl Policies {
     /// The rules in the order in which they are tried.
     pub fn new<P: AsRef<[u8]>>(rules: impl IntoIterator<Item = (P, KeyPolicy)>) -> Policies {
-        let compiled = rules
-            .into_iter()
-            .map(|(pattern, policy)| (Glob::new(pattern.as_ref()), policy));
-        Policies {
-            rules: compiled.collect(),
-        }
+        let compiled = rules.into_iter().map(|(pattern, policy)| (Glob::new(pattern.as_ref()), policy));
+        Policies { rules: compiled.collect() }
     }
 
     /// The policy of `key`.

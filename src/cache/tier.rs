@@ -25,11 +25,7 @@ pub struct TierLimits {
 
 impl Default for TierLimits {
     fn default() -> Self {
-        Self {
-            bytes_max: 256 << 20,
-            entry_bytes_max: 1 << 20,
-            views_per_key_max: 16,
-        }
+        Self { bytes_max: 256 << 20, entry_bytes_max: 1 << 20, views_per_key_max: 16 }
     }
 }
 
@@ -92,10 +88,7 @@ impl Tier {
     }
 
     pub(crate) fn size(&self) -> TierSize {
-        TierSize {
-            entries: self.entries.entry_count(),
-            bytes: self.entries.weighted_size(),
-        }
+        TierSize { entries: self.entries.entry_count(), bytes: self.entries.weighted_size() }
     }
 }
 

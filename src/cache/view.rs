@@ -105,11 +105,7 @@ impl View {
 
     /// The question it answers.
     pub fn question(&self) -> ViewKey<'_> {
-        ViewKey {
-            db: self.db,
-            command: self.command,
-            tail: &self.bytes[..self.tail_end as usize],
-        }
+        ViewKey { db: self.db, command: self.command, tail: &self.bytes[..self.tail_end as usize] }
     }
 
     /// Whether it answers `question` in `scope`.
@@ -128,28 +124,15 @@ mod tests {
     use super::*;
 
     fn view(tail: &[u8], resp3: &[u8], resp2: Option<&[u8]>) -> View {
-        let question = ViewKey {
-            db: 3,
-            command: 9,
-            tail,
-        };
-        let new = NewView {
-            question,
-            deadline: Millis(50),
-            filled_at: Millis(40),
-            resp3,
-            resp2,
-        };
+        let question = ViewKey { db: 3, command: 9, tail };
+        let new = NewView { question, deadline: Millis(50), filled_at: Millis(40), resp3, resp2 };
         View::copied(ScopeId(1), 5, &new).expect("small enough")
     }
 
     #[test]
     fn a_view_gives_back_the_reply_of_each_protocol_version() {
         let both = view(b"$1\r\nf\r\n", b"_\r\n", Some(b"$-1\r\n"));
-        assert_eq!(
-            (both.resp3(), both.resp2()),
-            (&b"_\r\n"[..], &b"$-1\r\n"[..])
-        );
+        assert_eq!((both.resp3(), both.resp2()), (&b"_\r\n"[..], &b"$-1\r\n"[..]));
         let same = view(b"", b"$1\r\nx\r\n", None);
         assert_eq!(same.resp3(), same.resp2());
     }
@@ -161,17 +144,8 @@ mod tests {
         assert!(stored.answers(ScopeId(1), &asked));
         assert!(!stored.answers(ScopeId(2), &asked));
         assert!(!stored.answers(ScopeId(1), &ViewKey { db: 4, ..asked }));
-        assert!(!stored.answers(
-            ScopeId(1),
-            &ViewKey {
-                command: 8,
-                ..asked
-            }
-        ));
-        let other = ViewKey {
-            tail: b"$2\r\nf2\r\n",
-            ..asked
-        };
+        assert!(!stored.answers(ScopeId(1), &ViewKey { command: 8, ..asked }));
+        let other = ViewKey { tail: b"$2\r\nf2\r\n", ..asked };
         assert!(!stored.answers(ScopeId(1), &other));
     }
 }

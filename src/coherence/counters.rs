@@ -84,9 +84,7 @@ pub struct Totals {
 impl Totals {
     fn add(&mut self, counters: &Counters) {
         fn sum<const N: usize>(into: &mut [u64; N], from: &[AtomicU64; N]) {
-            into.iter_mut()
-                .zip(from)
-                .for_each(|(to, from)| *to += from.load(Relaxed));
+            into.iter_mut().zip(from).for_each(|(to, from)| *to += from.load(Relaxed));
         }
         sum(&mut self.misses, &counters.misses);
         self.fills_begun += counters.tickets.load(Relaxed);
@@ -107,10 +105,7 @@ pub(super) struct Registered(Mutex<Vec<Arc<Counters>>>);
 impl Registered {
     pub(super) fn add(&self) -> Arc<Counters> {
         let counters = Arc::<Counters>::default();
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(counters.clone());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(counters.clone());
         counters
     }
 

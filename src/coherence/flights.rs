@@ -40,17 +40,8 @@ struct Flight<J> {
 impl<J> Flight<J> {
     fn asks(&self, asked: &FlightKey<'_>) -> bool {
         let (key, tail) = self.bytes.split_at(self.key_end);
-        let question = ViewKey {
-            db: self.db,
-            command: self.command,
-            tail,
-        };
-        *asked
-            == FlightKey {
-                scope: self.scope,
-                key,
-                question,
-            }
+        let question = ViewKey { db: self.db, command: self.command, tail };
+        *asked == FlightKey { scope: self.scope, key, question }
     }
 }
 
@@ -96,21 +87,15 @@ impl<J> Flights<J> {
 
     /// Joins the flight that will answer this question, if there is one whose ticket is still good and which has room. Otherwise
     /// gives the joiner back.
-    pub fn join(
-        &mut self,
-        coherence: &Coherence,
-        asked: &FlightKey<'_>,
-        joiner: J,
-    ) -> Result<FlightId, J> {
+    pub fn join(&mut self, coherence: &Coherence, asked: &FlightKey<'_>, joiner: J) -> Result<FlightId, J> {
         let Some(&id) = self.newest.get(&self.hasher.hash_one(asked)) else {
             return Err(joiner);
         };
         let Some(flight) = self.flights.get_mut(&id) else {
             return Err(joiner);
         };
-        let may_join = flight.asks(asked)
-            && flight.joiners.len() < self.joiners_max
-            && coherence.still_good(&flight.check);
+        let may_join =
+            flight.asks(asked) && flight.joiners.len() < self.joiners_max && coherence.still_good(&flight.check);
         if !may_join {
             return Err(joiner);
         }
@@ -120,12 +105,7 @@ impl<J> Flights<J> {
 
     /// Enters a flight whose ticket has just been issued, with the reader who asked first. `None`, with nothing changed but the
     /// joiner dropped, if there is no room.
-    pub fn begin(
-        &mut self,
-        asked: &FlightKey<'_>,
-        check: TicketCheck,
-        first: J,
-    ) -> Option<FlightId> {
+    pub fn begin(&mut self, asked: &FlightKey<'_>, check: TicketCheck, first: J) -> Option<FlightId> {
         if !self.has_room() {
             return None;
         }
@@ -163,9 +143,6 @@ impl<J> Flights<J> {
         self.newest.clear();
         let mut flights: Vec<_> = self.flights.drain().collect();
         flights.sort_by_key(|(id, _)| id.0);
-        flights
-            .into_iter()
-            .flat_map(|(_, flight)| flight.joiners)
-            .collect()
+        flights.into_iter().flat_map(|(_, flight)| flight.joiners).collect()
     }
 }

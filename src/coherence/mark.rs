@@ -53,14 +53,8 @@ impl Slots {
 impl Coherence {
     /// Marks every key of a write. To be called before any byte of it is sent, and before the client's next request is planned.
     pub fn write_mark<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> WriteMark {
-        let few = Slots::Few {
-            len: 0,
-            slots: [0; INLINE],
-        };
-        let mut mark = WriteMark {
-            local: self.local.clone(),
-            slots: few,
-        };
+        let few = Slots::Few { len: 0, slots: [0; INLINE] };
+        let mut mark = WriteMark { local: self.local.clone(), slots: few };
         keys.into_iter().for_each(|key| mark.add(key));
         mark
     }
@@ -70,9 +64,7 @@ impl Coherence {
         let sources = &self.shared().sources;
         sources.flush_begins();
         self.everything(Cause::Write);
-        FlushMark {
-            local: self.local.clone(),
-        }
+        FlushMark { local: self.local.clone() }
     }
 }
 

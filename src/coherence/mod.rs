@@ -1,6 +1,6 @@
 //! When a reply may be kept in memory, when it may be served, and when it must go.
 //!
-//! This module is pure state, shared by all workers: no network, no async, short locks. It owns the tier. Everything it
+//! All but `tracker` is pure state, shared by all workers: no network, no async, short locks. It owns the tier. Everything it
 //! promises rests on these invariants, each argued where it is kept:
 //!
 //! 1. **Only a [`FillTicket`] stores.** It is taken before the read leaves and honoured only if nothing has moved since
@@ -17,7 +17,7 @@
 //! | may this be stored | `ticket.rs` |
 //! | who is joining a fill in flight | `flights.rs` |
 //! | our own writes | `mark.rs` |
-//! | the tracker's pushes | `verbs.rs` |
+//! | the connection that fills and listens | `tracker.rs`; what it hears: `push.rs`, `verbs.rs`; whom it tells: `mail.rs` |
 //! | reads that went upstream beside the tier | `watch.rs` |
 //! | whose data, and is its source alive | `source.rs`, `sources.rs` |
 //! | the slots and their locks | `epochs.rs` |
@@ -26,13 +26,16 @@
 mod counters;
 mod epochs;
 mod flights;
+pub mod mail;
 mod mark;
 mod near;
+mod push;
 mod serve;
 mod snapshot;
 mod source;
 mod sources;
 mod ticket;
+pub mod tracker;
 mod verbs;
 mod watch;
 
@@ -124,16 +127,12 @@ impl Coherence {
             hasher,
             limits,
         });
-        Coherence {
-            local: Local::new(shared),
-        }
+        Coherence { local: Local::new(shared) }
     }
 
     /// A handle for another worker.
     pub fn fork(&self) -> Coherence {
-        Coherence {
-            local: Local::new(self.local.shared.clone()),
-        }
+        Coherence { local: Local::new(self.local.shared.clone()) }
     }
 
     /// The keyed hash of a key, as slots and admission use it.

@@ -44,10 +44,7 @@ struct Place {
 
 impl Default for Near {
     fn default() -> Self {
-        Near {
-            places: (0..PLACES).map(|_| None).collect(),
-            passing: None,
-        }
+        Near { places: (0..PLACES).map(|_| None).collect(), passing: None }
     }
 }
 
@@ -63,17 +60,12 @@ impl Near {
     ) -> Result<(&View, Seen), Miss> {
         let hash = coherence.hash(key);
         let place = &mut self.places[(hash >> 48) as usize % PLACES];
-        if let Some(at) = place
-            .as_mut()
-            .and_then(|p| p.find(coherence, source, key, hash, question, now))
-        {
+        if let Some(at) = place.as_mut().and_then(|p| p.find(coherence, source, key, hash, question, now)) {
             let kept = place.as_ref().expect("it was just found there");
             return Ok((&kept.entry.views()[at], kept.seen));
         }
         // What the tier has another state of, or nothing, need not be pinned here.
-        let credit = place
-            .take_if(|p| p.hash == hash)
-            .map_or(CREDIT_NEW, |own| own.credit);
+        let credit = place.take_if(|p| p.hash == hash).map_or(CREDIT_NEW, |own| own.credit);
         let hit = coherence.look_up(source, key, hash, question, now)?;
         let seen = hit.seen();
         let taken = place.as_mut().is_some_and(Place::outlives);
@@ -81,14 +73,7 @@ impl Near {
             return Ok((&**self.passing.insert(hit), seen));
         }
         let at = hit.at();
-        let kept = place.insert(Place {
-            hash,
-            seen,
-            hits: 0,
-            credit,
-            key: key.into(),
-            entry: hit.into_entry(),
-        });
+        let kept = place.insert(Place { hash, seen, hits: 0, credit, key: key.into(), entry: hit.into_entry() });
         Ok((&kept.entry.views()[at], seen))
     }
 }
@@ -115,9 +100,7 @@ impl Place {
         // The stamp first, as in `look_up`; the state must be read in this very call, or an invalidation that returned before
         // it would be missed.
         let stamp = source.stamp();
-        if coherence.shared().epochs.slot(self.seen.slot).state() != self.seen.state
-            || source.is_silent(now)
-        {
+        if coherence.shared().epochs.slot(self.seen.slot).state() != self.seen.state || source.is_silent(now) {
             return None;
         }
         let at = self.entry.find(source.scope(), question)?;

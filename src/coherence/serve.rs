@@ -113,13 +113,7 @@ impl std::ops::Deref for Hit {
 impl Coherence {
     /// Answers a question from memory, as of an instant within this call. `now` must have been read after the request was
     /// received. Hits are for the caller to count; misses are counted here.
-    pub fn serve(
-        &self,
-        source: &Source,
-        key: &[u8],
-        question: &ViewKey<'_>,
-        now: Millis,
-    ) -> Result<Hit, Miss> {
+    pub fn serve(&self, source: &Source, key: &[u8], question: &ViewKey<'_>, now: Millis) -> Result<Hit, Miss> {
         self.look_up(source, key, self.hash(key), question, now)
     }
 
@@ -145,17 +139,11 @@ impl Coherence {
         let miss = |reason, entry_seen| {
             let reason = match reason {
                 MissReason::NoEntry if state.is_marked() => MissReason::WriteInFlight,
-                MissReason::NoEntry | MissReason::Stale if shared.sources.is_flushing() => {
-                    MissReason::FlushInFlight
-                }
+                MissReason::NoEntry | MissReason::Stale if shared.sources.is_flushing() => MissReason::FlushInFlight,
                 other => other,
             };
             self.counters().miss(reason);
-            Miss {
-                reason,
-                hash,
-                watch: ReadWatch::new(slot_index, fills, entry_seen),
-            }
+            Miss { reason, hash, watch: ReadWatch::new(slot_index, fills, entry_seen) }
         };
         if stamp == 0 {
             // Entries filled under earlier stamps can never be served again, so none of them counts as seen.
@@ -179,11 +167,7 @@ impl Coherence {
             return Err(miss(MissReason::Expired, true));
         }
         entry.note_served();
-        let seen = Seen {
-            slot: slot_index,
-            state,
-            stamp,
-        };
+        let seen = Seen { slot: slot_index, state, stamp };
         Ok(Hit { entry, at, seen })
     }
 }

@@ -37,8 +37,6 @@ impl Snapshot {
         let stamp = source.stamp();
         let epochs = &coherence.shared().epochs;
         // The states were read before the entries (Acquire), and an entry leaves before its state moves (see `drop_entry`).
-        self.seen
-            .iter()
-            .all(|seen| seen.stamp == stamp && epochs.slot(seen.slot).state() == seen.state)
+        self.seen.iter().all(|seen| seen.stamp == stamp && epochs.slot(seen.slot).state() == seen.state)
     }
 }

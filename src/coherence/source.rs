@@ -56,12 +56,7 @@ pub struct Source {
 }
 
 impl Source {
-    pub(super) fn new(
-        scope: ScopeId,
-        identity: u32,
-        kind: SourceKind,
-        stamps: Arc<Stamps>,
-    ) -> Source {
+    pub(super) fn new(scope: ScopeId, identity: u32, kind: SourceKind, stamps: Arc<Stamps>) -> Source {
         let (stamp, lease) = match kind {
             SourceKind::Tracked => (0, Millis(0)),
             SourceKind::Ttl => (stamps.fresh(), Millis::NEVER),
@@ -111,9 +106,7 @@ impl Source {
     /// meanwhile, and a loss is never undone by a flush.
     pub(super) fn forget_everything(&self) {
         let fresh = |stamp| (stamp != 0).then(|| self.stamps.fresh());
-        let _ = self
-            .stamp
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fresh);
+        let _ = self.stamp.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fresh);
     }
 
     fn arming(&self) -> std::sync::MutexGuard<'_, u64> {
@@ -131,11 +124,7 @@ impl Coherence {
         *arming += 1;
         source.lease.store(lease.0, Ordering::Relaxed);
         source.stamp.store(source.stamps.fresh(), Ordering::SeqCst);
-        Armed {
-            coherence: self.clone(),
-            source: source.clone(),
-            arming: *arming,
-        }
+        Armed { coherence: self.clone(), source: source.clone(), arming: *arming }
     }
 }
 

@@ -27,12 +27,7 @@ struct Padded(AtomicU32);
 
 impl Sources {
     pub(super) fn new(sources_max: usize) -> Sources {
-        Sources {
-            known: Mutex::default(),
-            stamps: Arc::default(),
-            sources_max,
-            flushes: Padded::default(),
-        }
+        Sources { known: Mutex::default(), stamps: Arc::default(), sources_max, flushes: Padded::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -41,11 +36,7 @@ impl Sources {
 
     fn intern(&self, identity: u32, kind: SourceKind) -> Option<Arc<Source>> {
         let mut known = self.known();
-        if let Some(source) = known
-            .sources
-            .iter()
-            .find(|s| s.identity() == identity && s.kind() == kind)
-        {
+        if let Some(source) = known.sources.iter().find(|s| s.identity() == identity && s.kind() == kind) {
             return Some(source.clone());
         }
         if known.sources.len() >= self.sources_max {
@@ -65,10 +56,7 @@ impl Sources {
 
     /// Gives every armed source a fresh stamp.
     pub(super) fn forget_everything(&self) {
-        self.known()
-            .sources
-            .iter()
-            .for_each(|source| source.forget_everything());
+        self.known().sources.iter().for_each(|source| source.forget_everything());
     }
 
     pub(super) fn flush_begins(&self) {

@@ -26,12 +26,7 @@ pub enum TicketRefused {
 
 impl TicketRefused {
     /// All of them, in the order of their numbers.
-    pub const ALL: [TicketRefused; 4] = [
-        Self::NotArmed,
-        Self::Silent,
-        Self::WriteInFlight,
-        Self::FlushInFlight,
-    ];
+    pub const ALL: [TicketRefused; 4] = [Self::NotArmed, Self::Silent, Self::WriteInFlight, Self::FlushInFlight];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -61,13 +56,8 @@ pub enum CommitRefused {
 
 impl CommitRefused {
     /// All of them, in the order of their numbers.
-    pub const ALL: [CommitRefused; 5] = [
-        Self::Moved,
-        Self::FlushInFlight,
-        Self::SourceMoved,
-        Self::Expired,
-        Self::TooBig,
-    ];
+    pub const ALL: [CommitRefused; 5] =
+        [Self::Moved, Self::FlushInFlight, Self::SourceMoved, Self::Expired, Self::TooBig];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -103,12 +93,7 @@ pub struct TicketCheck {
 
 impl Coherence {
     /// Issues a ticket. To be called before any byte of the read is written.
-    pub fn ticket(
-        &self,
-        source: &Arc<Source>,
-        key: &[u8],
-        now: Millis,
-    ) -> Result<FillTicket, TicketRefused> {
+    pub fn ticket(&self, source: &Arc<Source>, key: &[u8], now: Millis) -> Result<FillTicket, TicketRefused> {
         let issued = self.issue(source, key, now);
         match &issued {
             Ok(_) => self.counters().ticket_issued(),
@@ -117,12 +102,7 @@ impl Coherence {
         issued
     }
 
-    fn issue(
-        &self,
-        source: &Arc<Source>,
-        key: &[u8],
-        now: Millis,
-    ) -> Result<FillTicket, TicketRefused> {
+    fn issue(&self, source: &Arc<Source>, key: &[u8], now: Millis) -> Result<FillTicket, TicketRefused> {
         let shared = self.shared();
         let hash = self.hash(key);
         let slot = shared.slot(hash);
@@ -144,14 +124,7 @@ impl Coherence {
             return Err(TicketRefused::WriteInFlight);
         }
         slot.fill_begins();
-        Ok(FillTicket {
-            local: self.local.clone(),
-            source: source.clone(),
-            key: key.into(),
-            hash,
-            state,
-            stamp,
-        })
+        Ok(FillTicket { local: self.local.clone(), source: source.clone(), key: key.into(), hash, state, stamp })
     }
 
     /// Whether a reader may join the flight: nothing has moved since its ticket was issued, so no write has been acknowledged
@@ -159,8 +132,7 @@ impl Coherence {
     pub fn still_good(&self, check: &TicketCheck) -> bool {
         // A write acknowledged before this call moved the state when its mark went up, before it was even sent. A flush in flight
         // has changed the stamp.
-        self.shared().epochs.slot(check.slot).state() == check.state
-            && check.source.stamp() == check.stamp
+        self.shared().epochs.slot(check.slot).state() == check.state && check.source.stamp() == check.stamp
     }
 }
 
@@ -203,8 +175,7 @@ impl FillTicket {
             return Err(CommitRefused::Expired);
         }
         // Everything that allocates or copies comes before the lock.
-        let view =
-            View::copied(self.source.scope(), self.stamp, new).ok_or(CommitRefused::TooBig)?;
+        let view = View::copied(self.source.scope(), self.stamp, new).ok_or(CommitRefused::TooBig)?;
         let (alone, _) = Entry::with(None, view.clone(), limits.views_per_key_max, new.filled_at);
         if tier_weight(&self.key, &alone) > limits.entry_bytes_max {
             return Err(CommitRefused::TooBig);
@@ -226,23 +197,13 @@ impl FillTicket {
             return Err(CommitRefused::SourceMoved);
         }
         let key = std::mem::take(&mut self.key);
-        let old = if held.was_filled() {
-            shared.tier.get(&key)
-        } else {
-            None
-        };
+        let old = if held.was_filled() { shared.tier.get(&key) } else { None };
         let (mut entry, mut replaced) = (alone, false);
         if let Some(old) = old {
-            (entry, replaced) = Entry::with(
-                Some(&old),
-                view.clone(),
-                limits.views_per_key_max,
-                new.filled_at,
-            );
+            (entry, replaced) = Entry::with(Some(&old), view.clone(), limits.views_per_key_max, new.filled_at);
             if tier_weight(&key, &entry) > limits.entry_bytes_max {
                 // Together they are too big: the newest view stays. Its predecessors were right, so nothing need move.
-                (entry, _) =
-                    Entry::with(None, view.clone(), limits.views_per_key_max, new.filled_at);
+                (entry, _) = Entry::with(None, view.clone(), limits.views_per_key_max, new.filled_at);
             }
         }
         shared.tier.insert(&held, key, Arc::new(entry));

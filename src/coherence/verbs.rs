@@ -42,8 +42,7 @@ impl Coherence {
 
     /// [`Coherence::invalidate_key`] for each of them.
     pub fn invalidate_keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>, cause: Cause) {
-        keys.into_iter()
-            .for_each(|key| self.invalidate_key(key, cause));
+        keys.into_iter().for_each(|key| self.invalidate_key(key, cause));
     }
 
     /// Everything stored so far is never served again, and the fills in flight are void, in all scopes. Constant time for any

@@ -32,11 +32,7 @@ pub struct ReadWatch {
 
 impl ReadWatch {
     pub(super) fn new(slot: u32, fills: Fills, entry_seen: bool) -> ReadWatch {
-        ReadWatch {
-            slot,
-            begun: fills.begun(),
-            suspect: entry_seen || fills.any_open(),
-        }
+        ReadWatch { slot, begun: fills.begun(), suspect: entry_seen || fills.any_open() }
     }
 }
 
@@ -79,12 +75,8 @@ impl Coherence {
         // A fill that is open may still store the older value. If there is none, whatever was stored is there to be compared;
         // the other views of the entry are of the same state of the key as the one compared.
         let agrees = |entry: &Entry| {
-            let view = entry
-                .find(source.scope(), question)
-                .map(|at| &entry.views()[at]);
-            view.is_some_and(|v| {
-                v.stamp() == source.stamp() && v.deadline() > now && v.resp3() == reply
-            })
+            let view = entry.find(source.scope(), question).map(|at| &entry.views()[at]);
+            view.is_some_and(|v| v.stamp() == source.stamp() && v.deadline() > now && v.resp3() == reply)
         };
         let newer = fills.any_open() || shared.tier.get(key).is_some_and(|entry| !agrees(&entry));
         if newer {

@@ -8,21 +8,12 @@ fn keys(line: &str) -> String {
     let request = Request::new(line);
     let args = request.args();
     let table = Table::builtin();
-    let Found::Command(command) = table.find(&args) else {
-        panic!("{line} is no command")
-    };
+    let Found::Command(command) = table.find(&args) else { panic!("{line} is no command") };
     let mut out = vec![99];
     match command.keys(&args, &mut out) {
-        Ok(()) => out
-            .iter()
-            .map(usize::to_string)
-            .collect::<Vec<_>>()
-            .join(" "),
+        Ok(()) => out.iter().map(usize::to_string).collect::<Vec<_>>().join(" "),
         Err(error) => {
-            assert!(
-                out.is_empty(),
-                "{line}: an error leaves no positions behind"
-            );
+            assert!(out.is_empty(), "{line}: an error leaves no positions behind");
             format!("{error:?}")
         }
     }
@@ -32,9 +23,7 @@ fn written(line: &str) -> Vec<usize> {
     let request = Request::new(line);
     let args = request.args();
     let table = Table::builtin();
-    let Found::Command(command) = table.find(&args) else {
-        panic!("{line} is no command")
-    };
+    let Found::Command(command) = table.find(&args) else { panic!("{line} is no command") };
     let mut out = vec![99];
     command.written(&args, &mut out).unwrap();
     out
@@ -90,10 +79,7 @@ fn the_last_store_of_sort_wins_and_values_are_not_options() {
         ("SORT k DESC STORE d", "1 4"),
         ("SORT k STORE a STORE b", "1 5"),
         ("SORT k BY STORE STORE d", "1 5"),
-        (
-            "SORT k GET store GET STORE LIMIT store 1 ALPHA sToRe d",
-            "1 11",
-        ),
+        ("SORT k GET store GET STORE LIMIT store 1 ALPHA sToRe d", "1 11"),
         ("SORT k LIMIT 0 STORE GET x", "1"),
         ("SORT k STORE STORE", "1 3"),
         ("SORT k STORE", "Missing"),
@@ -132,14 +118,8 @@ fn streams_is_an_option_only_where_options_stand() {
         ("XREAD COUNT 1 STREAMS", ""),
         ("XREAD COUNT 1 BLOCK 2", ""),
         ("XREADGROUP GROUP g c STREAMS a >", "5"),
-        (
-            "XREADGROUP GROUP streams streams NOACK COUNT 1 streams a >",
-            "8",
-        ),
-        (
-            "XREADGROUP COUNT 1 GROUP g STREAMS CLAIM 5 STREAMS a b > >",
-            "9 10",
-        ),
+        ("XREADGROUP GROUP streams streams NOACK COUNT 1 streams a >", "8"),
+        ("XREADGROUP COUNT 1 GROUP g STREAMS CLAIM 5 STREAMS a b > >", "9 10"),
         ("XREADGROUP GROUP g c NEWER STREAMS a >", "6"),
     ] {
         assert_eq!(keys(line), expected, "{line}");
@@ -185,10 +165,7 @@ fn only_what_may_change_is_written() {
 
 #[test]
 fn specifications_are_followed_as_redis_follows_them() {
-    let keyword = |word: &[u8], from| KeyBegin::Keyword {
-        word: word.into(),
-        from,
-    };
+    let keyword = |word: &[u8], from| KeyBegin::Keyword { word: word.into(), from };
     let range = |last, step, limit| KeyFind::Range { last, step, limit };
     for (line, begin, find, expected) in [
         ("C a b c d", KeyBegin::Index(1), range(-1, 2, 0), "1 3"),
@@ -199,47 +176,15 @@ fn specifications_are_followed_as_redis_follows_them() {
         ("C x IN", keyword(b"in", 1), range(-1, 1, 0), ""),
         ("C IN x IN a b", keyword(b"in", -2), range(-1, 1, 0), "4 5"),
         ("C IN a", keyword(b"in", -2), range(-1, 1, 0), ""),
-        (
-            "C 2 z a b c",
-            KeyBegin::Index(1),
-            KeyFind::Counted {
-                count: 0,
-                first: 2,
-                step: 1,
-            },
-            "3 4",
-        ),
-        (
-            "C 4 z a b c",
-            KeyBegin::Index(1),
-            KeyFind::Counted {
-                count: 0,
-                first: 2,
-                step: 1,
-            },
-            "Count",
-        ),
-        (
-            "C z",
-            KeyBegin::Index(2),
-            KeyFind::Counted {
-                count: 0,
-                first: 1,
-                step: 1,
-            },
-            "Missing",
-        ),
+        ("C 2 z a b c", KeyBegin::Index(1), KeyFind::Counted { count: 0, first: 2, step: 1 }, "3 4"),
+        ("C 4 z a b c", KeyBegin::Index(1), KeyFind::Counted { count: 0, first: 2, step: 1 }, "Count"),
+        ("C z", KeyBegin::Index(2), KeyFind::Counted { count: 0, first: 1, step: 1 }, "Missing"),
     ] {
         let request = Request::new(line);
         let mut out = Vec::new();
-        let result =
-            Keys::Specs([KeySpec { begin, find }].into()).positions(&request.args(), &mut out);
+        let result = Keys::Specs([KeySpec { begin, find }].into()).positions(&request.args(), &mut out);
         let text = match result {
-            Ok(()) => out
-                .iter()
-                .map(usize::to_string)
-                .collect::<Vec<_>>()
-                .join(" "),
+            Ok(()) => out.iter().map(usize::to_string).collect::<Vec<_>>().join(" "),
             Err(error) => format!("{error:?}"),
         };
         assert_eq!(text, expected, "{line}");

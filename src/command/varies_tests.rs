@@ -7,9 +7,7 @@ fn ask<T>(line: &str, question: impl Fn(&Command, &Args<'_>) -> T) -> T {
     let request = Request::new(line);
     let args = request.args();
     let table = Table::builtin();
-    let Found::Command(command) = table.find(&args) else {
-        panic!("{line} is no command")
-    };
+    let Found::Command(command) = table.find(&args) else { panic!("{line} is no command") };
     question(command, &args)
 }
 
@@ -19,17 +17,11 @@ fn routes() {
     for (line, expected) in [
         ("GET k", Route::Lane),
         ("XREAD STREAMS a 0", Route::Lane),
-        (
-            "XREAD COUNT 1 BLOCK 0 STREAMS a 0",
-            Route::Dedicated(Blocking),
-        ),
+        ("XREAD COUNT 1 BLOCK 0 STREAMS a 0", Route::Dedicated(Blocking)),
         ("XREAD STREAMS block 0", Route::Lane),
         ("XREAD COUNT 2 COUNT 1", Route::Dedicated(Blocking)),
         ("XREADGROUP GROUP block block STREAMS a >", Route::Lane),
-        (
-            "XREADGROUP GROUP g c block 5 STREAMS a >",
-            Route::Dedicated(Blocking),
-        ),
+        ("XREADGROUP GROUP g c block 5 STREAMS a >", Route::Dedicated(Blocking)),
         ("BLPOP a 0", Route::Dedicated(Blocking)),
         ("EVAL_RO s 0", Route::Dedicated(Script)),
         ("SCRIPT KILL", Route::Lane),
@@ -40,18 +32,9 @@ fn routes() {
         ("CLIENT PAUSE 5", Route::Lane),
         ("CLIENT UNPAUSE", Route::Dedicated(Blocking)),
         ("SHUTDOWN ABORT", Route::Dedicated(Blocking)),
-        (
-            "CLIENT NO-EVICT ON",
-            Route::Local(Local::Client(LocalClient::NoEvict)),
-        ),
-        (
-            "CLIENT SETINFO LIB-NAME x",
-            Route::Local(Local::Client(LocalClient::Setinfo)),
-        ),
-        (
-            "SSUBSCRIBE c",
-            Route::Dedicated(Dedicated::PubSub(PubSub::Ssubscribe)),
-        ),
+        ("CLIENT NO-EVICT ON", Route::Local(Local::Client(LocalClient::NoEvict))),
+        ("CLIENT SETINFO LIB-NAME x", Route::Local(Local::Client(LocalClient::Setinfo))),
+        ("SSUBSCRIBE c", Route::Dedicated(Dedicated::PubSub(PubSub::Ssubscribe))),
         ("SPUBLISH c t", Route::Lane),
         ("PSYNC ? -1", Route::Dedicated(Tunnel)),
         ("WAITAOF 1 0 0", Route::Dedicated(Wait)),
@@ -62,10 +45,7 @@ fn routes() {
     ] {
         assert_eq!(ask(line, Command::route_for), expected, "{line}");
     }
-    assert!(matches!(
-        ask("CLIENT MAINT_NOTIFICATIONS ON", Command::route_for),
-        Route::Refused(_)
-    ));
+    assert!(matches!(ask("CLIENT MAINT_NOTIFICATIONS ON", Command::route_for), Route::Refused(_)));
 }
 
 #[test]
@@ -142,25 +122,12 @@ fn forms_in_resp2() {
         assert!(!flat(line), "{line}");
     }
     let null = |line: &str| ask(line, Command::resp2_for).null;
-    for line in [
-        "LPOP k 1",
-        "LMPOP 1 k LEFT",
-        "BLPOP k 0",
-        "EXEC",
-        "XREAD STREAMS k 0",
-        "ZRANK k m WITHSCORE",
-    ] {
+    for line in ["LPOP k 1", "LMPOP 1 k LEFT", "BLPOP k 0", "EXEC", "XREAD STREAMS k 0", "ZRANK k m WITHSCORE"] {
         assert_eq!(null(line), NullAs::Array, "{line}");
     }
     for line in ["LPOP k", "GET k", "ZRANK k m", "HGET k f"] {
         assert_eq!(null(line), NullAs::Bulk, "{line}");
     }
-    assert_eq!(
-        ask("GEOPOS k m", Command::resp2_for).nested_null,
-        NullAs::Array
-    );
-    assert_eq!(
-        ask("GEOHASH k m", Command::resp2_for).nested_null,
-        NullAs::Bulk
-    );
+    assert_eq!(ask("GEOPOS k m", Command::resp2_for).nested_null, NullAs::Array);
+    assert_eq!(ask("GEOHASH k m", Command::resp2_for).nested_null, NullAs::Bulk);
 }

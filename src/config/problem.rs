@@ -60,19 +60,12 @@ pub(super) struct Source {
 impl Source {
     /// No value, or none that matters.
     pub(super) fn bare(origin: &str, line: Option<usize>) -> Self {
-        Self {
-            origin: origin.to_owned(),
-            line,
-            value: None,
-        }
+        Self { origin: origin.to_owned(), line, value: None }
     }
 
     /// `value` as it was written there.
     pub(super) fn new(origin: &str, line: Option<usize>, value: &str) -> Self {
-        Self {
-            value: Some(shown(value)),
-            ..Self::bare(origin, line)
-        }
+        Self { value: Some(shown(value)), ..Self::bare(origin, line) }
     }
 }
 
@@ -96,18 +89,8 @@ impl Report {
     /// The value at `source` cannot be taken for `key`.
     pub(super) fn refuse(&mut self, key: &str, source: Source, expected: impl Into<String>) {
         self.refused.insert(key.to_owned());
-        let Source {
-            origin,
-            line,
-            value,
-        } = source;
-        self.problems.push(Problem {
-            origin,
-            line,
-            key: key.to_owned(),
-            value,
-            expected: expected.into(),
-        });
+        let Source { origin, line, value } = source;
+        self.problems.push(Problem { origin, line, key: key.to_owned(), value, expected: expected.into() });
     }
 
     /// `key` was written on a line that has been complained about already.
@@ -118,17 +101,12 @@ impl Report {
     /// The value in force for `key`, wherever it came from, makes no sense.
     pub(super) fn reject(&mut self, key: &str, expected: impl Into<String>) {
         let source = self.sources.get(key).cloned();
-        self.refuse(
-            key,
-            source.unwrap_or_else(|| Source::bare("default", None)),
-            expected,
-        );
+        self.refuse(key, source.unwrap_or_else(|| Source::bare("default", None)), expected);
     }
 
     /// Everything found: the file's problems in its order, then those of no line.
     pub(super) fn into_problems(mut self) -> Problems {
-        self.problems
-            .sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+        self.problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
         Problems(self.problems)
     }
 

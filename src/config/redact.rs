@@ -28,8 +28,7 @@ fn redact_line(line: &str) -> String {
 }
 
 fn without_options(rest: &str) -> String {
-    rest.split_once('?')
-        .map_or_else(|| rest.to_owned(), |(before, _)| format!("{before}?***"))
+    rest.split_once('?').map_or_else(|| rest.to_owned(), |(before, _)| format!("{before}?***"))
 }
 
 #[cfg(test)]
@@ -57,13 +56,8 @@ mod tests {
 
     #[test]
     fn what_holds_no_secret_stays_as_it_is() {
-        for text in [
-            "redis://127.0.0.1:6379",
-            "\"redis://[::1]:6379/1\"",
-            "unix:///run/redis.sock",
-            "64MiB",
-            "spawn:",
-        ] {
+        for text in ["redis://127.0.0.1:6379", "\"redis://[::1]:6379/1\"", "unix:///run/redis.sock", "64MiB", "spawn:"]
+        {
             assert_eq!(redact(text), text);
         }
     }

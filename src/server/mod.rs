@@ -14,6 +14,7 @@ pub mod identity;
 pub mod shared;
 pub mod stats;
 mod survey;
+mod trackers;
 pub mod worker;
 
 use std::net::TcpListener;
@@ -48,7 +49,8 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         n => n,
     };
     let drain = Duration::from_millis(config.drain.timeout_ms);
-    let shared = Arc::new(Shared::new(config, count));
+    let (shared, trackers_wanted) = Shared::new(config, count);
+    let shared = Arc::new(shared);
     let mut doors = Vec::new();
     let mut threads = Vec::new();
     for index in 0..count {
@@ -69,8 +71,10 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
     }
     let outcome = runtime()?.block_on(async {
         let survey = tokio::spawn(survey::keep(shared.clone()));
+        let trackers = tokio::spawn(trackers::keep(shared.clone(), trackers_wanted));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
+        trackers.abort();
         accepted
     });
     for thread in threads {
@@ -92,6 +96,8 @@ async fn work(
     drain: Duration,
 ) {
     let worker = Worker::new(index, shared.clone());
+    // Ends with the local set.
+    let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
     let mut sessions = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -115,4 +121,5 @@ async fn work(
     }
     sessions.shutdown().await;
     worker.stop();
+    mail.abort();
 }

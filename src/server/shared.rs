@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use tokio::sync::mpsc;
+
 use super::clients::Clients;
 use super::facts::Facts;
 use super::identity::{Identities, Identity};
 use super::stats::WorkerStats;
 use super::worker::connector_for;
-use crate::coherence::Scopes;
+use crate::cache::{Clock, KeyPolicy, Policies, TierLimits};
+use crate::coherence::{Coherence, CoherenceLimits};
 use crate::command::Table;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::upstream::connect::{Address, Connector, Credentials};
 
 /// See the head of this file.
@@ -28,6 +31,14 @@ pub struct Shared {
     pub clients: Clients,
     /// Every identity.
     pub identities: Identities,
+    /// When values may be kept and served; each worker forks its own handle.
+    pub coherence: Coherence,
+    /// Which keys may be kept at all.
+    pub policies: Arc<Policies>,
+    /// The clock that deadlines are on.
+    pub clock: Clock,
+    /// Identities whose tracker is to be started; at most [`super::identity::IDENTITIES_MAX`] wait.
+    pub trackers_wanted: mpsc::UnboundedSender<Arc<Identity>>,
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
     facts: RwLock<Arc<Facts>>,
@@ -38,24 +49,48 @@ pub struct Shared {
 
 impl Shared {
     /// For `workers` workers.
-    pub fn new(config: Config, workers: usize) -> Self {
+    pub fn new(config: Config, workers: usize) -> (Self, mpsc::UnboundedReceiver<Arc<Identity>>) {
         let address = match &config.upstream.url.address {
             crate::config::Address::Tcp { host, port } => Address::Tcp(host.clone(), *port),
             crate::config::Address::Unix(path) => Address::Unix(path.clone()),
             crate::config::Address::Spawn => unreachable!("the binary replaces spawn: by the child's address"),
         };
-        Self {
+        let cache = &config.cache;
+        let coherence = Coherence::new(CoherenceLimits {
+            tier: TierLimits {
+                bytes_max: cache.max_bytes,
+                entry_bytes_max: cache.entry_max_bytes,
+                views_per_key_max: cache.views_per_key_max,
+            },
+            admit_after: u8::try_from(cache.admit_after).unwrap_or(u8::MAX),
+            ..CoherenceLimits::default()
+        });
+        let policies = Policies::new(cache.policy.iter().map(|policy| {
+            let mode = match policy.mode {
+                Mode::Strict => KeyPolicy::Strict,
+                Mode::Tracked => KeyPolicy::Tracked,
+                Mode::Ttl { ttl_ms } => KeyPolicy::Ttl(ttl_ms),
+            };
+            (policy.pattern.as_bytes(), mode)
+        }));
+        let (trackers_wanted, wanted) = mpsc::unbounded_channel();
+        let shared = Self {
+            policies: Arc::new(policies),
+            clock: Clock::boot(),
+            trackers_wanted,
             config,
             started: Instant::now(),
             address: Arc::new(address),
             clients: Clients::default(),
-            identities: Identities::new(Scopes::default()),
+            identities: Identities::new(&coherence),
             stats: (0..workers).map(|_| Arc::default()).collect(),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
             table_version: AtomicU64::new(0),
-        }
+            coherence,
+        };
+        (shared, wanted)
     }
 
     /// The upstream, as of the last time it was asked.
@@ -107,6 +142,11 @@ impl Shared {
 
     /// The upstream accepted these credentials.
     pub fn vouched(&self, credentials: Credentials) -> Arc<Identity> {
-        self.identities.vouched(credentials, |_| Scopes::default())
+        let (identity, new) = self.identities.vouched(credentials, &self.coherence);
+        if new {
+            // The receiver ends with the process.
+            let _ = self.trackers_wanted.send(identity.clone());
+        }
+        identity
     }
 }

@@ -33,8 +33,37 @@ pub struct WorkerStats {
     pub lane_losses: Counter,
     /// Reads answered from memory.
     pub hits: Counter,
-    /// Reads that could have been but were not, by the reason's index.
-    pub misses: [Counter; 16],
-    /// Requests that memory has nothing to do with, by the reason's index.
-    pub bypasses: [Counter; 8],
+    /// Requests that the tier was not asked about though they could have been, by [`Bypass`].
+    pub bypasses: [Counter; Bypass::ALL.len()],
+}
+
+/// Why a read that the tier could hold went past it. The words are those of INFO and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bypass {
+    /// `cache.enabled = false`.
+    Disabled,
+    /// The key's policy.
+    Strict,
+    /// A read of the same key by the same client is in flight.
+    OwnReadInFlight,
+    /// This identity has no source: more identities than the tier keeps apart.
+    NoSource,
+    /// The client watches keys, is in a transaction, or has a dedicated connection in use.
+    Dedicated,
+}
+
+impl Bypass {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Disabled, Self::Strict, Self::OwnReadInFlight, Self::NoSource, Self::Dedicated];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Strict => "strict",
+            Self::OwnReadInFlight => "own_read_in_flight",
+            Self::NoSource => "no_source",
+            Self::Dedicated => "dedicated",
+        }
+    }
 }

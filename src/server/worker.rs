@@ -12,9 +12,12 @@ use std::time::Duration;
 use super::identity::Identity;
 use super::shared::Shared;
 use super::stats::WorkerStats;
+use crate::cache::{Clock, Millis, Policies};
+use crate::coherence::mail::Mailbox;
+use crate::coherence::{Coherence, Flights, Near, WriteMark};
 use crate::command::Table;
 use crate::resp::{Protocol, RequestScanner};
-use crate::session::{Outbox, Waiter};
+use crate::session::{Joiner, Outbox, Seq, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
 use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost};
@@ -23,6 +26,9 @@ use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost};
 const SPARE_BUFFERS_MAX: usize = 64;
 /// A buffer that grew past this is not kept.
 const SPARE_BUFFER_MAX_BYTES: usize = 64 * 1024;
+
+/// Readers that one fill answers at most; beyond it they ask for themselves.
+const JOINERS_MAX: usize = 16 * 1024;
 
 /// What a read is read into before it is known to be a whole number of requests.
 #[derive(Default)]
@@ -43,6 +49,21 @@ pub struct Worker {
     pub stats: Arc<WorkerStats>,
     /// The read buffer; taken by the session whose turn it is.
     pub scratch: RefCell<Scratch>,
+    /// This worker's handle to the coherence state.
+    pub coherence: Coherence,
+    /// The hottest entries, in front of the tier.
+    pub near: RefCell<Near>,
+    /// Fills in flight, and who waits for each. A fill nobody waits for has a joiner that is `None`.
+    pub flights: RefCell<Flights<Option<Joiner>>>,
+    /// Where the trackers leave their answers.
+    pub mailbox: Arc<Mailbox>,
+    /// Replies held until the trackers have caught up.
+    pub fences: Fences,
+    /// Which keys may be kept.
+    pub policies: Arc<Policies>,
+    /// Room for the positions of a request's keys.
+    pub key_positions: RefCell<Vec<usize>>,
+    clock: Clock,
     table: RefCell<(u64, Rc<Table>)>,
     lanes: RefCell<HashMap<(u32, Protocol), Rc<Lane<Waiter>>>>,
     auth_lane: RefCell<Option<Rc<Lane<Waiter>>>>,
@@ -56,8 +77,17 @@ impl Worker {
     /// A worker without sessions. Call it on the worker's own thread.
     pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
         let (version, table) = shared.table();
+        let flights_max = (shared.config.coherence.fills_inflight_max / shared.stats.len()).max(1);
         Rc::new(Self {
             index,
+            coherence: shared.coherence.fork(),
+            near: RefCell::default(),
+            flights: RefCell::new(Flights::new(flights_max, JOINERS_MAX)),
+            mailbox: Arc::default(),
+            fences: Fences::default(),
+            policies: shared.policies.clone(),
+            key_positions: RefCell::default(),
+            clock: shared.clock.clone(),
             stats: shared.stats[index].clone(),
             shared,
             scratch: RefCell::default(),
@@ -80,6 +110,31 @@ impl Worker {
             *table = (version, Rc::new((*newer).clone()));
         }
         table.1.clone()
+    }
+
+    /// The time on the clock that deadlines are on.
+    pub fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    /// A read was answered from memory.
+    pub fn note_hit(&self, _db: u32, _key: &[u8]) {
+        self.stats.hits.add(1);
+    }
+
+    /// Holds a reply until every tracker has applied what Redis sent it up to now; then lifts the mark and completes it.
+    /// All trackers, not only the client's: what it wrote may be cached for others.
+    pub fn fence(&self, outbox: &Rc<Outbox>, seq: Seq, reply: &[u8], mark: Option<WriteMark>) {
+        let id = self.fences.next.get();
+        self.fences.next.set(id + 1);
+        let identities = self.shared.identities.all();
+        let trackers = identities.iter().filter_map(|i| i.tracker.as_ref());
+        let left = trackers.filter(|tracker| tracker.fence(&self.mailbox, id)).count();
+        let held = Fence { left, outbox: outbox.clone(), seq, reply: reply.to_vec(), mark };
+        if left == 0 {
+            return held.lift();
+        }
+        self.fences.held.borrow_mut().insert(id, held);
     }
 
     /// The bounds of this worker's lanes.
@@ -199,6 +254,43 @@ impl Worker {
             lane.shut();
         }
         self.pools.borrow_mut().clear();
+    }
+}
+
+/// Replies held back until the trackers have caught up with what they caused.
+#[derive(Default)]
+pub struct Fences {
+    next: Cell<u64>,
+    held: RefCell<HashMap<u64, Fence>>,
+}
+
+struct Fence {
+    left: usize,
+    outbox: Rc<Outbox>,
+    seq: Seq,
+    reply: Vec<u8>,
+    mark: Option<WriteMark>,
+}
+
+impl Fences {
+    /// One more tracker has passed it.
+    pub fn passed(&self, id: u64) {
+        let mut held = self.held.borrow_mut();
+        let Some(fence) = held.get_mut(&id) else { return };
+        fence.left -= 1;
+        if fence.left == 0
+            && let Some(fence) = held.remove(&id)
+        {
+            drop(held);
+            fence.lift();
+        }
+    }
+}
+
+impl Fence {
+    fn lift(self) {
+        drop(self.mark);
+        self.outbox.complete(self.seq, &self.reply);
     }
 }
 

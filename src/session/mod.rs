@@ -21,6 +21,7 @@ mod local;
 mod outbox;
 mod poll;
 mod pubsub;
+mod read;
 mod request;
 mod then;
 mod transaction;
@@ -40,6 +41,8 @@ use crate::socket::Socket;
 use crate::upstream::lane::Lane;
 pub use attached::Attached;
 pub use outbox::{Outbox, Seq};
+use read::KeysInFlight;
+pub use read::{Joiner, deliver_mail};
 pub use then::Then;
 pub use waiter::Waiter;
 
@@ -128,6 +131,7 @@ pub struct Session {
     db: u32,
     mute: Mute,
     way: Way,
+    reads: KeysInFlight,
     lane: Option<Rc<Lane<Waiter>>>,
     attached: Option<Box<Attached>>,
     operation: Option<Operation>,
@@ -154,6 +158,7 @@ impl Session {
             db: 0,
             mute: Mute::Off,
             way: Way::Lane,
+            reads: KeysInFlight::default(),
             lane: None,
             attached: None,
             operation: None,

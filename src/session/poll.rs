@@ -56,6 +56,7 @@ impl Session {
         moved |= self.poll_attached(cx)?;
         if self.outbox.pending() == 0 {
             self.settle = false;
+            self.reads.clear();
         }
         moved |= self.run_backlog();
         moved |= self.poll_read(cx)?;

@@ -108,15 +108,18 @@ impl Session {
         !self.settle
     }
 
+    /// Whether the lane takes a request of this session now; if not, the session is woken when it does.
+    pub(super) fn may_pass(&mut self) -> bool {
+        let settled = self.way != Way::Fills || self.is_settled();
+        settled && !self.lane().is_full(&self.outbox.task())
+    }
+
     /// Sends a request down the lane.
     pub(super) fn pass(&mut self, args: &Args<'_>, then: Then) -> Flow {
-        if self.way == Way::Fills && !self.is_settled() {
+        if !self.may_pass() {
             return Flow::Hold;
         }
         let lane = self.lane();
-        if lane.is_full(&self.outbox.task()) {
-            return Flow::Hold;
-        }
         self.way = Way::Lane;
         let seq = self.reserve();
         lane.send(self.db, args.raw(), Waiter::Client { outbox: self.outbox.clone(), seq, then });

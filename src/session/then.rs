@@ -1,11 +1,17 @@
 //! What a reply sets off before its client sees it.
+//!
+//! Rides with the request. Whatever happens to the request, exactly one of `answered` and `lost` runs, or the value is
+//! dropped; in every case a mark it holds is lifted.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::outbox::{Outbox, Seq};
 use super::waiter::lost_reply;
 use crate::admin::info::Asked;
-use crate::resp::{FrameKind, Protocol};
+use crate::cache::{Millis, NewView, ViewKey};
+use crate::coherence::{FillTicket, FlushMark, ReadWatch, Source, WriteMark};
+use crate::resp::{FrameKind, Protocol, ReplySplitter};
 use crate::server::worker::Worker;
 use crate::upstream::lane::Lost;
 
@@ -13,6 +19,30 @@ use crate::upstream::lane::Lost;
 pub enum Then {
     /// Nothing.
     Nothing,
+    /// A write mark is lifted.
+    Lift(WriteMark),
+    /// A flush mark is lifted.
+    LiftFlush(FlushMark),
+    /// The reply is held until every invalidation it caused has been applied; then the mark is lifted.
+    Fence {
+        /// Where the fence is raised.
+        worker: Rc<Worker>,
+        /// The keys that are known.
+        mark: Option<WriteMark>,
+    },
+    /// A read beside the tier: what the tier holds or is filling may be older.
+    Watched {
+        /// Whose coherence state.
+        worker: Rc<Worker>,
+        /// The key that was read.
+        key: Box<[u8]>,
+        /// What was known when the read was sent.
+        watch: ReadWatch,
+    },
+    /// An MGET beside the tier.
+    WatchedMany(Box<WatchedMany>),
+    /// The reply is kept, under a `ttl` policy.
+    Keep(Box<Keep>),
     /// INFO: the proxy's sections are added.
     Info {
         /// Whose figures.
@@ -24,11 +54,63 @@ pub enum Then {
     },
 }
 
+/// See [`Then::WatchedMany`].
+pub struct WatchedMany {
+    /// Whose coherence state.
+    pub worker: Rc<Worker>,
+    /// Where the keys' views are kept.
+    pub source: Arc<Source>,
+    /// The database read.
+    pub db: u32,
+    /// GET's id: an MGET is put together from views of GET.
+    pub get: u16,
+    /// The keys, in order, and what was known of each.
+    pub keys: Vec<(Box<[u8]>, ReadWatch)>,
+}
+
+/// See [`Then::Keep`].
+pub struct Keep {
+    /// Whose clock.
+    pub worker: Rc<Worker>,
+    /// The right to store it.
+    pub ticket: FillTicket,
+    /// The database read.
+    pub db: u32,
+    /// The command's id.
+    pub command: u16,
+    /// The rest of the question.
+    pub tail: Vec<u8>,
+    /// When it is no longer served.
+    pub deadline: Millis,
+}
+
 impl Then {
     /// The reply came.
-    pub fn answered(self, outbox: &Rc<Outbox>, seq: Seq, frame: &[u8], _kind: FrameKind) {
+    pub fn answered(self, outbox: &Rc<Outbox>, seq: Seq, frame: &[u8], kind: FrameKind) {
         match self {
             Self::Nothing => outbox.complete(seq, frame),
+            // Lifted first: the client's next request, planned once it sees the reply, must find the key unmarked or new.
+            Self::Lift(mark) => {
+                drop(mark);
+                outbox.complete(seq, frame);
+            }
+            Self::LiftFlush(mark) => {
+                drop(mark);
+                outbox.complete(seq, frame);
+            }
+            Self::Fence { worker, mark } => worker.fence(outbox, seq, frame, mark),
+            Self::Watched { worker, key, watch } => {
+                worker.coherence.read_answered(&key, watch);
+                outbox.complete(seq, frame);
+            }
+            Self::WatchedMany(many) => {
+                many.answered(frame, kind);
+                outbox.complete(seq, frame);
+            }
+            Self::Keep(keep) => {
+                keep.answered(frame, kind);
+                outbox.complete(seq, frame);
+            }
             Self::Info { worker, asked, protocol } => {
                 let mut reply = Vec::new();
                 asked.answer(&worker, frame, &mut reply, protocol);
@@ -37,11 +119,57 @@ impl Then {
         }
     }
 
-    /// There will be no reply.
+    /// There will be no reply. A mark is lifted and has moved the epoch, whatever became of the write.
     pub fn lost(self, outbox: &Rc<Outbox>, seq: Seq, why: &Lost) {
         match self {
-            Self::Nothing => outbox.complete(seq, &lost_reply(why)),
             Self::Info { .. } => self.answered(outbox, seq, b"", FrameKind::Error),
+            other => {
+                drop(other);
+                outbox.complete(seq, &lost_reply(why));
+            }
         }
+    }
+}
+
+impl WatchedMany {
+    fn answered(&self, frame: &[u8], kind: FrameKind) {
+        let mut elements = if kind == FrameKind::Array { elements(frame) } else { Vec::new().into_iter() };
+        let now = self.worker.now();
+        let question = ViewKey { db: self.db, command: self.get, tail: b"" };
+        for (key, watch) in &self.keys {
+            match elements.next() {
+                Some(element) => {
+                    // Views hold RESP3; among strings only the null differs.
+                    let element = if element == b"$-1\r\n" { b"_\r\n" } else { element };
+                    self.worker.coherence.read_answered_with(&self.source, key, &question, element, *watch, now);
+                }
+                None => self.worker.coherence.read_answered(key, *watch),
+            }
+        }
+    }
+}
+
+/// The elements of a flat array, as frames.
+fn elements(frame: &[u8]) -> std::vec::IntoIter<&[u8]> {
+    let mut found = Vec::new();
+    let mut splitter = ReplySplitter::default();
+    let mut rest = frame.iter().position(|b| *b == b'\n').map_or(&frame[..0], |end| &frame[end + 1..]);
+    while let Ok(Some(element)) = splitter.split(rest) {
+        found.push(&rest[..element.len]);
+        rest = &rest[element.len..];
+    }
+    found.into_iter()
+}
+
+impl Keep {
+    fn answered(self, frame: &[u8], kind: FrameKind) {
+        if kind.is_error() {
+            return;
+        }
+        let question = ViewKey { db: self.db, command: self.command, tail: &self.tail };
+        let filled_at = self.worker.now();
+        // The source is that of the reply's protocol, so the bytes are right for whoever finds them. A refusal is counted where it is decided.
+        let _ =
+            self.ticket.commit(&NewView { question, deadline: self.deadline, filled_at, resp3: frame, resp2: None });
     }
 }

@@ -1,23 +1,74 @@
-//! What a write sets off.
+//! What a write sets off: marks before it leaves, fences before its client sees the reply.
 
 use super::Session;
 use super::attached::Transaction;
 use super::request::Flow;
 use super::then::Then;
-use crate::command::Command;
+use crate::command::{Command, Effect};
 use crate::resp::Args;
+use crate::server::stats::Bypass;
 
 impl Session {
-    pub(super) fn on_lane(&mut self, _command: &Command, args: &Args<'_>) -> Flow {
-        self.pass(args, Then::Nothing)
+    /// A command that goes down the lane unless memory answers it.
+    pub(super) fn on_lane(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        let cached = self.worker.shared.config.cache.enabled;
+        match command.effect_for(args) {
+            Effect::Serve if cached => self.read(command, args),
+            Effect::ServeAll if cached => self.read_all(args),
+            Effect::Serve | Effect::ServeAll => self.bypass(args, Bypass::Disabled),
+            Effect::Nothing => self.pass(args, Then::Nothing),
+            Effect::DropKeys | Effect::DropKeysAndFence | Effect::DropEverything => {
+                // Asked first, so that a mark is not put up for a write that then has to wait.
+                if !self.may_pass() {
+                    return Flow::Hold;
+                }
+                let then = self.after_write(command, args);
+                self.pass(args, then)
+            }
+        }
     }
-    pub(super) fn after_write(&mut self, _command: &Command, _args: &Args<'_>) -> Then {
-        Then::Nothing
+
+    /// Puts up the marks of a write, to be lifted when its reply has been handled.
+    pub(super) fn after_write(&mut self, command: &Command, args: &Args<'_>) -> Then {
+        let worker = &self.worker;
+        if !worker.shared.config.cache.enabled {
+            return Then::Nothing;
+        }
+        let effect = command.effect_for(args);
+        match effect {
+            Effect::Serve | Effect::ServeAll | Effect::Nothing => Then::Nothing,
+            Effect::DropEverything => Then::LiftFlush(worker.coherence.flush_mark()),
+            Effect::DropKeys | Effect::DropKeysAndFence => {
+                let mut at = worker.key_positions.take();
+                let parsed = command.written(args, &mut at);
+                let mark = worker.coherence.write_mark(at.iter().filter_map(|&i| args.get(i)));
+                worker.key_positions.replace(at);
+                // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.
+                if effect == Effect::DropKeysAndFence || parsed.is_err() {
+                    Then::Fence { worker: worker.clone(), mark: Some(mark) }
+                } else {
+                    Then::Lift(mark)
+                }
+            }
+        }
     }
+
+    /// For a write that may not run for hours: no mark, but its change is known before its client sees the reply.
     pub(super) fn fence_only(&mut self) -> Then {
-        Then::Nothing
+        Then::Fence { worker: self.worker.clone(), mark: None }
     }
-    pub(super) fn after_transaction(&mut self, _transaction: &Transaction) -> Then {
-        Then::Nothing
+
+    /// Puts up the marks of everything a transaction has queued.
+    pub(super) fn after_transaction(&mut self, transaction: &Transaction) -> Then {
+        let worker = &self.worker;
+        if !worker.shared.config.cache.enabled {
+            return Then::Nothing;
+        }
+        if transaction.everything {
+            return Then::LiftFlush(worker.coherence.flush_mark());
+        }
+        let mark = worker.coherence.write_mark(transaction.write_keys.iter().map(Vec::as_slice));
+        // A transaction may also have read what others wrote a moment ago: the fence lets no older value be served after it.
+        Then::Fence { worker: worker.clone(), mark: Some(mark) }
     }
 }

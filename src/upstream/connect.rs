@@ -205,7 +205,8 @@ impl Conversation {
         }
     }
 
-    fn into_connection(self, protocol: Protocol, upstream_id: i64, authenticated: bool) -> Connection {
+    /// Hands the stream on; nothing may be in flight.
+    pub fn into_connection(self, protocol: Protocol, upstream_id: i64, authenticated: bool) -> Connection {
         Connection { socket: self.socket, protocol, upstream_id, authenticated, db: 0 }
     }
 }

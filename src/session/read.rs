@@ -1,0 +1,371 @@
+//! When memory answers a read, and what a miss becomes.
+//!
+//! ```text
+//!   hit ───────────────────────────────────────────► copied into the output
+//!   miss, key read often enough, nothing on the lane ─► joins or begins a fill; the fill's reply answers
+//!   miss otherwise ─────────────────────────────────► down the lane
+//! ```
+//!
+//! Order within one client: a hit may overtake what is in flight only if none of it is a read of the same key (a write of
+//! it cannot be: its mark keeps the key out of the tier).
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::request::Flow;
+use super::then::Then;
+use super::waiter::Waiter;
+use super::{Outbox, Seq, Session, Way};
+use crate::cache::{KeyPolicy, Millis, View, ViewKey};
+use crate::coherence::tracker::Fill;
+use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, Snapshot, Source};
+use crate::command::Command;
+use crate::resp::{Args, Protocol, encode};
+use crate::server::stats::Bypass;
+use crate::server::worker::Worker;
+use crate::upstream::lane::Lane;
+
+/// One client's claim on a fill's reply, and what it needs to ask for itself if there is none.
+pub struct Joiner {
+    outbox: Rc<Outbox>,
+    seq: Seq,
+    protocol: Protocol,
+    db: u32,
+    request: Rc<[u8]>,
+    lane: Rc<Lane<Waiter>>,
+}
+
+impl Joiner {
+    /// The fill is back.
+    pub fn answered(self, resp3: &[u8], resp2: Option<&[u8]>) {
+        let reply = match (self.protocol, resp2) {
+            (Protocol::Resp2, Some(differing)) => differing,
+            _ => resp3,
+        };
+        self.outbox.complete(self.seq, reply);
+    }
+
+    /// There will be no fill. A read may be asked again: it changes nothing.
+    pub fn failed(self) {
+        let waiter = Waiter::Client { outbox: self.outbox, seq: self.seq, then: Then::Nothing };
+        self.lane.send(self.db, &self.request, waiter);
+    }
+}
+
+/// Which keys the session has reads of in flight, by hash: a bit each, so a false alarm costs a bypass.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KeysInFlight([u64; 4]);
+
+impl KeysInFlight {
+    fn place(hash: u64) -> (usize, u64) {
+        ((hash >> 6) as usize & 3, 1 << (hash & 63))
+    }
+
+    fn add(&mut self, hash: u64) {
+        let (word, bit) = Self::place(hash);
+        self.0[word] |= bit;
+    }
+
+    fn may_contain(&self, hash: u64) -> bool {
+        let (word, bit) = Self::place(hash);
+        self.0[word] & bit != 0
+    }
+
+    /// Everything in flight has been answered.
+    pub(super) fn clear(&mut self) {
+        self.0 = [0; 4];
+    }
+}
+
+impl Session {
+    /// A read of one key that the tier may hold.
+    pub(super) fn read(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
+        let worker = self.worker.clone();
+        let (source, ttl_ms) = match worker.policies.of(key) {
+            KeyPolicy::Strict => return self.bypass(args, Bypass::Strict),
+            KeyPolicy::Tracked => (&self.identity.scopes.tracked, None),
+            KeyPolicy::Ttl(ms) => (self.identity.scopes.ttl(self.protocol), Some(ms)),
+        };
+        let Some(source) = source.clone() else { return self.bypass(args, Bypass::NoSource) };
+        // The tail begins after the key's own CRLF.
+        let tail = args.raw_after(1).get(2..).unwrap_or_default();
+        let question = ViewKey { db: self.db, command: command.id, tail };
+        let asked = FlightKey { scope: source.scope(), key, question };
+        let now = worker.now();
+        if self.outbox.pending() > 0 {
+            let hash = worker.coherence.hash(key);
+            if self.reads.may_contain(hash) {
+                return match (self.way, ttl_ms) {
+                    (Way::Fills, None) => self.fill_behind(command, args, &source, &asked, now, hash),
+                    _ => self.bypass(args, Bypass::OwnReadInFlight),
+                };
+            }
+        }
+        let served =
+            worker.near.borrow_mut().serve(&worker.coherence, &source, key, &question, now).map(|(view, _)| {
+                self.answer(|out, protocol| out.extend_from_slice(reply_of(view, protocol)));
+            });
+        match (served, ttl_ms) {
+            (Ok(()), _) => {
+                worker.note_hit(self.db, key);
+                Flow::Next
+            }
+            (Err(miss), Some(ttl_ms)) => self.read_for_ttl(command, args, &source, ttl_ms, miss, now),
+            (Err(miss), None) => self.read_for_tracked(command, args, &source, &asked, miss, now),
+        }
+    }
+
+    fn read_for_tracked(
+        &mut self,
+        command: &Command,
+        args: &Args<'_>,
+        source: &Arc<Source>,
+        asked: &FlightKey<'_>,
+        miss: Miss,
+        now: Millis,
+    ) -> Flow {
+        let worker = self.worker.clone();
+        let fillable = !matches!(
+            miss.reason,
+            MissReason::NotArmed | MissReason::Silent | MissReason::WriteInFlight | MissReason::FlushInFlight
+        );
+        if !fillable || !worker.coherence.admit(miss.hash) {
+            return self.pass_read(args, miss);
+        }
+        if self.way != Way::Fills && self.outbox.pending() > 0 {
+            // This read keeps its place on the lane; the fill is for those to come.
+            let flown = worker.flights.borrow_mut().join(&worker.coherence, asked, None).is_ok();
+            if !flown && let Some(ticket) = self.ticket(source, asked, now) {
+                self.launch(command, args, asked, ticket, None);
+            }
+            return self.pass_read(args, miss);
+        }
+        let joiner = self.joiner(args);
+        let joined = worker.flights.borrow_mut().join(&worker.coherence, asked, Some(joiner));
+        if let Err(joiner) = joined {
+            match self.ticket(source, asked, now) {
+                Some(ticket) => self.launch(command, args, asked, ticket, joiner),
+                // It asks for itself. Nothing but fills is in flight, and none of this key.
+                None => joiner.into_iter().for_each(Joiner::failed),
+            }
+        }
+        self.way = Way::Fills;
+        self.reads.add(miss.hash);
+        Flow::Next
+    }
+
+    /// A read of a key that a fill of this very client is reading: it must not see an older value than that one, so it
+    /// neither takes a hit nor joins a flight, but follows on the tracker's connection.
+    fn fill_behind(
+        &mut self,
+        command: &Command,
+        args: &Args<'_>,
+        source: &Arc<Source>,
+        asked: &FlightKey<'_>,
+        now: Millis,
+        hash: u64,
+    ) -> Flow {
+        let Some(ticket) = self.ticket(source, asked, now) else { return self.bypass(args, Bypass::OwnReadInFlight) };
+        let joiner = self.joiner(args);
+        self.launch(command, args, asked, ticket, Some(joiner));
+        self.reads.add(hash);
+        Flow::Next
+    }
+
+    fn joiner(&mut self, args: &Args<'_>) -> Joiner {
+        let (lane, seq) = (self.lane(), self.reserve());
+        Joiner {
+            outbox: self.outbox.clone(),
+            seq,
+            protocol: self.protocol,
+            db: self.db,
+            request: args.raw().into(),
+            lane,
+        }
+    }
+
+    /// The right to fill, if there is room for another flight and nothing stands against it.
+    fn ticket(&self, source: &Arc<Source>, asked: &FlightKey<'_>, now: Millis) -> Option<FillTicket> {
+        if self.identity.tracker.is_none() || !self.worker.flights.borrow().has_room() {
+            return None;
+        }
+        self.worker.coherence.ticket(source, asked.key, now).ok()
+    }
+
+    /// Sends a fill to the tracker; its reply goes to the joiner and to whoever joins.
+    fn launch(
+        &self,
+        command: &Command,
+        args: &Args<'_>,
+        asked: &FlightKey<'_>,
+        ticket: FillTicket,
+        joiner: Option<Joiner>,
+    ) {
+        let Some(tracker) = &self.identity.tracker else { return };
+        let begun = self.worker.flights.borrow_mut().begin(asked, ticket.check(), joiner);
+        // `ticket` has asked for room, and nothing has come between.
+        let Some(flight) = begun else { return };
+        tracker.fill(Fill {
+            ticket,
+            db: asked.question.db,
+            command: asked.question.command,
+            request: args.raw().to_vec(),
+            tail_at: args.raw().len() - asked.question.tail.len(),
+            resp2: command.resp2_for(args),
+            flight,
+            mailbox: self.worker.mailbox.clone(),
+        });
+    }
+
+    /// A read that goes upstream beside the tier; its reply may be newer than what the tier holds.
+    fn pass_read(&mut self, args: &Args<'_>, miss: Miss) -> Flow {
+        let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
+        let then = Then::Watched { worker: self.worker.clone(), key: key.into(), watch: miss.watch };
+        let flow = self.pass(args, then);
+        if flow == Flow::Next {
+            self.reads.add(miss.hash);
+        }
+        flow
+    }
+
+    /// Under a `ttl` policy the lane's own reply is kept, for a fixed time.
+    fn read_for_ttl(
+        &mut self,
+        command: &Command,
+        args: &Args<'_>,
+        source: &Arc<Source>,
+        ttl_ms: u64,
+        miss: Miss,
+        now: Millis,
+    ) -> Flow {
+        let worker = self.worker.clone();
+        let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
+        if !worker.coherence.admit(miss.hash) {
+            return self.pass_read(args, miss);
+        }
+        let Ok(ticket) = worker.coherence.ticket(source, key, now) else { return self.pass_read(args, miss) };
+        let tail = args.raw_after(1).get(2..).unwrap_or_default();
+        let then = Then::Keep(Box::new(super::then::Keep {
+            worker: worker.clone(),
+            ticket,
+            db: self.db,
+            command: command.id,
+            tail: tail.to_vec(),
+            deadline: Millis(now.0.saturating_add(ttl_ms)),
+        }));
+        let flow = self.pass(args, then);
+        if flow == Flow::Next {
+            self.reads.add(miss.hash);
+        }
+        flow
+    }
+
+    /// MGET: from memory if every key hits, and all at one instant; else upstream as a whole.
+    pub(super) fn read_all(&mut self, args: &Args<'_>) -> Flow {
+        let worker = self.worker.clone();
+        let table = worker.table();
+        let Some(get) = table.by_name("get") else { return self.pass(args, Then::Nothing) };
+        let Some(source) = self.identity.scopes.tracked.clone() else { return self.bypass(args, Bypass::NoSource) };
+        if args.iter().skip(1).any(|key| worker.policies.of(key) != KeyPolicy::Tracked) {
+            return self.bypass(args, Bypass::Strict);
+        }
+        if self.outbox.pending() > 0
+            && args.iter().skip(1).any(|key| self.reads.may_contain(worker.coherence.hash(key)))
+        {
+            return self.bypass(args, Bypass::OwnReadInFlight);
+        }
+        let now = worker.now();
+        let question = ViewKey { db: self.db, command: get.id, tail: b"" };
+        let mut body = Vec::new();
+        let mut snapshot = Snapshot::default();
+        let mut watched = Vec::new();
+        let mut all = true;
+        encode::array_header(&mut body, args.len() - 1);
+        for key in args.iter().skip(1) {
+            // The watch is taken before the look-up, so that what appears after it is told apart.
+            watched.push((Box::<[u8]>::from(key), worker.coherence.read_sent(key)));
+            match worker.near.borrow_mut().serve(&worker.coherence, &source, key, &question, now) {
+                Ok((view, seen)) => {
+                    snapshot.note(seen);
+                    body.extend_from_slice(reply_of(view, self.protocol));
+                }
+                Err(miss) => {
+                    all = false;
+                    if worker.coherence.admit(miss.hash) {
+                        self.fill_beside(get, key, &source, now);
+                    }
+                }
+            }
+        }
+        if all && snapshot.stands(&worker.coherence, &source) {
+            worker.stats.hits.add(1);
+            self.answer(|out, _| out.extend_from_slice(&body));
+            return Flow::Next;
+        }
+        let hashes: Vec<u64> = args.iter().skip(1).map(|key| worker.coherence.hash(key)).collect();
+        let then = Then::WatchedMany(Box::new(super::then::WatchedMany {
+            worker: worker.clone(),
+            source,
+            db: self.db,
+            get: get.id,
+            keys: watched,
+        }));
+        let flow = self.pass(args, then);
+        if flow == Flow::Next {
+            hashes.into_iter().for_each(|hash| self.reads.add(hash));
+        }
+        flow
+    }
+
+    /// Fills one key of an MGET, as the GET whose view an MGET is put together from.
+    fn fill_beside(&self, get: &Command, key: &[u8], source: &Arc<Source>, now: Millis) {
+        let mut request = Vec::new();
+        encode::command(&mut request, &[b"GET", key]);
+        let end = request.len() - 2;
+        let ranges =
+            [crate::resp::ArgRange { start: 8, end: 11 }, crate::resp::ArgRange { start: end - key.len(), end }];
+        let question = ViewKey { db: self.db, command: get.id, tail: b"" };
+        let asked = FlightKey { scope: source.scope(), key, question };
+        let flown = self.worker.flights.borrow_mut().join(&self.worker.coherence, &asked, None).is_ok();
+        if !flown && let Some(ticket) = self.ticket(source, &asked, now) {
+            self.launch(get, &Args::new(&request, &ranges), &asked, ticket, None);
+        }
+    }
+
+    /// A read that memory has nothing to do with, and why.
+    pub(super) fn bypass(&mut self, args: &Args<'_>, why: Bypass) -> Flow {
+        let flow = self.pass(args, Then::Nothing);
+        if flow == Flow::Next {
+            self.worker.stats.bypasses[why as usize].add(1);
+        }
+        flow
+    }
+}
+
+fn reply_of(view: &View, protocol: Protocol) -> &[u8] {
+    match protocol {
+        Protocol::Resp2 => view.resp2(),
+        Protocol::Resp3 => view.resp3(),
+    }
+}
+
+/// Hands each letter of the worker's mailbox to those who wait for it. Ends with the worker.
+pub async fn deliver_mail(worker: Rc<Worker>) {
+    use crate::coherence::mail::Mail;
+    loop {
+        for letter in worker.mailbox.collect().await {
+            match letter {
+                Mail::Filled { flight, resp3, resp2 } => {
+                    let joiners = worker.flights.borrow_mut().take(flight);
+                    joiners.into_iter().flatten().for_each(|joiner| joiner.answered(&resp3, resp2.as_deref()));
+                }
+                Mail::Failed { flight } => {
+                    let joiners = worker.flights.borrow_mut().take(flight);
+                    joiners.into_iter().flatten().for_each(Joiner::failed);
+                }
+                Mail::Fenced { fence } => worker.fences.passed(fence),
+            }
+        }
+    }
+}
