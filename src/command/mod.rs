@@ -11,12 +11,13 @@
 //! | where are its keys? | `keys.rs`, `options.rs` |
 //! | what do its arguments change about that? | `varies.rs` |
 //! | which arguments are secret? | `secrets.rs` |
-//! | how is it found? | `table.rs` |
+//! | how is it found? | `table.rs`, `index.rs` |
 //! | what does the upstream say? | `reply.rs` (reading `COMMAND`), `merge.rs` (believing it) |
 //!
 //! Architecture invariant: this module is pure. It knows no connection, no session and no cache, and it never waits.
 
 mod flags;
+mod index;
 mod keys;
 mod merge;
 mod model;
