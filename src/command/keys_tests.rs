@@ -2,6 +2,7 @@ use super::*;
 use crate::command::Table;
 use crate::command::table::Found;
 use crate::command::testing::Request;
+use proptest::strategy::Strategy;
 
 /// The positions of the keys, or the error, as text.
 fn keys(line: &str) -> String {
@@ -188,5 +189,39 @@ fn specifications_are_followed_as_redis_follows_them() {
             Err(error) => format!("{error:?}"),
         };
         assert_eq!(text, expected, "{line}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_arguments_make_any_question_panic_or_point_outside(
+        command in 0..400usize,
+        words in proptest::collection::vec(
+            proptest::prelude::prop_oneof![
+                proptest::sample::select(vec![
+                    "store", "STOREDIST", "limit", "weights", "keys", "auth2", "streams", "block", "group", "by", "get",
+                    "0", "1", "2", "-1", "9223372036854775807", "-9223372036854775808", "+3", "requirepass",
+                ]).prop_map(String::from),
+                "[a-z\\PC]{0,3}",
+            ],
+            0..12,
+        ),
+    ) {
+        let table = Table::builtin();
+        let command = table.iter().nth(command % table.iter().len()).unwrap();
+        let line = [command.name.replace('|', " ")].into_iter().chain(words).collect::<Vec<_>>().join(" ");
+        let request = Request::new(&line);
+        let args = request.args();
+        let mut out = Vec::new();
+        // Not only with the right arity: whoever asks may be looking at a request that Redis will refuse.
+        if command.keys(&args, &mut out).is_ok() {
+            proptest::prop_assert!(out.iter().all(|at| (1..args.len()).contains(at)), "{line}: {out:?}");
+        }
+        let every = out.clone();
+        if command.written(&args, &mut out).is_ok() {
+            proptest::prop_assert!(out.iter().all(|at| every.contains(at)), "{line}: {out:?}");
+        }
+        let _ = (command.route_for(&args), command.resp2_for(&args), command.first_key(&args));
+        let _ = (0..args.len() + 2).filter(|at| command.is_secret(&args, *at)).count();
     }
 }

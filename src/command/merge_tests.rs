@@ -1,75 +1,7 @@
 use super::*;
 use crate::command::table::Found;
-use crate::command::testing::Request;
-
-/// A RESP value, written down as Rust.
-enum Reply {
-    Int(i64),
-    Word(&'static str),
-    List(Vec<Reply>),
-    Map(Vec<(&'static str, Reply)>),
-}
-use Reply::{Int, List, Map, Word};
-
-impl Reply {
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Int(number) => out.extend(format!(":{number}\r\n").bytes()),
-            Word(word) => out.extend(format!("${}\r\n{word}\r\n", word.len()).bytes()),
-            List(items) => {
-                out.extend(format!("*{}\r\n", items.len()).bytes());
-                items.iter().for_each(|item| item.write(out));
-            }
-            Map(fields) => {
-                out.extend(format!("%{}\r\n", fields.len()).bytes());
-                for (name, value) in fields {
-                    Word(name).write(out);
-                    value.write(out);
-                }
-            }
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.write(&mut out);
-        out
-    }
-}
-
-fn list(words: &'static str) -> Reply {
-    List(words.split_whitespace().map(Word).collect())
-}
-
-/// One row of a reply, with as many columns as Redis 7 has.
-fn said(
-    name: &'static str,
-    arity: i64,
-    flags: &'static str,
-    triple: [i64; 3],
-    specs: Vec<Reply>,
-    subs: Vec<Reply>,
-) -> Reply {
-    let [first, last, step] = triple.map(Int);
-    List(vec![Word(name), Int(arity), list(flags), first, last, step, list(""), list(""), List(specs), List(subs)])
-}
-
-fn spec(flags: &'static str, begin: (&'static str, Reply), find: (&'static str, Reply)) -> Reply {
-    let part = |(kind, spec)| Map(vec![("type", Word(kind)), ("spec", spec)]);
-    Map(vec![("flags", list(flags)), ("begin_search", part(begin)), ("find_keys", part(find))])
-}
-
-fn index(at: i64) -> (&'static str, Reply) {
-    ("index", Map(vec![("index", Int(at))]))
-}
-
-fn range(last: i64) -> (&'static str, Reply) {
-    ("range", Map(vec![("lastkey", Int(last)), ("keystep", Int(1)), ("limit", Int(0))]))
-}
-
-fn counted() -> (&'static str, Reply) {
-    ("keynum", Map(vec![("keynumidx", Int(0)), ("firstkey", Int(1)), ("keystep", Int(1))]))
-}
+use crate::command::testing::Reply::{Int, List, Map, Word};
+use crate::command::testing::{Reply, Request, counted, index, list, range, said, spec};
 
 fn merged(rows: Vec<Reply>) -> Table {
     Table::builtin().merge(&List(rows).bytes()).unwrap()
@@ -126,7 +58,7 @@ fn new_commands_are_believed_as_far_as_they_promise() {
     assert_eq!(keys(&table, "Json.Set k path v"), [1]);
     assert_eq!(keys(&table, "NEWUNION 2 a b c"), [2, 3]);
     assert_eq!(keys(&table, "newvague a b"), [1, 2]);
-    assert_eq!(keys(&table, "newflush"), []);
+    assert!(keys(&table, "newflush").is_empty());
     assert_eq!(keys(&table, "newpop a b 0"), [1, 2]);
 }
 

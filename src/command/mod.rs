@@ -11,18 +11,18 @@
 //! | where are its keys? | `keys.rs`, `options.rs` |
 //! | what do its arguments change about that? | `varies.rs` |
 //! | which arguments are secret? | `secrets.rs` |
-//! | how is it found? | `table.rs` |
+//! | how is it found? | `table.rs`, `index.rs` |
 //! | what does the upstream say? | `reply.rs` (reading `COMMAND`), `merge.rs` (believing it) |
 //!
 //! Architecture invariant: this module is pure. It knows no connection, no session and no cache, and it never waits.
 
 mod flags;
+mod index;
 mod keys;
 mod merge;
 mod model;
 mod options;
 mod reply;
-mod resp2;
 mod rows;
 mod secrets;
 mod table;
@@ -31,10 +31,10 @@ mod varies;
 #[cfg(test)]
 mod testing;
 
+pub use crate::resp::{NullAs, Resp2Rule};
 pub use flags::{Categories, Flags};
 pub use keys::{KeyBegin, KeyError, KeyFind, KeySpec, Keys, Written};
 pub use merge::MergeError;
 pub use model::{Access, Command, Dedicated, Effect, Local, LocalClient, PubSub, Route};
-pub use resp2::{NullAs, Resp2Rule};
 pub use secrets::Secrets;
 pub use table::{Found, Table};

@@ -4,10 +4,10 @@
 
 use super::flags::{Categories, Flags};
 use super::keys::{KeyError, Keys, Written};
-use super::resp2::Resp2Rule;
 use super::secrets::Secrets;
 use super::varies::Varies;
 use crate::resp::Args;
+use crate::resp::Resp2Rule;
 
 /// Everything the proxy believes about one command.
 #[derive(Clone, Debug, PartialEq, Eq)]

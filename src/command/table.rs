@@ -2,6 +2,7 @@
 //!
 //! Owns the list of commands and its index; what the rows say is `rows/`, what the upstream adds is `merge.rs`.
 
+use super::index::{Index, TOP};
 use super::model::Command;
 use super::rows;
 use crate::resp::Args;
@@ -38,10 +39,20 @@ impl Table {
         for (id, command) in commands.iter_mut().enumerate() {
             command.id = u16::try_from(id).expect("merging bounds the number of commands");
         }
-        let index = Index::of(&commands);
-        let parents: Vec<u16> = index.slots.iter().map(|slot| slot.parent).filter(|p| *p != TOP).collect();
-        for parent in parents {
-            commands[usize::from(parent)].container = true;
+        let mut index = Index::with_room(commands.len());
+        for command in commands[1..].iter().filter(|command| !command.name.contains('|')) {
+            index.insert(TOP, command.name.as_bytes(), command.id);
+        }
+        for at in 1..commands.len() {
+            let name = commands[at].name.clone();
+            let Some((container, subcommand)) = name.split_once('|') else {
+                continue;
+            };
+            // A subcommand whose container is missing is left out, and so unknown.
+            if let Some(container) = index.get(TOP, container.as_bytes()) {
+                commands[usize::from(container)].container = true;
+                index.insert(container, subcommand.as_bytes(), commands[at].id);
+            }
         }
         Table { commands, index }
     }
@@ -96,83 +107,10 @@ impl Table {
         &self.commands
     }
 
+    #[inline]
     fn lookup(&self, parent: u16, word: &[u8]) -> Option<&Command> {
-        let hash = hash(parent, word);
-        let mut at = hash as usize & self.index.mask;
-        loop {
-            let slot = self.index.slots[at];
-            if slot.id == FREE {
-                return None;
-            }
-            if slot.hash == hash && slot.parent == parent {
-                let command = &self.commands[usize::from(slot.id)];
-                if command.name.as_bytes()[usize::from(slot.own_part)..].eq_ignore_ascii_case(word) {
-                    return Some(command);
-                }
-            }
-            at = (at + 1) & self.index.mask;
-        }
+        self.index.get(parent, word).map(|id| &self.commands[usize::from(id)])
     }
-}
-
-/// The parent of a command that is not a subcommand.
-const TOP: u16 = u16::MAX;
-/// The id of a slot that holds nothing.
-const FREE: u16 = u16::MAX;
-
-/// Open addressing, at most half full. The names are ours and the upstream's, so a client cannot lengthen the probes.
-#[derive(Clone, Debug)]
-struct Index {
-    slots: Box<[Slot]>,
-    mask: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    hash: u32,
-    id: u16,
-    parent: u16,
-    /// Where a subcommand's own name begins in its full name.
-    own_part: u16,
-}
-
-impl Index {
-    /// A subcommand whose container is missing is left out, and so unknown.
-    fn of(commands: &[Command]) -> Index {
-        let capacity = (commands.len() * 2).next_power_of_two();
-        let free = Slot { hash: 0, id: FREE, parent: TOP, own_part: 0 };
-        let mut index = Index { slots: vec![free; capacity].into(), mask: capacity - 1 };
-        for command in &commands[1..] {
-            let (parent, own_part) = match command.name.split_once('|') {
-                None => (TOP, 0),
-                Some((container, _)) => match commands[1..].iter().find(|c| *c.name == *container) {
-                    Some(found) => (found.id, container.len() as u16 + 1),
-                    None => continue,
-                },
-            };
-            let hash = hash(parent, &command.name.as_bytes()[usize::from(own_part)..]);
-            let mut at = hash as usize & index.mask;
-            while index.slots[at].id != FREE {
-                at = (at + 1) & index.mask;
-            }
-            index.slots[at] = Slot { hash, id: command.id, parent, own_part };
-        }
-        index
-    }
-}
-
-/// Eight bytes at a time; setting bit 5 folds the letters' case, and what else it folds the comparison tells apart.
-fn hash(parent: u16, word: &[u8]) -> u32 {
-    const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
-    const FOLD: u64 = 0x2020_2020_2020_2020;
-    let mut state = u64::from(parent) ^ (word.len() as u64) << 16;
-    let (chunks, rest) = word.as_chunks::<8>();
-    for chunk in chunks {
-        state = (state ^ (u64::from_le_bytes(*chunk) | FOLD)).wrapping_mul(SPREAD).rotate_left(29);
-    }
-    let tail = rest.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-    state = (state ^ (tail | FOLD)).wrapping_mul(SPREAD);
-    (state >> 32) as u32
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ fn names_are_found_in_any_case_with_their_subcommands_and_arity() {
         ("DEBUG SLEEP 0", "debug"),
         ("NOPE", "unknown"),
         ("\"\"", "unknown"),
-        // A byte that the hash folds onto `_` is told apart by the comparison.
+        // Setting bit 5 would make these equal; only letters have case.
         ("SORT\u{7f}RO k", "unknown"),
         ("(unknown)", "unknown"),
     ] {
@@ -91,7 +91,7 @@ fn every_write_drops_its_keys_and_what_cannot_name_them_says_so() {
     }
 }
 
-/// Not an assertion of speed, which the machine decides: `cargo test --release finding_is_fast -- --ignored --nocapture`.
+/// Not an assertion of speed, which the machine decides: `cargo test --release --lib finding_is_fast -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints a measurement"]
 fn finding_is_fast() {
@@ -99,11 +99,16 @@ fn finding_is_fast() {
     for line in ["GET k", "zrangebyscore k 0 1", "CLIENT ID", "CONFIG GET save", "nosuchcommand k"] {
         let request = Request::new(line);
         let args = request.args();
-        let rounds = 10_000_000;
-        let begin = std::time::Instant::now();
-        for _ in 0..rounds {
-            std::hint::black_box(table.find(std::hint::black_box(&args)));
-        }
-        println!("{line}: {:.1} ns", begin.elapsed().as_nanos() as f64 / f64::from(rounds));
+        // The best of many short runs, since the machine is shared.
+        let rounds = 100_000u32;
+        let run = || {
+            let begin = std::time::Instant::now();
+            for _ in 0..rounds {
+                std::hint::black_box(table.find(std::hint::black_box(&args)));
+            }
+            begin.elapsed().as_nanos() as f64 / f64::from(rounds)
+        };
+        let best = (0..100).map(|_| run()).fold(f64::MAX, f64::min);
+        println!("{line}: {best:.1} ns");
     }
 }

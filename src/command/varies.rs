@@ -6,8 +6,8 @@
 use super::keys::{georadius_stores, sort_options, stream_options, streams_position};
 use super::model::{Dedicated, Effect, Route};
 use super::options::{count_at, is, option_words};
-use super::resp2::{NullAs, Resp2Rule};
 use crate::resp::Args;
+use crate::resp::{NullAs, Resp2Rule};
 
 /// How a command depends on its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

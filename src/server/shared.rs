@@ -71,7 +71,7 @@ impl Shared {
                 Mode::Tracked => KeyPolicy::Tracked,
                 Mode::Ttl { ttl_ms } => KeyPolicy::Ttl(ttl_ms),
             };
-            (policy.pattern.as_bytes(), mode)
+            (policy.pattern.as_str().to_owned(), mode)
         }));
         let (trackers_wanted, wanted) = mpsc::unbounded_channel();
         let shared = Self {

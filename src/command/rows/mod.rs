@@ -35,9 +35,9 @@ mod vectorset;
 use super::flags::{Categories, Flags};
 use super::keys::{Keys, Written};
 use super::model::{Access, Command, Dedicated, Effect, Local, Route};
-use super::resp2::{NullAs, Resp2Rule};
 use super::secrets::Secrets;
 use super::varies::Varies;
+use crate::resp::{NullAs, Resp2Rule};
 
 const NONE: Keys = Keys::None;
 const ONE: Keys = Keys::Range { first: 1, last: 1, step: 1 };
