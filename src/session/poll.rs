@@ -230,7 +230,8 @@ impl Session {
             }
             self.backlog = Some(backlog);
         }
-        used > 0
+        // An operation begun just now has yet to be polled for the first time.
+        used > 0 || self.operation.is_some()
     }
 
     /// Whether the next request has to wait.
