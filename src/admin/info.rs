@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
+use crate::coherence::tracker::TrackerState;
+use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
 use crate::resp::{Args, Protocol, encode};
+use crate::server::shared::Shared;
+use crate::server::stats::{Bypass, Counter, WorkerStats};
 use crate::server::worker::Worker;
 
 /// Which sections an INFO asks for.
@@ -15,9 +19,17 @@ pub struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Section {
     Proxy,
+    Cache,
+    Coherence,
+    Upstream,
 }
 
-const SECTIONS: [(Section, &str); 1] = [(Section::Proxy, "anteroom")];
+const SECTIONS: [(Section, &str); 4] = [
+    (Section::Proxy, "anteroom"),
+    (Section::Cache, "anteroom_cache"),
+    (Section::Coherence, "anteroom_coherence"),
+    (Section::Upstream, "anteroom_upstream"),
+];
 
 impl Asked {
     /// Reads the arguments: no section or one of Redis's collective names means all of ours too.
@@ -58,18 +70,102 @@ fn payload(frame: &[u8]) -> &[u8] {
 }
 
 fn write_section(worker: &Worker, section: Section) -> String {
-    let mut text = String::new();
-    let shared = &worker.shared;
-    // Writing to a String cannot fail.
-    let _ = match section {
-        Section::Proxy => write!(
-            text,
-            "# Anteroom\r\nanteroom_version:{}\r\nanteroom_uptime_in_seconds:{}\r\nanteroom_workers:{}\r\nanteroom_clients:{}\r\n",
-            env!("CARGO_PKG_VERSION"),
-            shared.started.elapsed().as_secs(),
-            shared.stats.len(),
-            shared.clients.len(),
-        ),
+    let mut lines = Lines::default();
+    match section {
+        Section::Proxy => proxy(&mut lines, &worker.shared),
+        Section::Cache => cache(&mut lines, &worker.shared),
+        Section::Coherence => coherence(&mut lines, &worker.shared),
+        Section::Upstream => upstream(&mut lines, &worker.shared),
+    }
+    lines.0
+}
+
+/// The text of one section.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn title(&mut self, title: &str) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "# {title}\r\n");
+    }
+
+    fn field(&mut self, name: &str, value: impl std::fmt::Display) {
+        let _ = write!(self.0, "anteroom_{name}:{value}\r\n");
+    }
+}
+
+fn proxy(lines: &mut Lines, shared: &Shared) {
+    lines.title("Anteroom");
+    lines.field("version", env!("CARGO_PKG_VERSION"));
+    lines.field("uptime_in_seconds", shared.started.elapsed().as_secs());
+    lines.field("workers", shared.stats.len());
+    lines.field("clients", shared.clients.len());
+    lines.field("identities", shared.identities.all().len());
+    lines.field("connections_accepted", sum(shared, |s| s.accepted.get()));
+    lines.field("requests", sum(shared, |s| s.requests.get()));
+}
+
+fn cache(lines: &mut Lines, shared: &Shared) {
+    let (totals, size) = (shared.coherence.totals(), shared.coherence.size());
+    lines.title("Anteroom_cache");
+    lines.field("cache_enabled", u8::from(shared.config.cache.enabled));
+    lines.field("cache_hits", sum(shared, |s| s.hits.get()));
+    lines.field("cache_misses", totals.misses.iter().sum::<u64>());
+    for reason in MissReason::ALL {
+        lines.field(&format!("cache_misses_{}", reason.as_str()), totals.misses[reason as usize]);
+    }
+    lines.field("cache_bypasses", sum(shared, |s| s.bypasses.iter().map(Counter::get).sum()));
+    for reason in Bypass::ALL {
+        lines.field(&format!("cache_bypasses_{}", reason.as_str()), sum(shared, |s| s.bypasses[reason as usize].get()));
+    }
+    lines.field("cache_entries", size.entries);
+    lines.field("cache_bytes", size.bytes);
+    lines.field("cache_max_bytes", shared.config.cache.max_bytes);
+    lines.field("cache_fills_begun", totals.fills_begun);
+    lines.field("cache_fills", totals.fills_committed);
+    for reason in TicketRefused::ALL {
+        lines.field(&format!("cache_fills_refused_{}", reason.as_str()), totals.tickets_refused[reason as usize]);
+    }
+    for reason in CommitRefused::ALL {
+        lines.field(&format!("cache_fills_discarded_{}", reason.as_str()), totals.commits_refused[reason as usize]);
+    }
+}
+
+fn coherence(lines: &mut Lines, shared: &Shared) {
+    let totals = shared.coherence.totals();
+    lines.title("Anteroom_coherence");
+    let state = shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state());
+    let (word, why) = match state {
+        _ if !shared.config.cache.enabled => ("disabled", String::new()),
+        None => ("none", String::new()),
+        Some(TrackerState::Armed) => ("armed", String::new()),
+        Some(TrackerState::Down(why)) => ("down", why),
+        Some(TrackerState::Unsupported(why)) => ("unsupported", why),
     };
-    text
+    lines.field("tracker_state", word);
+    lines.field("tracker_reason", why);
+    lines.field("tracker_losses", totals.sources_lost);
+    lines.field("invalidations", totals.invalidations.iter().sum::<u64>());
+    for cause in Cause::ALL {
+        let word = cause.as_str();
+        lines.field(&format!("invalidations_{word}"), totals.invalidations[cause as usize]);
+        lines.field(&format!("entries_dropped_{word}"), totals.dropped[cause as usize]);
+        lines.field(&format!("flushes_{word}"), totals.flushes[cause as usize]);
+    }
+}
+
+fn upstream(lines: &mut Lines, shared: &Shared) {
+    let facts = shared.facts();
+    lines.title("Anteroom_upstream");
+    lines.field("upstream_known", u8::from(facts.known));
+    lines.field("upstream_version", &facts.version);
+    lines.field("upstream_role", &facts.role);
+    lines.field("upstream_auth_required", u8::from(facts.auth_required));
+    lines.field("lane_connects", sum(shared, |s| s.lane_connects.get()));
+    lines.field("lane_losses", sum(shared, |s| s.lane_losses.get()));
+}
+
+fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {
+    shared.stats.iter().map(|stats| of(stats)).sum()
 }

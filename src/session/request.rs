@@ -62,6 +62,7 @@ impl Session {
 
     /// What CLIENT LIST shows of the last request.
     fn note(&self, command: &Command) {
+        self.worker.stats.requests.add(1);
         self.client.command.store(command.id, Relaxed);
         self.client.active_ms.store(self.client.since.elapsed().as_millis() as u64, Relaxed);
     }

@@ -1,0 +1,244 @@
+//! What the tests stand on: a real redis-server, the proxy in this process, and a client that sees raw frames.
+//!
+//! Every server listens on a free port and dies with its handle, so tests run in parallel and leave nothing behind.
+#![allow(dead_code, missing_docs)] // Each test file uses its own part of this.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anteroom::Shutdown;
+use anteroom::config::Config;
+use anteroom::resp::{ReplySplitter, encode};
+use anteroom::shutdown::ShutdownTrigger;
+
+/// How long anything may take before a test calls it a hang.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A private redis-server.
+pub struct Redis {
+    child: Child,
+    pub port: u16,
+}
+
+impl Redis {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With these further arguments, e.g. `["--requirepass", "secret"]`.
+    pub fn start_with(args: &[&str]) -> Self {
+        Self::start_on(free_port(), args)
+    }
+
+    /// On a given port: the same server come back.
+    pub fn start_on(port: u16, args: &[&str]) -> Self {
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--dir", "/tmp", "--dbfilename", &format!("anteroom-test-{port}.rdb")])
+            .args(["--enable-debug-command", "yes", "--loglevel", "warning"])
+            .args(args)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        let redis = Self { child, port };
+        eventually("redis-server listens", || TcpStream::connect(redis.addr()).is_ok());
+        redis
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr())
+    }
+
+    /// SIGSTOP: it keeps its connections and answers nothing.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(done.expect("kill runs").success());
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The proxy, in this process.
+pub struct Proxy {
+    pub addr: SocketAddr,
+    trigger: Option<ShutdownTrigger>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// In front of `redis`, with the defaults and two workers.
+    pub fn start(redis: &Redis) -> Self {
+        Self::start_with(redis.addr(), |_| {})
+    }
+
+    /// In front of whatever listens at `upstream`.
+    pub fn start_with(upstream: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { workers: 2, ..Config::default() };
+        config.upstream.url = format!("redis://{upstream}").parse().expect("a sound URL");
+        config.drain.timeout_ms = 500;
+        change(&mut config);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("it is bound");
+        let (trigger, shutdown) = Shutdown::new();
+        let thread = std::thread::spawn(move || anteroom::run(config, listener, shutdown).expect("the proxy runs"));
+        Self { addr, trigger: Some(trigger), thread: Some(thread) }
+    }
+
+    /// [`Proxy::start`], once the tracker is armed, so that reads can hit.
+    pub fn armed(redis: &Redis) -> Self {
+        let proxy = Self::start(redis);
+        proxy.wait_armed();
+        proxy
+    }
+
+    pub fn wait_armed(&self) {
+        eventually("the tracker is armed", || self.info("anteroom_tracker_state") == "armed");
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    /// A client that speaks RESP3.
+    pub fn client3(&self) -> Client {
+        let mut client = self.client();
+        client.ask(&["HELLO", "3"]);
+        client
+    }
+
+    /// One field of the proxy's INFO sections; empty when there is no such field.
+    pub fn info(&self, field: &str) -> String {
+        let text =
+            self.client().ask(&["INFO", "anteroom", "anteroom_cache", "anteroom_coherence", "anteroom_upstream"]);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.unwrap_or_default().to_owned()
+    }
+
+    pub fn count(&self, field: &str) -> u64 {
+        self.info(field).parse().unwrap_or_else(|_| panic!("INFO has no number {field}"))
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub fn stop(&mut self) {
+        if let Some(trigger) = self.trigger.take() {
+            trigger.request();
+        }
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the proxy ends without a panic");
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(trigger) = self.trigger.take() {
+            trigger.request();
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic while already panicking would abort the test run.
+            let joined = thread.join();
+            assert!(std::thread::panicking() || joined.is_ok(), "the proxy panicked");
+        }
+    }
+}
+
+/// A client that sends what it is told and returns frames as they came.
+pub struct Client {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub fn connect(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).expect("someone listens");
+        stream.set_nodelay(true).expect("a TCP socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a sound timeout");
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends one command.
+    pub fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) {
+        let mut bytes = Vec::new();
+        encode::command(&mut bytes, &args.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+        self.send_raw(&bytes);
+    }
+
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the connection stands");
+    }
+
+    /// The next frame; panics on a hang or a close.
+    pub fn frame(&mut self) -> Vec<u8> {
+        self.try_frame().unwrap_or_else(|e| panic!("no frame: {e}; so far {:?}", String::from_utf8_lossy(&self.buffer)))
+    }
+
+    /// The next frame, or why there is none: `UnexpectedEof` after a close, `WouldBlock` after [`PATIENCE`].
+    pub fn try_frame(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut splitter = ReplySplitter::default();
+        loop {
+            let split = splitter.split(&self.buffer).map_err(|e| std::io::Error::other(e.to_string()))?;
+            if let Some(frame) = split {
+                return Ok(self.buffer.drain(..frame.len).collect());
+            }
+            let mut chunk = [0; 16 * 1024];
+            match self.stream.read(&mut chunk)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                n => self.buffer.extend_from_slice(&chunk[..n]),
+            }
+        }
+    }
+
+    /// Sends one command and returns its reply.
+    pub fn ask<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Vec<u8> {
+        self.send(args);
+        self.frame()
+    }
+
+    /// [`Client::ask`], as text.
+    pub fn text<A: AsRef<[u8]>>(&mut self, args: &[A]) -> String {
+        String::from_utf8_lossy(&self.ask(args)).into_owned()
+    }
+
+    /// Everything until the other end closes, bytes already buffered included.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = std::mem::take(&mut self.buffer);
+        // A reset after the last byte is a close too.
+        let _ = self.stream.read_to_end(&mut rest);
+        rest
+    }
+}
+
+/// Waits until `holds`; panics with `what` after [`PATIENCE`].
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "it never came about that {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
