@@ -51,6 +51,8 @@ impl RedisChild {
             "--port",
             &port.to_string(),
         ]);
+        // For DEBUG PROTOCOL, which sends every type there is.
+        command.args(["--enable-debug-command", "local"]);
         if let Some(password) = password {
             command.args(["--requirepass", password]);
         }
