@@ -3,7 +3,7 @@
 //! Owns what is well formed and how long a line may be. Knows nothing of the elements around it: the splitter counts
 //! them, the converter rewrites them.
 
-use super::decimal::{decimal, short_length};
+use super::decimal::{decimal, plain_header};
 
 /// The longest simple string, error, double or big number, in bytes with its type and CRLF.
 pub const LINE_MAX_BYTES: usize = 1024 * 1024;
@@ -77,11 +77,11 @@ pub(super) fn element(
         return Ok(None);
     };
     match mark {
-        b'$' => match short_length(buf, at + 1) {
+        b'$' => match plain_header(buf, at, mark) {
             Some((len, body)) => blob(buf, at, body, len),
             None => unusual_blob(buf, at),
         },
-        b'*' => match short_length(buf, at + 1) {
+        b'*' => match plain_header(buf, at, mark) {
             Some((len, next)) => Ok(Some(aggregate(buf, at, next, len as u64))),
             None => unusual_aggregate(buf, at),
         },
