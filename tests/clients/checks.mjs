@@ -71,10 +71,14 @@ export function keys(prefix) {
 export async function runChecks(title, prefix, checks, variants, connect, close) {
   let passed = 0;
   let failed = 0;
+  let stray = null;
+  // A failed check may leave promises behind that fail later; one that passed must not.
+  process.on('unhandledRejection', (error) => (stray ??= error));
   for (const [label, options] of Object.entries(variants)) {
     const key = keys(prefix);
     for (const [name, check] of Object.entries(checks)) {
       const made = [];
+      stray = null;
       const make = async (more = {}) => {
         const client = await connect(options, more);
         made.push(client);
@@ -88,6 +92,7 @@ export async function runChecks(title, prefix, checks, variants, connect, close)
             throw new Error(`not done within ${CHECK_TIMEOUT_MS} ms`);
           }),
         ]);
+        if (stray) throw stray;
         passed += 1;
       } catch (error) {
         failed += 1;
