@@ -110,7 +110,12 @@ async fn work(
                 // Ends with its client, or with the drain.
                 sessions.spawn_local(session.run());
             }
-            Some(_) = sessions.join_next() => {}
+            Some(ended) = sessions.join_next() => {
+                if let Err(error) = ended {
+                    // The panic was printed when it happened; its client is gone, everyone else goes on.
+                    tracing::error!(worker = index, %error, "a session panicked");
+                }
+            }
             () = shutdown.requested() => break,
         }
     }

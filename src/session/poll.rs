@@ -268,6 +268,8 @@ impl Session {
                     Flow::Hold => break,
                 },
                 Err(error) => {
+                    // The scanner may be the worker's: the next session must not find it in the middle of this request.
+                    *scanner = RequestScanner::default();
                     self.outbox.reply(|out| error.reply(out));
                     self.ending = Some(End::ProtocolError);
                     return bytes.len();
