@@ -36,6 +36,9 @@ mod ticket;
 mod verbs;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use ahash::RandomState;
