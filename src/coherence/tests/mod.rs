@@ -1,8 +1,11 @@
 //! Tests of the coherence state, at three heights: one race at a time (`races.rs`), random schedules of a simulated Redis
-//! (`schedules.rs`, reproducible by seed), and real threads (`threads.rs`). `timing.rs` measures, on demand.
+//! (`schedules.rs`, reproducible by seed), and real threads (`threads.rs`). `bench.rs` measures, on demand.
 
+mod bench;
+mod races;
 mod schedules;
 mod simulated;
+mod threads;
 
 use std::sync::Arc;
 
