@@ -39,6 +39,9 @@ pub mod tracker;
 mod verbs;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use ahash::RandomState;
