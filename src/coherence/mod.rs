@@ -158,6 +158,12 @@ impl Coherence {
         self.shared().tier.tidy();
     }
 
+    /// The keys (with a db each) that were served since this was last asked, at most `keys_max`. Walks the whole tier: for a
+    /// background task.
+    pub fn served_since_asked(&self, keys_max: usize) -> Vec<(u32, Vec<u8>)> {
+        self.shared().tier.take_warm(keys_max)
+    }
+
     /// This worker's counters.
     pub fn counters(&self) -> &Counters {
         &self.local.counters

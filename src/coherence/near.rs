@@ -45,10 +45,7 @@ struct Place {
 
 impl Default for Near {
     fn default() -> Self {
-        Near {
-            sets: (0..SETS).map(|_| Default::default()).collect(),
-            passing: None,
-        }
+        Near { sets: (0..SETS).map(|_| Default::default()).collect(), passing: None }
     }
 }
 
@@ -64,13 +61,9 @@ impl Near {
     ) -> Result<(&View, Seen), Miss> {
         let hash = coherence.hash(key);
         let set = &mut self.sets[(hash >> 48) as usize % SETS];
-        let own = set
-            .iter()
-            .position(|place| place.as_ref().is_some_and(|p| p.is_of(hash, key)));
+        let own = set.iter().position(|place| place.as_ref().is_some_and(|p| p.is_of(hash, key)));
         if let Some(way) = own {
-            let found = set[way]
-                .as_mut()
-                .and_then(|p| p.find(coherence, source, question, now));
+            let found = set[way].as_mut().and_then(|p| p.find(coherence, source, question, now));
             if let Some(at) = found {
                 let kept = set[way].as_ref().expect("it was just found there");
                 return Ok((&kept.entry.views()[at], kept.seen));
@@ -80,9 +73,7 @@ impl Near {
             Ok(hit) => hit,
             Err(miss) => {
                 // What the tier does not have any more need not be pinned here.
-                if let (Some(way), MissReason::NoEntry | MissReason::WriteInFlight) =
-                    (own, miss.reason)
-                {
+                if let (Some(way), MissReason::NoEntry | MissReason::WriteInFlight) = (own, miss.reason) {
                     set[way] = None;
                 }
                 return Err(miss);
@@ -98,14 +89,7 @@ impl Near {
             _ => (key.into(), CREDIT_NEW),
         };
         let entry = hit.into_entry();
-        let kept = set[way].insert(Place {
-            hash,
-            seen,
-            hits: 0,
-            credit,
-            key,
-            entry,
-        });
+        let kept = set[way].insert(Place { hash, seen, hits: 0, credit, key, entry });
         Ok((&kept.entry.views()[at], seen))
     }
 }
@@ -128,13 +112,7 @@ impl Place {
         self.hash == hash && *self.key == *key
     }
 
-    fn find(
-        &mut self,
-        coherence: &Coherence,
-        source: &Source,
-        question: &ViewKey<'_>,
-        now: Millis,
-    ) -> Option<usize> {
+    fn find(&mut self, coherence: &Coherence, source: &Source, question: &ViewKey<'_>, now: Millis) -> Option<usize> {
         if self.hits >= HITS_MAX {
             return None;
         }

@@ -54,8 +54,7 @@ pub enum CommitRefused {
 
 impl CommitRefused {
     /// All of them, in the order of their numbers.
-    pub const ALL: [CommitRefused; 4] =
-        [Self::Moved, Self::SourceMoved, Self::Expired, Self::TooBig];
+    pub const ALL: [CommitRefused; 4] = [Self::Moved, Self::SourceMoved, Self::Expired, Self::TooBig];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {

@@ -183,6 +183,18 @@ impl Attached {
         self.owed.is_empty() && self.head == self.out.len() && self.buffer.is_empty()
     }
 
+    /// Whether a reply is owed, soon, that something besides the client waits for.
+    pub fn owes_effects(&self) -> bool {
+        self.blocking == 0
+            && !self.tunnel
+            && self.owed.iter().any(|owed| match owed {
+                Owed::Reply { then, .. } | Owed::Unknown { then, .. } | Owed::ExecWithSelect { then, .. } => {
+                    !matches!(then, Then::Nothing)
+                }
+                _ => false,
+            })
+    }
+
     /// Replies owed.
     pub fn inflight(&self) -> usize {
         self.owed.len()

@@ -12,9 +12,7 @@ const KEYS: usize = 1_000;
 const ROUNDS: usize = 2_000;
 
 fn keys() -> Vec<Vec<u8>> {
-    (0..KEYS)
-        .map(|n| format!("key:{n:012}").into_bytes())
-        .collect()
+    (0..KEYS).map(|n| format!("key:{n:012}").into_bytes()).collect()
 }
 
 /// This thread's own CPU time: other work on the machine does not count, other threads' cache traffic does.
@@ -24,13 +22,7 @@ fn cpu_nanos() -> f64 {
 }
 
 /// Runs `work` on so many threads at once and prints the nanoseconds each of its `count` operations took on a thread.
-fn per_operation(
-    what: &str,
-    threads: usize,
-    count: usize,
-    work: impl Fn(&Coherence) + Sync,
-    coherence: &Coherence,
-) {
+fn per_operation(what: &str, threads: usize, count: usize, work: impl Fn(&Coherence) + Sync, coherence: &Coherence) {
     let start = Barrier::new(threads);
     let nanos: Vec<f64> = std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
@@ -44,10 +36,7 @@ fn per_operation(
                 })
             })
             .collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().expect("no panic"))
-            .collect()
+        running.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
     println!("{what}, {threads} threads: {nanos:.0?} ns");
 }
@@ -57,83 +46,45 @@ fn per_operation(
 fn what_hits_and_marks_cost() {
     let a = Armory::with_slots(1 << 16);
     let keys = keys();
-    keys.iter()
-        .for_each(|key| a.fill(key, b"$32\r\n0123456789abcdef0123456789abcdef\r\n"));
+    keys.iter().for_each(|key| a.fill(key, b"$32\r\n0123456789abcdef0123456789abcdef\r\n"));
     for threads in [1, 2] {
         let serve = |coherence: &Coherence| {
             for _ in 0..ROUNDS {
                 for key in &keys {
-                    black_box(
-                        coherence
-                            .serve(&a.source, key, &GET, T0)
-                            .expect("a hit")
-                            .resp3()
-                            .len(),
-                    );
+                    black_box(coherence.serve(&a.source, key, &GET, T0).expect("a hit").resp3().len());
                 }
             }
         };
-        per_operation(
-            "a hit in the tier",
-            threads,
-            KEYS * ROUNDS,
-            serve,
-            &a.coherence,
-        );
+        per_operation("a hit in the tier", threads, KEYS * ROUNDS, serve, &a.coherence);
         let near = |coherence: &Coherence| {
             let mut near = Near::default();
             for _ in 0..ROUNDS {
                 for key in &keys {
-                    let (view, _) = near
-                        .serve(coherence, &a.source, key, &GET, T0)
-                        .expect("a hit");
+                    let (view, _) = near.serve(coherence, &a.source, key, &GET, T0).expect("a hit");
                     black_box(view.resp3().len());
                 }
             }
         };
-        per_operation(
-            "a hit through the near table",
-            threads,
-            KEYS * ROUNDS,
-            near,
-            &a.coherence,
-        );
+        per_operation("a hit through the near table", threads, KEYS * ROUNDS, near, &a.coherence);
     }
-    let cold: Vec<Vec<u8>> = (0..KEYS)
-        .map(|n| format!("cold:{n}").into_bytes())
-        .collect();
+    let cold: Vec<Vec<u8>> = (0..KEYS).map(|n| format!("cold:{n}").into_bytes()).collect();
     for threads in [1, 2] {
         let mark = |coherence: &Coherence| {
             for _ in 0..200 {
-                cold.iter()
-                    .for_each(|key| drop(black_box(coherence.write_mark([key.as_slice()]))));
+                cold.iter().for_each(|key| drop(black_box(coherence.write_mark([key.as_slice()]))));
             }
         };
-        per_operation(
-            "a mark on a key nobody caches",
-            threads,
-            KEYS * 200,
-            mark,
-            &a.coherence,
-        );
+        per_operation("a mark on a key nobody caches", threads, KEYS * 200, mark, &a.coherence);
         let miss = |coherence: &Coherence| {
             for _ in 0..200 {
                 for key in &cold {
-                    let miss = coherence
-                        .serve(&a.source, key, &GET, T0)
-                        .expect_err("never filled");
+                    let miss = coherence.serve(&a.source, key, &GET, T0).expect_err("never filled");
                     black_box(coherence.admit(miss.hash));
                     coherence.read_answered(key, miss.watch);
                 }
             }
         };
-        per_operation(
-            "a miss, counted and watched",
-            threads,
-            KEYS * 200,
-            miss,
-            &a.coherence,
-        );
+        per_operation("a miss, counted and watched", threads, KEYS * 200, miss, &a.coherence);
     }
     let refill = |_: &Coherence| {
         for _ in 0..20 {
@@ -143,23 +94,13 @@ fn what_hits_and_marks_cost() {
             }
         }
     };
-    per_operation(
-        "a mark on a cached key and its refill",
-        1,
-        KEYS * 20,
-        refill,
-        &a.coherence,
-    );
+    per_operation("a mark on a cached key and its refill", 1, KEYS * 20, refill, &a.coherence);
 }
 
 /// Resident memory of this process, in bytes.
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: u64 = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|n| n.parse().ok())
-        .expect("pages");
+    let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).expect("pages");
     pages * 4096
 }
 
@@ -176,9 +117,7 @@ fn an_entry_weighs_what_it_takes() {
         let value = vec![b'v'; value_len];
         let before = resident();
         for n in 0..count {
-            let ticket = coherence
-                .ticket(&source, format!("key:{n:012}").as_bytes(), T0)
-                .expect("issued");
+            let ticket = coherence.ticket(&source, format!("key:{n:012}").as_bytes(), T0).expect("issued");
             ticket.commit(&reply_of(GET, &value)).expect("stored");
         }
         coherence.tidy();

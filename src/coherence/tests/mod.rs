@@ -13,23 +13,13 @@ use super::*;
 use crate::cache::{Millis, NewView, TierLimits, ViewKey};
 
 /// GET, in db 0.
-pub(super) const GET: ViewKey<'static> = ViewKey {
-    db: 0,
-    command: 1,
-    tail: b"",
-};
+pub(super) const GET: ViewKey<'static> = ViewKey { db: 0, command: 1, tail: b"" };
 
 /// The time at which tests begin.
 pub(super) const T0: Millis = Millis(1_000);
 
 pub(super) fn limits(slots: usize) -> CoherenceLimits {
-    CoherenceLimits {
-        tier: TierLimits::default(),
-        sources_max: 8,
-        admit_after: 1,
-        admission_counters: 64,
-        slots,
-    }
+    CoherenceLimits { tier: TierLimits::default(), sources_max: 8, admit_after: 1, admission_counters: 64, slots }
 }
 
 /// A coherence state and one armed tracked source.
@@ -46,15 +36,9 @@ impl Armory {
 
     pub(super) fn with_slots(slots: usize) -> Armory {
         let coherence = Coherence::new(limits(slots));
-        let source = coherence
-            .source(1, SourceKind::Tracked)
-            .expect("room for one");
+        let source = coherence.source(1, SourceKind::Tracked).expect("room for one");
         let armed = Some(coherence.arm(&source, Millis::NEVER));
-        Armory {
-            coherence,
-            source,
-            armed,
-        }
+        Armory { coherence, source, armed }
     }
 
     pub(super) fn ticket(&self, key: &[u8]) -> Result<FillTicket, TicketRefused> {
@@ -64,9 +48,7 @@ impl Armory {
     /// A whole fill, with nothing in between.
     pub(super) fn fill(&self, key: &[u8], reply: &[u8]) {
         let ticket = self.ticket(key).expect("nothing stands in its way");
-        ticket
-            .commit(&reply_of(GET, reply))
-            .expect("nothing has moved");
+        ticket.commit(&reply_of(GET, reply)).expect("nothing has moved");
     }
 
     /// What a GET would be answered from memory.
@@ -76,21 +58,13 @@ impl Armory {
 
     pub(super) fn ask(&self, key: &[u8], question: &ViewKey<'_>) -> Result<Vec<u8>, MissReason> {
         let answer = self.coherence.serve(&self.source, key, question, T0);
-        answer
-            .map(|hit| hit.resp3().to_vec())
-            .map_err(|miss| miss.reason)
+        answer.map(|hit| hit.resp3().to_vec()).map_err(|miss| miss.reason)
     }
 }
 
 /// A reply that never expires.
 pub(super) fn reply_of<'a>(question: ViewKey<'a>, resp3: &'a [u8]) -> NewView<'a> {
-    NewView {
-        question,
-        deadline: Millis::NEVER,
-        filled_at: T0,
-        resp3,
-        resp2: None,
-    }
+    NewView { question, deadline: Millis::NEVER, filled_at: T0, resp3, resp2: None }
 }
 
 /// A small generator, so that a failing schedule is reproduced by its seed alone.

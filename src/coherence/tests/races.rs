@@ -7,9 +7,7 @@ fn r1_a_reply_that_left_before_an_invalidation_is_not_stored_after_it() {
     let a = Armory::new();
     let ticket = a.ticket(b"k").expect("issued");
     a.coherence.invalidate_key(b"k", Cause::Push);
-    let refused = ticket
-        .commit(&reply_of(GET, b"old"))
-        .expect_err("the key moved");
+    let refused = ticket.commit(&reply_of(GET, b"old")).expect_err("the key moved");
     assert_eq!(refused, CommitRefused::Moved);
     assert_eq!(a.get(b"k"), Err(MissReason::NoEntry));
 }
@@ -41,15 +39,9 @@ fn r3_a_ticket_dropped_without_a_reply_leaves_nothing_behind() {
 fn r4_a_flight_is_not_joined_after_a_write_was_acknowledged_and_still_answers_those_before() {
     let a = Armory::new();
     let mut flights = Flights::new(8, 8);
-    let asked = FlightKey {
-        scope: a.source.scope(),
-        key: b"k",
-        question: GET,
-    };
+    let asked = FlightKey { scope: a.source.scope(), key: b"k", question: GET };
     let ticket = a.ticket(b"k").expect("issued");
-    let id = flights
-        .begin(&asked, ticket.check(), "first")
-        .expect("room");
+    let id = flights.begin(&asked, ticket.check(), "first").expect("room");
     assert_eq!(flights.join(&a.coherence, &asked, "second"), Ok(id));
     drop(a.coherence.write_mark([&b"k"[..]]));
     assert_eq!(flights.join(&a.coherence, &asked, "late"), Err("late"));
@@ -95,9 +87,7 @@ fn r5_a_key_is_free_again_only_when_every_write_to_it_has_been_answered() {
 fn a_mark_on_many_keys_stands_on_each_of_them_and_is_lifted_from_each() {
     for count in [1, 4, 5, 300] {
         let a = Armory::with_slots(64);
-        let keys: Vec<Vec<u8>> = (0..count)
-            .map(|n: u32| n.to_string().into_bytes())
-            .collect();
+        let keys: Vec<Vec<u8>> = (0..count).map(|n: u32| n.to_string().into_bytes()).collect();
         keys.iter().for_each(|key| a.fill(key, b"old"));
         let mark = a.coherence.write_mark(keys.iter().map(Vec::as_slice));
         for key in &keys {
@@ -139,24 +129,12 @@ fn r10_a_silent_source_is_believed_only_until_its_lease_runs_out() {
     let a = Armory::new();
     let armed = a.coherence.arm(&a.source, T0 + 100);
     a.fill(b"k", b"v");
-    let at = |ms| {
-        a.coherence
-            .serve(&a.source, b"k", &GET, T0 + ms)
-            .map(|_| ())
-            .map_err(|m| m.reason)
-    };
+    let at = |ms| a.coherence.serve(&a.source, b"k", &GET, T0 + ms).map(|_| ()).map_err(|m| m.reason);
     assert_eq!(at(99), Ok(()));
     assert_eq!(at(100), Err(MissReason::Silent));
-    assert!(matches!(
-        a.coherence.ticket(&a.source, b"k", T0 + 100),
-        Err(TicketRefused::Silent)
-    ));
+    assert!(matches!(a.coherence.ticket(&a.source, b"k", T0 + 100), Err(TicketRefused::Silent)));
     let mut near = Near::default();
-    let mut near_at = |ms| {
-        near.serve(&a.coherence, &a.source, b"k", &GET, T0 + ms)
-            .map(|_| ())
-            .map_err(|m| m.reason)
-    };
+    let mut near_at = |ms| near.serve(&a.coherence, &a.source, b"k", &GET, T0 + ms).map(|_| ()).map_err(|m| m.reason);
     assert_eq!(near_at(99), Ok(()));
     assert_eq!(near_at(100), Err(MissReason::Silent));
     // It was alive after all, and heard everything meanwhile.
@@ -200,17 +178,9 @@ fn r11_the_null_push_takes_everything_in_every_scope_that_is_armed_and_arms_none
 fn r12_and_r13_a_value_is_not_served_at_or_after_its_deadline() {
     let a = Armory::new();
     let ticket = a.ticket(b"k").expect("issued");
-    let new = NewView {
-        deadline: T0 + 10,
-        ..reply_of(GET, b"v")
-    };
+    let new = NewView { deadline: T0 + 10, ..reply_of(GET, b"v") };
     ticket.commit(&new).expect("stored");
-    let at = |ms| {
-        a.coherence
-            .serve(&a.source, b"k", &GET, T0 + ms)
-            .map(|_| ())
-            .map_err(|m| m.reason)
-    };
+    let at = |ms| a.coherence.serve(&a.source, b"k", &GET, T0 + ms).map(|_| ()).map_err(|m| m.reason);
     assert_eq!(at(9), Ok(()));
     assert_eq!(at(10), Err(MissReason::Expired));
 }
@@ -219,11 +189,7 @@ fn r12_and_r13_a_value_is_not_served_at_or_after_its_deadline() {
 fn r16_an_absent_key_is_remembered_under_its_cap_and_forgotten_when_it_is_written() {
     let a = Armory::new();
     let ticket = a.ticket(b"k").expect("issued");
-    let nil = NewView {
-        deadline: T0 + 5,
-        resp2: Some(b"$-1\r\n"),
-        ..reply_of(GET, b"_\r\n")
-    };
+    let nil = NewView { deadline: T0 + 5, resp2: Some(b"$-1\r\n"), ..reply_of(GET, b"_\r\n") };
     ticket.commit(&nil).expect("stored");
     assert_eq!(a.get(b"k"), Ok(b"_\r\n".to_vec()));
     a.coherence.invalidate_key(b"k", Cause::Push);
@@ -237,34 +203,20 @@ fn r17_a_view_answers_no_other_question_and_one_push_takes_all_views_of_its_key(
         GET,
         ViewKey { db: 5, ..GET },
         ViewKey { command: 2, ..GET },
-        ViewKey {
-            tail: b"$2\r\nf1\r\n",
-            ..GET
-        },
-        ViewKey {
-            tail: b"$2\r\nf2\r\n",
-            ..GET
-        },
+        ViewKey { tail: b"$2\r\nf1\r\n", ..GET },
+        ViewKey { tail: b"$2\r\nf2\r\n", ..GET },
     ];
     for (n, question) in questions.iter().enumerate() {
-        let expected = if n == 0 {
-            MissReason::NoEntry
-        } else {
-            MissReason::NoView
-        };
+        let expected = if n == 0 { MissReason::NoEntry } else { MissReason::NoView };
         assert_eq!(a.ask(b"k", question), Err(expected));
         let ticket = a.ticket(b"k").expect("issued");
-        ticket
-            .commit(&reply_of(*question, n.to_string().as_bytes()))
-            .expect("stored");
+        ticket.commit(&reply_of(*question, n.to_string().as_bytes())).expect("stored");
     }
     for (n, question) in questions.iter().enumerate() {
         assert_eq!(a.ask(b"k", question), Ok(n.to_string().into_bytes()));
     }
     a.coherence.invalidate_key(b"k", Cause::Push);
-    questions
-        .iter()
-        .for_each(|question| assert_eq!(a.ask(b"k", question), Err(MissReason::NoEntry)));
+    questions.iter().for_each(|question| assert_eq!(a.ask(b"k", question), Err(MissReason::NoEntry)));
 }
 
 #[test]
@@ -274,10 +226,7 @@ fn c5_no_identity_is_answered_from_what_another_read() {
     let other = a.coherence.source(2, SourceKind::Tracked).expect("room");
     let _armed = a.coherence.arm(&other, Millis::NEVER);
     let answer = a.coherence.serve(&other, b"k", &GET, T0);
-    assert_eq!(
-        answer.map(|_| ()).map_err(|miss| miss.reason),
-        Err(MissReason::NoView)
-    );
+    assert_eq!(answer.map(|_| ()).map_err(|miss| miss.reason), Err(MissReason::NoView));
     let mut near = Near::default();
     assert!(near.serve(&a.coherence, &a.source, b"k", &GET, T0).is_ok());
     assert!(near.serve(&a.coherence, &other, b"k", &GET, T0).is_err());
@@ -286,12 +235,7 @@ fn c5_no_identity_is_answered_from_what_another_read() {
 #[test]
 fn r18_answers_looked_up_around_a_write_do_not_make_a_snapshot() {
     let a = Armory::with_slots(1 << 16);
-    let look_up = |key: &[u8]| {
-        a.coherence
-            .serve(&a.source, key, &GET, T0)
-            .expect("stored")
-            .seen()
-    };
+    let look_up = |key: &[u8]| a.coherence.serve(&a.source, key, &GET, T0).expect("stored").seen();
     a.fill(b"x", b"old");
     a.fill(b"y", b"old");
     let mut snapshot = Snapshot::default();
@@ -314,18 +258,12 @@ fn r19_the_old_trackers_late_reply_and_late_end_do_not_touch_its_successor() {
     let late = a.ticket(b"k").expect("issued");
     let new = a.coherence.arm(&a.source, T0 + 50);
     a.fill(b"k", b"new");
-    assert_eq!(
-        late.commit(&reply_of(GET, b"old")).err(),
-        Some(CommitRefused::SourceMoved)
-    );
+    assert_eq!(late.commit(&reply_of(GET, b"old")).err(), Some(CommitRefused::SourceMoved));
     old.heard(Millis::NEVER);
     drop(old);
     assert_eq!(a.get(b"k"), Ok(b"new".to_vec()));
     let later = a.coherence.serve(&a.source, b"k", &GET, T0 + 50);
-    assert_eq!(
-        later.map(|_| ()).map_err(|miss| miss.reason),
-        Err(MissReason::Silent)
-    );
+    assert_eq!(later.map(|_| ()).map_err(|miss| miss.reason), Err(MissReason::Silent));
     drop(new);
     assert_eq!(a.get(b"k"), Err(MissReason::NotArmed));
 }
@@ -335,10 +273,7 @@ fn r23_a_write_whose_outcome_is_unknown_has_moved_the_epoch() {
     let a = Armory::new();
     let before = a.ticket(b"k").expect("issued");
     drop(a.coherence.write_mark([&b"k"[..]]));
-    assert_eq!(
-        before.commit(&reply_of(GET, b"old")).err(),
-        Some(CommitRefused::Moved)
-    );
+    assert_eq!(before.commit(&reply_of(GET, b"old")).err(), Some(CommitRefused::Moved));
 }
 
 #[test]
@@ -359,11 +294,7 @@ fn r24_a_key_whose_fills_are_never_served_costs_ever_more_reads_to_fill() {
 #[test]
 fn a_read_that_went_upstream_voids_the_fills_that_may_be_older_than_it() {
     let a = Armory::new();
-    let miss = || {
-        a.coherence
-            .serve(&a.source, b"k", &GET, T0)
-            .expect_err("nothing stored")
-    };
+    let miss = || a.coherence.serve(&a.source, b"k", &GET, T0).expect_err("nothing stored");
     // Begun and stored while the read was out.
     let watch = miss().watch;
     a.fill(b"k", b"older");
@@ -372,10 +303,7 @@ fn a_read_that_went_upstream_voids_the_fills_that_may_be_older_than_it() {
     // Open when the read was sent, stored after it was answered.
     let open = a.ticket(b"k").expect("issued");
     a.coherence.read_answered(b"k", miss().watch);
-    assert_eq!(
-        open.commit(&reply_of(GET, b"older")).err(),
-        Some(CommitRefused::Moved)
-    );
+    assert_eq!(open.commit(&reply_of(GET, b"older")).err(), Some(CommitRefused::Moved));
     // Stored before the read was sent.
     a.fill(b"k", b"older");
     let watch = a.coherence.read_sent(b"k");
@@ -386,17 +314,13 @@ fn a_read_that_went_upstream_voids_the_fills_that_may_be_older_than_it() {
 #[test]
 fn a_read_that_went_upstream_leaves_alone_what_cannot_be_older_or_says_the_same() {
     let a = Armory::new();
-    let miss = a
-        .coherence
-        .serve(&a.source, b"k", &GET, T0)
-        .expect_err("nothing stored");
+    let miss = a.coherence.serve(&a.source, b"k", &GET, T0).expect_err("nothing stored");
     a.coherence.read_answered(b"k", miss.watch);
     assert_eq!(a.coherence.totals().invalidations, [0; 4]);
     a.fill(b"k", b"v");
     let mget = |reply: &[u8]| {
         let watch = a.coherence.read_sent(b"k");
-        a.coherence
-            .read_answered_with(&a.source, b"k", &GET, reply, watch, T0);
+        a.coherence.read_answered_with(&a.source, b"k", &GET, reply, watch, T0);
     };
     mget(b"v");
     assert_eq!(a.get(b"k"), Ok(b"v".to_vec()));
@@ -414,48 +338,27 @@ fn replies_past_their_deadline_or_too_big_are_not_stored() {
         let ticket = coherence.ticket(&source, b"k", T0).expect("issued");
         ticket.commit(new).map(|_| ())
     };
-    let late = NewView {
-        deadline: T0,
-        ..reply_of(GET, b"v")
-    };
+    let late = NewView { deadline: T0, ..reply_of(GET, b"v") };
     assert_eq!(commit(&late), Err(CommitRefused::Expired));
-    assert_eq!(
-        commit(&reply_of(GET, &[0; 900])),
-        Err(CommitRefused::TooBig)
-    );
+    assert_eq!(commit(&reply_of(GET, &[0; 900])), Err(CommitRefused::TooBig));
     assert_eq!(commit(&reply_of(GET, &[0; 200])), Ok(()));
     let other = ViewKey { command: 2, ..GET };
-    assert_eq!(
-        commit(&reply_of(other, &[0; 400])),
-        Ok(()),
-        "alone it is not too big"
-    );
-    let answer = coherence
-        .serve(&source, b"k", &GET, T0)
-        .map(|_| ())
-        .map_err(|miss| miss.reason);
-    assert_eq!(
-        answer,
-        Err(MissReason::NoView),
-        "it made room for the newer one"
-    );
+    assert_eq!(commit(&reply_of(other, &[0; 400])), Ok(()), "alone it is not too big");
+    let answer = coherence.serve(&source, b"k", &GET, T0).map(|_| ()).map_err(|miss| miss.reason);
+    assert_eq!(answer, Err(MissReason::NoView), "it made room for the newer one");
 }
 
 #[test]
 fn sources_are_interned_bounded_and_their_scopes_never_given_out_twice() {
     let coherence = Coherence::new(limits(64));
-    let kept: Vec<_> = (0..8)
-        .map(|n| coherence.source(n, SourceKind::Tracked).expect("room"))
-        .collect();
+    let kept: Vec<_> = (0..8).map(|n| coherence.source(n, SourceKind::Tracked).expect("room")).collect();
     let again = coherence.source(3, SourceKind::Tracked).expect("known");
     assert_eq!(again.scope(), kept[3].scope());
     drop(again);
     assert!(coherence.source(8, SourceKind::Tracked).is_none());
     let scopes: Vec<_> = kept.iter().map(|source| source.scope()).collect();
     drop(kept);
-    let next = coherence
-        .source(8, SourceKind::Tracked)
-        .expect("the others are gone");
+    let next = coherence.source(8, SourceKind::Tracked).expect("the others are gone");
     assert!(!scopes.contains(&next.scope()));
 }
 
@@ -463,11 +366,7 @@ fn sources_are_interned_bounded_and_their_scopes_never_given_out_twice() {
 fn flights_are_bounded_in_number_and_in_joiners_and_all_end_together_when_the_tracker_is_lost() {
     let a = Armory::new();
     let mut flights = Flights::new(2, 2);
-    let asked = |key| FlightKey {
-        scope: a.source.scope(),
-        key,
-        question: GET,
-    };
+    let asked = |key| FlightKey { scope: a.source.scope(), key, question: GET };
     let check = a.ticket(b"k").expect("issued").check();
     flights.begin(&asked(b"k"), check.clone(), 1).expect("room");
     flights.begin(&asked(b"l"), check.clone(), 2).expect("room");

@@ -84,10 +84,7 @@ impl World {
     fn new(seed: u64, foreign: bool) -> World {
         let mut dice = Dice::new(seed);
         let slots = [1, 2, 64][dice.below(3)];
-        let client = || Client {
-            doing: Doing::Nothing,
-            seen: [0; KEYS],
-        };
+        let client = || Client { doing: Doing::Nothing, seen: [0; KEYS] };
         World {
             dice,
             foreign,
@@ -135,10 +132,7 @@ impl World {
     }
 
     fn saw(&mut self, client: usize, key: usize, value: u64, floor: u64, how: &str) {
-        assert!(
-            value >= floor,
-            "client {client} read version {value} of key {key} {how}, after {floor}"
-        );
+        assert!(value >= floor, "client {client} read version {value} of key {key} {how}, after {floor}");
         let seen = &mut self.clients[client].seen[key];
         *seen = value.max(*seen);
         self.read[key] = value.max(self.read[key]);
@@ -148,66 +142,28 @@ impl World {
         match std::mem::replace(&mut self.clients[client].doing, Doing::Nothing) {
             Doing::Nothing => self.begin(client),
             Doing::Joined { floor } => self.clients[client].doing = Doing::Joined { floor },
-            Doing::Read {
-                key,
-                watch,
-                value: None,
-                floor,
-            } => {
+            Doing::Read { key, watch, value: None, floor } => {
                 let value = Some(self.server.get(key));
-                self.clients[client].doing = Doing::Read {
-                    key,
-                    watch,
-                    value,
-                    floor,
-                };
+                self.clients[client].doing = Doing::Read { key, watch, value, floor };
             }
-            Doing::Read {
-                key,
-                watch,
-                value: Some(value),
-                floor,
-            } => {
+            Doing::Read { key, watch, value: Some(value), floor } => {
                 self.armory.coherence.read_answered(name(key), watch);
                 self.saw(client, key, value, floor, "upstream");
             }
-            Doing::ReadPair {
-                watches,
-                values: None,
-                floors,
-            } => {
+            Doing::ReadPair { watches, values: None, floors } => {
                 let values = Some(PAIR.map(|key| self.server.get(key)));
-                self.clients[client].doing = Doing::ReadPair {
-                    watches,
-                    values,
-                    floors,
-                };
+                self.clients[client].doing = Doing::ReadPair { watches, values, floors };
             }
-            Doing::ReadPair {
-                watches,
-                values: Some(values),
-                floors,
-            } => {
+            Doing::ReadPair { watches, values: Some(values), floors } => {
                 for (at, key) in PAIR.into_iter().enumerate() {
                     let reply = values[at].to_string();
                     let source = &self.armory.source;
                     let coherence = &self.armory.coherence;
-                    coherence.read_answered_with(
-                        source,
-                        name(key),
-                        &GET,
-                        reply.as_bytes(),
-                        watches[at],
-                        T0,
-                    );
+                    coherence.read_answered_with(source, name(key), &GET, reply.as_bytes(), watches[at], T0);
                     self.saw(client, key, values[at], floors[at], "upstream by MGET");
                 }
             }
-            Doing::Write {
-                keys,
-                mark,
-                version: None,
-            } => {
+            Doing::Write { keys, mark, version: None } => {
                 if self.dice.one_in(10) {
                     // Its connection is lost: an error for the client, perhaps executed later.
                     drop(mark);
@@ -215,32 +171,17 @@ impl World {
                     return;
                 }
                 let version = Some(self.server.set(keys));
-                self.clients[client].doing = Doing::Write {
-                    keys,
-                    mark,
-                    version,
-                };
+                self.clients[client].doing = Doing::Write { keys, mark, version };
             }
-            Doing::Write {
-                keys,
-                mark,
-                version: Some(version),
-            } => {
+            Doing::Write { keys, mark, version: Some(version) } => {
                 drop(mark);
-                keys.iter()
-                    .for_each(|key| self.acknowledge(client, *key, version));
+                keys.iter().for_each(|key| self.acknowledge(client, *key, version));
             }
-            Doing::Flush {
-                mark,
-                version: None,
-            } => {
+            Doing::Flush { mark, version: None } => {
                 let version = Some(self.server.flush());
                 self.clients[client].doing = Doing::Flush { mark, version };
             }
-            Doing::Flush {
-                mark,
-                version: Some(version),
-            } => {
+            Doing::Flush { mark, version: Some(version) } => {
                 drop(mark);
                 (0..KEYS).for_each(|key| self.acknowledge(client, key, version));
             }
@@ -262,20 +203,10 @@ impl World {
                 let keys = written_with(key);
                 // A key named twice is nothing special.
                 let named = keys.iter().chain(&keys[..self.dice.below(2)]);
-                let mark = self
-                    .armory
-                    .coherence
-                    .write_mark(named.map(|key| name(*key)));
-                Doing::Write {
-                    keys,
-                    mark,
-                    version: None,
-                }
+                let mark = self.armory.coherence.write_mark(named.map(|key| name(*key)));
+                Doing::Write { keys, mark, version: None }
             }
-            58 => Doing::Flush {
-                mark: self.armory.coherence.flush_mark(),
-                version: None,
-            },
+            58 => Doing::Flush { mark: self.armory.coherence.flush_mark(), version: None },
             _ => Doing::Nothing,
         };
     }
@@ -283,16 +214,12 @@ impl World {
     fn begin_read(&mut self, client: usize, key: usize) {
         let floor = self.floor(client, key);
         let worker = client % WORKERS;
-        let Armory {
-            coherence, source, ..
-        } = &self.armory;
+        let Armory { coherence, source, .. } = &self.armory;
         let answer = if self.dice.one_in(2) {
             let answer = self.near[worker].serve(coherence, source, name(key), &GET, T0);
             answer.map(|(view, _)| number(view.resp3()))
         } else {
-            coherence
-                .serve(source, name(key), &GET, T0)
-                .map(|hit| number(hit.resp3()))
+            coherence.serve(source, name(key), &GET, T0).map(|hit| number(hit.resp3()))
         };
         let miss = match answer {
             Ok(value) => {
@@ -301,31 +228,16 @@ impl World {
             }
             Err(miss) => miss,
         };
-        let doing = if self.dice.one_in(3) {
-            None
-        } else {
-            self.join_or_fill(client, key, floor)
-        };
-        let on_lane = Doing::Read {
-            key,
-            watch: miss.watch,
-            value: None,
-            floor,
-        };
+        let doing = if self.dice.one_in(3) { None } else { self.join_or_fill(client, key, floor) };
+        let on_lane = Doing::Read { key, watch: miss.watch, value: None, floor };
         self.clients[client].doing = doing.unwrap_or(on_lane);
     }
 
     fn join_or_fill(&mut self, client: usize, key: usize, floor: u64) -> Option<Doing> {
-        let Armory {
-            coherence, source, ..
-        } = &self.armory;
+        let Armory { coherence, source, .. } = &self.armory;
         let worker = client % WORKERS;
         let flights = &mut self.flights[worker];
-        let asked = FlightKey {
-            scope: source.scope(),
-            key: name(key),
-            question: GET,
-        };
+        let asked = FlightKey { scope: source.scope(), key: name(key), question: GET };
         if flights.join(coherence, &asked, client).is_ok() {
             return Some(Doing::Joined { floor });
         }
@@ -334,12 +246,7 @@ impl World {
         }
         let ticket = coherence.ticket(source, name(key), T0).ok()?;
         let flight = flights.begin(&asked, ticket.check(), client)?;
-        let fill = Fill {
-            ticket,
-            key,
-            worker,
-            flight,
-        };
+        let fill = Fill { ticket, key, worker, flight };
         self.fills.insert(self.next_fill, fill);
         self.sent.push_back((self.next_fill, key));
         self.next_fill += 1;
@@ -348,9 +255,7 @@ impl World {
 
     fn begin_pair(&mut self, client: usize) {
         let floors = PAIR.map(|key| self.floor(client, key));
-        let Armory {
-            coherence, source, ..
-        } = &self.armory;
+        let Armory { coherence, source, .. } = &self.armory;
         let (mut snapshot, mut values) = (Snapshot::default(), [0; 2]);
         let mut watches = Vec::new();
         for (at, key) in PAIR.into_iter().enumerate() {
@@ -391,9 +296,7 @@ impl World {
                 }
             }
         }
-        let Armory {
-            coherence, source, ..
-        } = &self.armory;
+        let Armory { coherence, source, .. } = &self.armory;
         match coherence.serve(source, name(PAIR[1]), &GET, T0) {
             Ok(hit) => {
                 values[1] = number(hit.resp3());
@@ -423,11 +326,7 @@ impl World {
             return;
         }
         let watches = [watches[0], watches[1]];
-        self.clients[client].doing = Doing::ReadPair {
-            watches,
-            values: None,
-            floors,
-        };
+        self.clients[client].doing = Doing::ReadPair { watches, values: None, floors };
     }
 
     fn execute_fill(&mut self) {
@@ -456,21 +355,10 @@ impl World {
     }
 
     fn land(&mut self, fill: Fill, value: u64) {
-        let Fill {
-            ticket,
-            key,
-            worker,
-            flight,
-        } = fill;
-        self.stored += u64::from(
-            ticket
-                .commit(&reply_of(GET, value.to_string().as_bytes()))
-                .is_ok(),
-        );
+        let Fill { ticket, key, worker, flight } = fill;
+        self.stored += u64::from(ticket.commit(&reply_of(GET, value.to_string().as_bytes())).is_ok());
         for client in self.flights[worker].take(flight) {
-            let Doing::Joined { floor } =
-                std::mem::replace(&mut self.clients[client].doing, Doing::Nothing)
-            else {
+            let Doing::Joined { floor } = std::mem::replace(&mut self.clients[client].doing, Doing::Nothing) else {
                 panic!("a joiner waits");
             };
             self.saw(client, key, value, floor, "from a flight");
@@ -497,46 +385,28 @@ impl World {
         // What was executed may still be stored by someone late; what was not is lost, and its joiners read on their lanes.
         for wire in self.server.hang_up() {
             if let Wire::Reply(number, value) = wire {
-                self.zombies
-                    .push((self.fills.remove(&number).expect("it was sent"), value));
+                self.zombies.push((self.fills.remove(&number).expect("it was sent"), value));
             }
         }
         self.sent.clear();
         for (_, fill) in std::mem::take(&mut self.fills) {
             for client in self.flights[fill.worker].take(fill.flight) {
-                let Doing::Joined { floor } = self.clients[client].doing else {
-                    panic!("a joiner waits")
-                };
+                let Doing::Joined { floor } = self.clients[client].doing else { panic!("a joiner waits") };
                 let watch = self.armory.coherence.read_sent(name(fill.key));
-                self.clients[client].doing = Doing::Read {
-                    key: fill.key,
-                    watch,
-                    value: None,
-                    floor,
-                };
+                self.clients[client].doing = Doing::Read { key: fill.key, watch, value: None, floor };
             }
         }
-        self.armory.armed = Some(
-            self.armory
-                .coherence
-                .arm(&self.armory.source, Millis::NEVER),
-        );
+        self.armory.armed = Some(self.armory.coherence.arm(&self.armory.source, Millis::NEVER));
     }
 }
 
 fn number(reply: &[u8]) -> u64 {
-    std::str::from_utf8(reply)
-        .expect("digits")
-        .parse()
-        .expect("a number")
+    std::str::from_utf8(reply).expect("digits").parse().expect("a number")
 }
 
 fn run_all(foreign: bool) {
     // More seeds on demand: ANTEROOM_SEEDS=200000.
-    let seeds = std::env::var("ANTEROOM_SEEDS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(1_500);
+    let seeds = std::env::var("ANTEROOM_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(1_500);
     let (mut hits, mut stored) = (0, 0);
     for seed in 1..=seeds {
         let mut world = World::new(seed, foreign);
@@ -549,10 +419,7 @@ fn run_all(foreign: bool) {
         stored += world.stored;
     }
     // A cache that never answers would pass every check.
-    assert!(
-        hits > seeds * 8 && stored > seeds * 5,
-        "only {hits} hits and {stored} fills in {seeds} schedules"
-    );
+    assert!(hits > seeds * 8 && stored > seeds * 5, "only {hits} hits and {stored} fills in {seeds} schedules");
 }
 
 #[test]

@@ -31,22 +31,13 @@ impl World {
     }
 
     fn saw(&self, key: usize, value: u64, floor: u64, how: &str) {
-        assert!(
-            value >= floor,
-            "version {value} of key {key} {how}, after {floor}"
-        );
+        assert!(value >= floor, "version {value} of key {key} {how}, after {floor}");
         self.known[key].fetch_max(value, SeqCst);
     }
 }
 
 /// One worker: reads, writes and flushes, one at a time, until time is up.
-fn work(
-    world: &World,
-    coherence: &Coherence,
-    source: &Arc<Source>,
-    fills: &SyncSender<Fill>,
-    seed: u64,
-) {
+fn work(world: &World, coherence: &Coherence, source: &Arc<Source>, fills: &SyncSender<Fill>, seed: u64) {
     let mut dice = Dice::new(seed);
     let mut near = Near::default();
     while !world.over.load(SeqCst) {
@@ -57,17 +48,13 @@ fn work(
                 let mark = coherence.write_mark(keys.iter().map(|key| name(*key)));
                 let version = world.server().set(keys);
                 drop(mark);
-                keys.iter()
-                    .for_each(|key| _ = world.known[*key].fetch_max(version, SeqCst));
+                keys.iter().for_each(|key| _ = world.known[*key].fetch_max(version, SeqCst));
             }
             12 => {
                 let mark = coherence.flush_mark();
                 let version = world.server().flush();
                 drop(mark);
-                world
-                    .known
-                    .iter()
-                    .for_each(|known| _ = known.fetch_max(version, SeqCst));
+                world.known.iter().for_each(|known| _ = known.fetch_max(version, SeqCst));
             }
             13 => _ = world.server().set(written_with(key)),
             14..=60 => read_pair(world, coherence, source),
@@ -87,12 +74,9 @@ fn read(
 ) {
     let floor = world.known[key].load(SeqCst);
     let answer = if dice.one_in(2) {
-        near.serve(coherence, source, name(key), &GET, T0)
-            .map(|(view, _)| number(view.resp3()))
+        near.serve(coherence, source, name(key), &GET, T0).map(|(view, _)| number(view.resp3()))
     } else {
-        coherence
-            .serve(source, name(key), &GET, T0)
-            .map(|hit| number(hit.resp3()))
+        coherence.serve(source, name(key), &GET, T0).map(|hit| number(hit.resp3()))
     };
     let miss = match answer {
         Ok(value) => {
@@ -105,13 +89,7 @@ fn read(
         && let Ok(ticket) = coherence.ticket(source, name(key), T0)
     {
         let (answer, answered) = sync_channel(1);
-        fills
-            .send(Fill {
-                ticket,
-                key,
-                answer,
-            })
-            .expect("the tracker outlives the workers");
+        fills.send(Fill { ticket, key, answer }).expect("the tracker outlives the workers");
         // An error: the tracker lost its connection with the fill on it.
         if let Ok(value) = answered.recv() {
             world.saw(key, value, floor, "by a fill");
@@ -168,9 +146,7 @@ fn track(world: &World, coherence: &Coherence, source: &Arc<Source>, fills: Rece
                 Wire::Null => coherence.everything(Cause::Push),
                 Wire::Reply(number, value) => {
                     let fill = sent.remove(&number).expect("it was sent");
-                    let _ = fill
-                        .ticket
-                        .commit(&reply_of(GET, value.to_string().as_bytes()));
+                    let _ = fill.ticket.commit(&reply_of(GET, value.to_string().as_bytes()));
                     let _ = fill.answer.send(value);
                 }
             }
@@ -185,18 +161,11 @@ fn track(world: &World, coherence: &Coherence, source: &Arc<Source>, fills: Rece
 }
 
 fn number(reply: &[u8]) -> u64 {
-    std::str::from_utf8(reply)
-        .expect("digits")
-        .parse()
-        .expect("a number")
+    std::str::from_utf8(reply).expect("digits").parse().expect("a number")
 }
 
 fn storm(slots: usize, length: Duration) {
-    let Armory {
-        coherence,
-        source,
-        armed,
-    } = Armory::with_slots(slots);
+    let Armory { coherence, source, armed } = Armory::with_slots(slots);
     drop(armed);
     let world = World {
         server: Mutex::default(),
@@ -210,8 +179,7 @@ fn storm(slots: usize, length: Duration) {
         scope.spawn(move || track(seen_by_all, &handle, same, to_fill));
         let workers: Vec<_> = (0..WORKERS as u64)
             .map(|seed| {
-                let (world, source, fills, handle) =
-                    (&world, &source, fills.clone(), coherence.fork());
+                let (world, source, fills, handle) = (&world, &source, fills.clone(), coherence.fork());
                 scope.spawn(move || work(world, &handle, source, &fills, seed + 1))
             })
             .collect();
@@ -223,17 +191,12 @@ fn storm(slots: usize, length: Duration) {
         }
         world.over.store(true, SeqCst);
     });
-    assert!(
-        world.hits.into_inner() > 1_000,
-        "a cache that never answers passes every check"
-    );
+    assert!(world.hits.into_inner() > 1_000, "a cache that never answers passes every check");
 }
 
 /// How long each storm lasts: milliseconds, ANTEROOM_STORM_MS for more.
 fn length() -> Duration {
-    let asked = std::env::var("ANTEROOM_STORM_MS")
-        .ok()
-        .and_then(|ms| ms.parse().ok());
+    let asked = std::env::var("ANTEROOM_STORM_MS").ok().and_then(|ms| ms.parse().ok());
     Duration::from_millis(asked.unwrap_or(400))
 }
 
