@@ -11,8 +11,8 @@ use super::attached::{Attached, Owed, Transaction};
 use super::then::Then;
 use super::waiter::Waiter;
 use super::{Mute, Seq, Session, Verdict, Way};
-use crate::command::{Access, Command, Dedicated, Effect, Found, Local, LocalClient, Route};
-use crate::resp::{Args, Protocol, encode};
+use crate::command::{Access, Command, Dedicated, Effect, Found, Local, Route};
+use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
 
 /// What became of a request.
@@ -92,7 +92,7 @@ impl Session {
     }
 
     /// Whether CLIENT REPLY silences the request at hand. Asked exactly once a request.
-    fn mute_this(&mut self) -> bool {
+    pub(super) fn mute_this(&mut self) -> bool {
         match self.mute {
             Mute::Off => false,
             Mute::On => true,
@@ -183,9 +183,7 @@ impl Session {
         let upstream_answers = in_transaction || listening || attached.monitoring;
         match route {
             Route::Local(local @ (Local::Reset | Local::Quit)) => self.local(local, args),
-            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(LocalClient::Reply))
-                if in_transaction =>
-            {
+            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(_)) if in_transaction => {
                 self.refuse_in_transaction(command)
             }
             Route::Dedicated(Dedicated::PubSub(_) | Dedicated::Monitor | Dedicated::Tunnel | Dedicated::State)
@@ -195,7 +193,7 @@ impl Session {
             }
             Route::Local(local) if !upstream_answers => self.local(local, args),
             Route::Local(Local::Select) if in_transaction => {
-                let db = args.get(1).and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.parse().ok());
+                let db = args.get(1).and_then(decimal).and_then(|db| u32::try_from(db).ok());
                 if let Some(transaction) = self.transaction() {
                     transaction.db = db;
                 }

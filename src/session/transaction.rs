@@ -97,7 +97,9 @@ impl Session {
         let named = args.len() - 1;
         let left = (named > 0 || !leaves).then_some(named);
         self.show_mode(Mode::Subscribed);
-        let seq = self.reserve();
+        // A confirmation is a push, which CLIENT REPLY does not silence (pubsub.c, `addReplyPubsubSubscribed`).
+        self.mute_this();
+        let seq = self.outbox.reserve(false);
         self.send_attached(args, Owed::Confirmations { seq, verb, left })
     }
 }
