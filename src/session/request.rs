@@ -181,6 +181,15 @@ impl Session {
         let in_transaction = attached.transaction.is_some();
         let listening = attached.is_subscribed() && self.protocol == Protocol::Resp2;
         let upstream_answers = in_transaction || listening || attached.monitoring;
+        // Whether a RESP2 client still listens, and so who answers, is known only once every (un)subscription is confirmed.
+        if matches!(route, Route::Local(local) if local != Local::Ping)
+            && listening
+            && attached.awaits_confirmation()
+            && !in_transaction
+            && !self.is_settled()
+        {
+            return Flow::Hold;
+        }
         match route {
             Route::Local(local @ (Local::Reset | Local::Quit)) => self.local(local, args),
             Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(_)) if in_transaction => {
@@ -194,8 +203,8 @@ impl Session {
             Route::Local(local) if !upstream_answers => self.local(local, args),
             Route::Local(Local::Select) if in_transaction => {
                 let db = args.get(1).and_then(decimal).and_then(|db| u32::try_from(db).ok());
-                if let Some(transaction) = self.transaction() {
-                    transaction.db = db;
+                if let (Some(transaction), Some(db)) = (self.transaction(), db) {
+                    transaction.selects.push((transaction.queued, db));
                 }
                 self.ride_plain(command, args)
             }
@@ -331,6 +340,7 @@ impl Session {
     /// Notes a request that is queued by a transaction. False when there is none.
     fn queue_in_transaction(&mut self, command: &Command, args: &Args<'_>) -> bool {
         let Some(transaction) = self.transaction() else { return false };
+        transaction.queued += 1;
         match command.effect_for(args) {
             Effect::DropEverything => transaction.everything = true,
             Effect::DropKeysAndFence => transaction.fence = true,
