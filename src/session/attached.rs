@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::outbox::{Outbox, Seq};
 use super::pubsub::{Notice, Subscriptions, Verb, notice};
-use super::then::Then;
+use super::then::{Then, elements};
 use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
 use crate::upstream::connect::reason;
 use crate::upstream::dedicated::Loan;
@@ -44,14 +44,14 @@ pub enum Owed {
         /// What the reply sets off.
         then: Then,
     },
-    /// The reply of an EXEC whose transaction selected another database.
+    /// The reply of an EXEC whose transaction tried to select a database.
     ExecWithSelect {
         /// Its place in the client's order.
         seq: Seq,
         /// What the reply sets off.
         then: Then,
-        /// The database selected, if the transaction ran.
-        db: u32,
+        /// See [`Transaction::selects`].
+        selects: Vec<(usize, u32)>,
     },
     /// The reply of a command the proxy inserted; an error spoils the connection.
     Inserted,
@@ -81,8 +81,10 @@ pub struct Transaction {
     pub fence: bool,
     /// A queued command changes every key.
     pub everything: bool,
-    /// The database a queued SELECT leaves behind, if EXEC succeeds.
-    pub db: Option<u32>,
+    /// Commands queued.
+    pub queued: usize,
+    /// Which of them are SELECTs, and of what database.
+    pub selects: Vec<(usize, u32)>,
     /// A queued command was refused by the proxy: EXEC must fail.
     pub doomed: bool,
 }
@@ -175,7 +177,12 @@ impl Attached {
 
     /// Subscribed to anything, or about to be.
     pub fn is_subscribed(&self) -> bool {
-        self.subscriptions.total() > 0 || self.owed.iter().any(|o| matches!(o, Owed::Confirmations { .. }))
+        self.subscriptions.total() > 0 || self.awaits_confirmation()
+    }
+
+    /// Whether a subscription or its end is still to be confirmed.
+    pub fn awaits_confirmation(&self) -> bool {
+        self.owed.iter().any(|o| matches!(o, Owed::Confirmations { .. }))
     }
 
     /// Whether the upstream owes nothing and nothing is on its way.
@@ -364,8 +371,11 @@ impl Attached {
                 self.spoiled |= !frame.starts_with(b"-ERR unknown ");
                 then.answered(outbox, seq, frame, kind);
             }
-            Some(Owed::ExecWithSelect { seq, then, db }) => {
-                if kind == FrameKind::Array && !frame.starts_with(b"*-1") {
+            Some(Owed::ExecWithSelect { seq, then, selects }) => {
+                // The last of them that Redis accepted counts; none, if the transaction did not run.
+                let replies = elements(frame);
+                let accepted = |at: usize| replies.get(at).is_some_and(|reply| reply.starts_with(b"+OK"));
+                if let Some(&(_, db)) = selects.iter().rev().find(|(at, _)| accepted(*at)) {
                     self.loan.connection.db = db;
                     self.selected = Some(db);
                 }

@@ -9,7 +9,7 @@ use super::waiter::lost_reply;
 use super::{End, Mute, Session, Verdict};
 use crate::admin;
 use crate::command::Local;
-use crate::resp::{Args, Protocol, encode};
+use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
 
 impl Session {
@@ -46,7 +46,7 @@ impl Session {
     /// and whether this identity may select them, only the upstream knows: it is asked once per identity and worker.
     fn select(&mut self, args: &Args<'_>) -> Flow {
         let asked = args.get(1).unwrap_or_default();
-        let number: Option<u32> = std::str::from_utf8(asked).ok().and_then(|a| a.parse().ok());
+        let number = decimal(asked).and_then(|n| u32::try_from(n).ok());
         if let Some(db) = number
             && self.worker.knows_db(&self.identity, db)
         {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use super::request::Flow;
 use super::{Backlog, End, Session, Way};
-use crate::resp::{RequestLimits, RequestScanner, Scanned};
+use crate::resp::{ProtocolError, RequestLimits, RequestScanner, Scanned};
 use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,7 +64,10 @@ impl Session {
         if self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > 0) {
             self.poll_attached(cx)?;
         }
+        let paused = self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES;
         self.poll_write(cx)?;
+        // What stood still because the client did not read goes on: nothing else would wake this task for it.
+        moved |= paused && self.outbox.held_bytes() <= OUTPUT_PAUSE_BYTES;
         self.let_go();
         Ok(moved)
     }
@@ -82,7 +85,7 @@ impl Session {
             return Poll::Ready(End::Draining);
         }
         // A client that will send no more gets what it asked for, unless that could take for ever.
-        let endless = self.attached.as_ref().is_some_and(|a| a.blocking > 0 || a.is_sticky());
+        let endless = self.attached.as_ref().is_some_and(|a| a.blocking > 0);
         let stuck = endless || (drained && self.operation.is_none());
         if self.eof && (stuck || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES) {
             return Poll::Ready(End::Left);
@@ -268,8 +271,12 @@ impl Session {
                     Flow::Hold => break,
                 },
                 Err(error) => {
-                    // The scanner may be the worker's: the next session must not find it in the middle of this request.
+                    // The scanner may be the worker's, and the next client's: it must not go on from here.
                     *scanner = RequestScanner::default();
+                    if error == ProtocolError::CrossProtocol {
+                        // Redis drops what it has not written yet: a browser is to learn nothing.
+                        self.outbox.close();
+                    }
                     self.outbox.reply(|out| error.reply(out));
                     self.ending = Some(End::ProtocolError);
                     return bytes.len();

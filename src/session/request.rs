@@ -11,8 +11,8 @@ use super::attached::{Attached, Owed, Transaction};
 use super::then::Then;
 use super::waiter::Waiter;
 use super::{Mute, Seq, Session, Verdict, Way};
-use crate::command::{Access, Command, Dedicated, Effect, Found, Local, LocalClient, Route};
-use crate::resp::{Args, Protocol, encode};
+use crate::command::{Access, Command, Dedicated, Effect, Found, Local, Route};
+use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
 
 /// What became of a request.
@@ -92,7 +92,7 @@ impl Session {
     }
 
     /// Whether CLIENT REPLY silences the request at hand. Asked exactly once a request.
-    fn mute_this(&mut self) -> bool {
+    pub(super) fn mute_this(&mut self) -> bool {
         match self.mute {
             Mute::Off => false,
             Mute::On => true,
@@ -181,11 +181,18 @@ impl Session {
         let in_transaction = attached.transaction.is_some();
         let listening = attached.is_subscribed() && self.protocol == Protocol::Resp2;
         let upstream_answers = in_transaction || listening || attached.monitoring;
+        // Whether a RESP2 client still listens, and so who answers, is known only once every (un)subscription is confirmed.
+        if matches!(route, Route::Local(local) if local != Local::Ping)
+            && listening
+            && attached.awaits_confirmation()
+            && !in_transaction
+            && !self.is_settled()
+        {
+            return Flow::Hold;
+        }
         match route {
             Route::Local(local @ (Local::Reset | Local::Quit)) => self.local(local, args),
-            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(LocalClient::Reply))
-                if in_transaction =>
-            {
+            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(_)) if in_transaction => {
                 self.refuse_in_transaction(command)
             }
             Route::Dedicated(Dedicated::PubSub(_) | Dedicated::Monitor | Dedicated::Tunnel | Dedicated::State)
@@ -195,9 +202,9 @@ impl Session {
             }
             Route::Local(local) if !upstream_answers => self.local(local, args),
             Route::Local(Local::Select) if in_transaction => {
-                let db = args.get(1).and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.parse().ok());
-                if let Some(transaction) = self.transaction() {
-                    transaction.db = db;
+                let db = args.get(1).and_then(decimal).and_then(|db| u32::try_from(db).ok());
+                if let (Some(transaction), Some(db)) = (self.transaction(), db) {
+                    transaction.selects.push((transaction.queued, db));
                 }
                 self.ride_plain(command, args)
             }
@@ -333,6 +340,7 @@ impl Session {
     /// Notes a request that is queued by a transaction. False when there is none.
     fn queue_in_transaction(&mut self, command: &Command, args: &Args<'_>) -> bool {
         let Some(transaction) = self.transaction() else { return false };
+        transaction.queued += 1;
         match command.effect_for(args) {
             Effect::DropEverything => transaction.everything = true,
             Effect::DropKeysAndFence => transaction.fence = true,

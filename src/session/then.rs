@@ -133,7 +133,7 @@ impl Then {
 
 impl WatchedMany {
     fn answered(&self, frame: &[u8], kind: FrameKind) {
-        let mut elements = if kind == FrameKind::Array { elements(frame) } else { Vec::new().into_iter() };
+        let mut elements = if kind == FrameKind::Array { elements(frame) } else { Vec::new() }.into_iter();
         let now = self.worker.now();
         let question = ViewKey { db: self.db, command: self.get, tail: b"" };
         for (key, watch) in &self.keys {
@@ -149,8 +149,8 @@ impl WatchedMany {
     }
 }
 
-/// The elements of a flat array, as frames.
-fn elements(frame: &[u8]) -> std::vec::IntoIter<&[u8]> {
+/// The elements of an array, as frames.
+pub(super) fn elements(frame: &[u8]) -> Vec<&[u8]> {
     let mut found = Vec::new();
     let mut splitter = ReplySplitter::default();
     let mut rest = frame.iter().position(|b| *b == b'\n').map_or(&frame[..0], |end| &frame[end + 1..]);
@@ -158,7 +158,7 @@ fn elements(frame: &[u8]) -> std::vec::IntoIter<&[u8]> {
         found.push(&rest[..element.len]);
         rest = &rest[element.len..];
     }
-    found.into_iter()
+    found
 }
 
 impl Keep {

@@ -47,10 +47,10 @@ impl Session {
         }
         let then = self.after_transaction(&transaction);
         let seq = self.reserve();
-        if let Some(db) = transaction.db {
-            // Whether the SELECT inside took effect is known only from the reply: the next request waits for it.
+        if !transaction.selects.is_empty() {
+            // Whether a SELECT inside took effect is known only from the reply: the next request waits for it.
             self.settle = true;
-            return self.send_attached(args, Owed::ExecWithSelect { seq, then, db });
+            return self.send_attached(args, Owed::ExecWithSelect { seq, then, selects: transaction.selects });
         }
         self.send_attached(args, Owed::Reply { seq, then })
     }
@@ -97,7 +97,9 @@ impl Session {
         let named = args.len() - 1;
         let left = (named > 0 || !leaves).then_some(named);
         self.show_mode(Mode::Subscribed);
-        let seq = self.reserve();
+        // A confirmation is a push, which CLIENT REPLY does not silence (pubsub.c, `addReplyPubsubSubscribed`).
+        self.mute_this();
+        let seq = self.outbox.reserve(false);
         self.send_attached(args, Owed::Confirmations { seq, verb, left })
     }
 }
