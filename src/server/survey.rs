@@ -66,6 +66,10 @@ async fn ask(shared: &Shared, commands_of: &mut String) -> Result<(), ConnectErr
         commands_of.clone_from(&facts.run_id);
         tracing::info!(version = facts.version, role = facts.role, "upstream reached");
     }
+    let before = shared.facts();
+    if !before.run_id.is_empty() && (&before.run_id, &before.role) != (&facts.run_id, &facts.role) {
+        shared.another_server("its role or process has changed");
+    }
     shared.set_facts(facts);
     Ok(())
 }

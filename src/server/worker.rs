@@ -312,6 +312,10 @@ impl LaneEvents for Events {
         }
     }
 
+    fn another_server(&self) {
+        self.worker.shared.another_server("it is loading, or a replica");
+    }
+
     fn disconnected(&self, why: &Lost) {
         self.worker.stats.lane_losses.add(1);
         tracing::warn!(worker = self.worker.index, reason = %why.reason, "lane lost");

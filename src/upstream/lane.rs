@@ -66,6 +66,9 @@ pub trait LaneEvents {
     fn connected(&self, connection: &Connection);
     /// The connection is gone, or could not be had.
     fn disconnected(&self, why: &Lost);
+    /// The server has answered that it is loading, or a replica: it is no longer the one whose data was read.
+    /// Called before the reply is handed on, once for each connection.
+    fn another_server(&self);
 }
 
 enum Entry<W> {
@@ -292,7 +295,7 @@ async fn drive<W: Waiter + 'static>(
                     state.up = true;
                     state.last_progress = Instant::now();
                 }
-                let mut pump = Pump::new(&lane, connection);
+                let mut pump = Pump::new(&lane, connection, &*events);
                 match poll_fn(|cx| pump.poll(cx)).await {
                     Ended::Replaced => continue,
                     Ended::Shut => return,
@@ -319,6 +322,7 @@ enum Ended {
 struct Pump<'a, W> {
     lane: &'a Lane<W>,
     connection: Connection,
+    events: &'a dyn LaneEvents,
     buffer: Vec<u8>,
     splitter: ReplySplitter,
     stall: Pin<Box<Sleep>>,
@@ -326,11 +330,12 @@ struct Pump<'a, W> {
 }
 
 impl<'a, W: Waiter + 'static> Pump<'a, W> {
-    fn new(lane: &'a Lane<W>, connection: Connection) -> Self {
+    fn new(lane: &'a Lane<W>, connection: Connection, events: &'a dyn LaneEvents) -> Self {
         let tick = lane.limits.timeout / 4;
         Self {
             lane,
             connection,
+            events,
             buffer: Vec::new(),
             splitter: ReplySplitter::default(),
             stall: Box::pin(tokio::time::sleep(tick)),
@@ -434,13 +439,15 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 continue;
             }
             // The borrow ends before the waiter runs: it may send again on this very lane.
-            let entry = {
+            let (entry, replace) = {
                 let mut state = self.lane.state.borrow_mut();
-                if kind == FrameKind::Error && (frame.starts_with(b"-READONLY") || frame.starts_with(b"-LOADING")) {
-                    state.replace = true;
-                }
-                state.fifo.pop_front()
+                let replace = kind == FrameKind::Error && says_another_server(frame) && !state.replace;
+                state.replace |= replace;
+                (state.fifo.pop_front(), replace)
             };
+            if replace {
+                self.events.another_server();
+            }
             match entry {
                 Some(Entry::Request(waiter)) => waiter.answered(frame, kind),
                 Some(Entry::Select) if kind == FrameKind::Simple => {}
@@ -473,6 +480,11 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         }
         Ok(())
     }
+}
+
+/// Whether an error is one by which a server says that it is not, or not yet, the one to ask (redis-facts R15).
+pub fn says_another_server(error: &[u8]) -> bool {
+    [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN"].iter().any(|word| error.starts_with(word))
 }
 
 trait PollUnpin {
