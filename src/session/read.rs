@@ -33,11 +33,15 @@ pub struct Joiner {
     db: u32,
     request: Rc<[u8]>,
     lane: Rc<Lane<Waiter>>,
+    asked_at: Millis,
 }
 
 impl Joiner {
-    /// The fill is back.
-    pub fn answered(self, resp3: &[u8], resp2: Option<&[u8]>) {
+    /// The fill is back. A flight may be old when it is joined: its value must not have expired by then (races R4 and R12).
+    pub fn answered(self, resp3: &[u8], resp2: Option<&[u8]>, expires: Millis) {
+        if self.asked_at >= expires {
+            return self.failed();
+        }
         let reply = match (self.protocol, resp2) {
             (Protocol::Resp2, Some(differing)) => differing,
             _ => resp3,
@@ -182,6 +186,7 @@ impl Session {
             db: self.db,
             request: args.raw().into(),
             lane,
+            asked_at: self.worker.now(),
         }
     }
 
@@ -356,9 +361,9 @@ pub async fn deliver_mail(worker: Rc<Worker>) {
     loop {
         for letter in worker.mailbox.collect().await {
             match letter {
-                Mail::Filled { flight, resp3, resp2 } => {
+                Mail::Filled { flight, resp3, resp2, expires } => {
                     let joiners = worker.flights.borrow_mut().take(flight);
-                    joiners.into_iter().flatten().for_each(|joiner| joiner.answered(&resp3, resp2.as_deref()));
+                    joiners.into_iter().flatten().for_each(|joiner| joiner.answered(&resp3, resp2.as_deref(), expires));
                 }
                 Mail::Failed { flight } => {
                     let joiners = worker.flights.borrow_mut().take(flight);
