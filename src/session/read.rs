@@ -65,7 +65,7 @@ impl KeysInFlight {
         ((hash >> 6) as usize & 3, 1 << (hash & 63))
     }
 
-    fn add(&mut self, hash: u64) {
+    pub(super) fn add(&mut self, hash: u64) {
         let (word, bit) = Self::place(hash);
         self.0[word] |= bit;
     }
@@ -87,11 +87,11 @@ impl Session {
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         let worker = self.worker.clone();
         let (source, ttl_ms) = match worker.policies.of(key) {
-            KeyPolicy::Strict => return self.bypass(args, Bypass::Strict),
+            KeyPolicy::Strict => return self.bypass(command, args, Bypass::Strict),
             KeyPolicy::Tracked => (&self.identity.scopes.tracked, None),
             KeyPolicy::Ttl(ms) => (self.identity.scopes.ttl(self.protocol), Some(ms)),
         };
-        let Some(source) = source.clone() else { return self.bypass(args, Bypass::NoSource) };
+        let Some(source) = source.clone() else { return self.bypass(command, args, Bypass::NoSource) };
         // The tail begins after the key's own CRLF.
         let tail = args.raw_after(1).get(2..).unwrap_or_default();
         let question = ViewKey { db: self.db, command: command.id, tail };
@@ -102,7 +102,7 @@ impl Session {
             if self.reads.may_contain(hash) {
                 return match (self.way, ttl_ms) {
                     (Way::Fills, None) => self.fill_behind(command, args, &source, &asked, now, hash),
-                    _ => self.bypass(args, Bypass::OwnReadInFlight),
+                    _ => self.bypass(command, args, Bypass::OwnReadInFlight),
                 };
             }
         }
@@ -170,7 +170,9 @@ impl Session {
         now: Millis,
         hash: u64,
     ) -> Flow {
-        let Some(ticket) = self.ticket(source, asked, now) else { return self.bypass(args, Bypass::OwnReadInFlight) };
+        let Some(ticket) = self.ticket(source, asked, now) else {
+            return self.bypass(command, args, Bypass::OwnReadInFlight);
+        };
         let joiner = self.joiner(args);
         self.launch(command, args, asked, ticket, Some(joiner));
         self.reads.add(hash);
@@ -267,18 +269,20 @@ impl Session {
     }
 
     /// MGET: from memory if every key hits, and all at one instant; else upstream as a whole.
-    pub(super) fn read_all(&mut self, args: &Args<'_>) -> Flow {
+    pub(super) fn read_all(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         let worker = self.worker.clone();
         let table = worker.table();
         let Some(get) = table.by_name("get") else { return self.pass(args, Then::Nothing) };
-        let Some(source) = self.identity.scopes.tracked.clone() else { return self.bypass(args, Bypass::NoSource) };
+        let Some(source) = self.identity.scopes.tracked.clone() else {
+            return self.bypass(command, args, Bypass::NoSource);
+        };
         if args.iter().skip(1).any(|key| worker.policies.of(key) != KeyPolicy::Tracked) {
-            return self.bypass(args, Bypass::Strict);
+            return self.bypass(command, args, Bypass::Strict);
         }
         if self.outbox.pending() > 0
             && args.iter().skip(1).any(|key| self.reads.may_contain(worker.coherence.hash(key)))
         {
-            return self.bypass(args, Bypass::OwnReadInFlight);
+            return self.bypass(command, args, Bypass::OwnReadInFlight);
         }
         let now = worker.now();
         let question = ViewKey { db: self.db, command: get.id, tail: b"" };
@@ -339,8 +343,8 @@ impl Session {
     }
 
     /// A read that memory has nothing to do with, and why.
-    pub(super) fn bypass(&mut self, args: &Args<'_>, why: Bypass) -> Flow {
-        let flow = self.pass(args, Then::Nothing);
+    pub(super) fn bypass(&mut self, command: &Command, args: &Args<'_>, why: Bypass) -> Flow {
+        let flow = self.pass_beside(command, args);
         if flow == Flow::Next {
             self.worker.stats.bypasses[why as usize].add(1);
         }
