@@ -486,6 +486,10 @@ impl<'a> Line<'a> {
             }
             resp2 = Some(converted);
         }
+        let expires = match pttl {
+            Some(left @ 0..) => sent + left as u64,
+            _ => Millis::NEVER,
+        };
         // Without its expiry a value cannot be kept; an error never is (race R16).
         if let Some(pttl) = pttl
             && !kind.is_error()
@@ -502,7 +506,7 @@ impl<'a> Line<'a> {
                 resp2: resp2.as_deref(),
             });
         }
-        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2 });
+        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires });
     }
 }
 

@@ -14,7 +14,7 @@ use super::identity::{Identities, Identity};
 use super::stats::WorkerStats;
 use super::worker::connector_for;
 use crate::cache::{Clock, KeyPolicy, Policies, TierLimits};
-use crate::coherence::{Coherence, CoherenceLimits};
+use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::{Config, Mode};
 use crate::upstream::connect::{Address, Connector, Credentials};
@@ -154,18 +154,17 @@ impl Shared {
         self.table_version.fetch_add(1, Ordering::Release);
     }
 
+    /// The server that answers is not, or no longer, the one whose data is in memory (a demoted primary keeps its
+    /// connections; redis-facts R15): nothing kept is served any more, and the trackers begin anew.
+    pub fn another_server(&self, why: &str) {
+        tracing::warn!(reason = why, "the upstream is not what it was");
+        self.coherence.everything(Cause::Push);
+        self.identities.all().iter().filter_map(|i| i.tracker.as_ref()).for_each(|tracker| tracker.restart());
+    }
+
     /// How to connect as this identity.
     pub fn connector(&self, identity: Option<&Identity>) -> Connector {
         connector_for(self, identity)
-    }
-
-    /// The server is not what it was: whatever was read from it is dropped.
-    pub fn restart_trackers(&self) {
-        for identity in self.identities.all() {
-            if let Some(tracker) = &identity.tracker {
-                tracker.restart();
-            }
-        }
     }
 
     /// The upstream accepted these credentials.

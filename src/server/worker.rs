@@ -332,8 +332,8 @@ impl LaneEvents for Events {
         }
     }
 
-    fn demoted(&self) {
-        self.worker.shared.restart_trackers();
+    fn another_server(&self) {
+        self.worker.shared.another_server("it is loading, or a replica");
     }
 
     fn disconnected(&self, why: &Lost) {

@@ -18,7 +18,7 @@ use super::then::{Then, elements};
 use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
 use crate::upstream::connect::reason;
 use crate::upstream::dedicated::Loan;
-use crate::upstream::lane::Lost;
+use crate::upstream::lane::{Lost, says_another_server};
 
 /// A reply that the upstream owes on this connection.
 pub enum Owed {
@@ -111,6 +111,8 @@ pub struct Attached {
     pub pinned: bool,
     /// State was left on the connection that only closing it removes.
     pub spoiled: bool,
+    /// The server has answered that it is loading, or a replica; the session passes that on.
+    pub another_server: bool,
     /// Commands in flight that may block as long as they like.
     pub blocking: usize,
     /// The database that a transaction's SELECT left the session in; the session takes it.
@@ -139,6 +141,7 @@ impl Attached {
             tunnel: false,
             pinned: false,
             spoiled: false,
+            another_server: false,
             blocking: 0,
             selected: None,
             timeout,
@@ -360,6 +363,10 @@ impl Attached {
                 return Ok(());
             }
             None => {}
+        }
+        if kind == FrameKind::Error && says_another_server(frame) && !self.spoiled {
+            self.spoiled = true;
+            self.another_server = true;
         }
         match self.owed.pop_front() {
             Some(Owed::Reply { seq, then }) => then.answered(outbox, seq, frame, kind),

@@ -251,7 +251,8 @@ impl Session {
             let seq = self.reserve();
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }
-        let then = self.after_write(command, args);
+        let effect = command.effect_for(args);
+        let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
         let seq = self.reserve();
         self.send_attached(args, Owed::Reply { seq, then })
     }
@@ -325,7 +326,7 @@ impl Session {
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }
         self.show_mode(Mode::Blocked);
-        let then = if command.effect_for(args).drops() { self.fence_only() } else { Then::Nothing };
+        let then = if command.effect_for(args).drops() { self.fence_only() } else { self.beside(command, args) };
         let seq = self.reserve();
         if let Some(attached) = &mut self.attached {
             attached.blocking += 1;

@@ -64,10 +64,11 @@ pub struct LaneLimits {
 pub trait LaneEvents {
     /// A connection stands. `authenticated` is false where the upstream wants a password we were not given.
     fn connected(&self, connection: &Connection);
-    /// The server answered that it is no longer, or not yet, the one to ask: -READONLY, -LOADING, -MASTERDOWN.
-    fn demoted(&self);
     /// The connection is gone, or could not be had.
     fn disconnected(&self, why: &Lost);
+    /// The server has answered that it is loading, or a replica: it is no longer the one whose data was read.
+    /// Called before the reply is handed on, once for each connection.
+    fn another_server(&self);
 }
 
 enum Entry<W> {
@@ -438,14 +439,15 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 continue;
             }
             // The borrow ends before the waiter runs: it may send again on this very lane.
-            let entry = {
+            let (entry, replace) = {
                 let mut state = self.lane.state.borrow_mut();
-                if kind == FrameKind::Error && is_demotion(frame) && !state.replace {
-                    state.replace = true;
-                    self.events.demoted();
-                }
-                state.fifo.pop_front()
+                let replace = kind == FrameKind::Error && says_another_server(frame) && !state.replace;
+                state.replace |= replace;
+                (state.fifo.pop_front(), replace)
             };
+            if replace {
+                self.events.another_server();
+            }
             match entry {
                 Some(Entry::Request(waiter)) => waiter.answered(frame, kind),
                 Some(Entry::Select) if kind == FrameKind::Simple => {}
@@ -480,9 +482,9 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
     }
 }
 
-/// Whether an error says that this server is not the one to ask (redis-facts, race R15).
-fn is_demotion(frame: &[u8]) -> bool {
-    [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN"].iter().any(|word| frame.starts_with(word))
+/// Whether an error is one by which a server says that it is not, or not yet, the one to ask (redis-facts R15).
+pub fn says_another_server(error: &[u8]) -> bool {
+    [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN"].iter().any(|word| error.starts_with(word))
 }
 
 trait PollUnpin {
