@@ -287,6 +287,7 @@ impl Session {
                 self.send_attached(args, Owed::Reply { seq, then: Then::Nothing })
             }
             Dedicated::Tunnel => {
+                self.show_mode(Mode::Replica);
                 if let Some(attached) = &mut self.attached {
                     attached.tunnel = true;
                     attached.send_raw(args.raw());
