@@ -109,7 +109,11 @@ async fn work(
         tokio::select! {
             arrival = arrivals.recv() => {
                 let Some(arrival) = arrival else { break };
-                let Ok(stream) = tokio::net::TcpStream::from_std(arrival.stream) else { continue };
+                let Ok(stream) = tokio::net::TcpStream::from_std(arrival.stream) else {
+                    shared.clients.remove(arrival.client.id);
+                    worker.stats.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                    continue;
+                };
                 worker.stats.accepted.add(1);
                 let identity = shared.identities.nobody().clone();
                 let session = Session::new(worker.clone(), Socket::Tcp(stream), arrival.client, identity);
