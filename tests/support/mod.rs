@@ -3,6 +3,9 @@
 //! Every server listens on a free port and dies with its handle, so tests run in parallel and leave nothing behind.
 #![allow(dead_code, missing_docs)] // Each test file uses its own part of this.
 
+pub mod binary;
+pub mod scripted;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -210,6 +213,18 @@ impl Client {
         }
     }
 
+    /// Sends one command, or finds that the other end has closed.
+    pub fn send_best_effort(&mut self, args: &[&str]) {
+        let mut bytes = Vec::new();
+        encode::command(&mut bytes, &args.iter().map(|arg| arg.as_bytes()).collect::<Vec<_>>());
+        let _ = self.stream.write_all(&bytes);
+    }
+
+    /// [`Client::frame`], as text.
+    pub fn text_frame(&mut self) -> String {
+        String::from_utf8_lossy(&self.frame()).into_owned()
+    }
+
     /// Sends one command and returns its reply.
     pub fn ask<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Vec<u8> {
         self.send(args);
@@ -219,6 +234,14 @@ impl Client {
     /// [`Client::ask`], as text.
     pub fn text<A: AsRef<[u8]>>(&mut self, args: &[A]) -> String {
         String::from_utf8_lossy(&self.ask(args)).into_owned()
+    }
+
+    /// Whether the other end closes without sending anything more.
+    pub fn is_closed(&mut self) -> bool {
+        match self.try_frame() {
+            Ok(_) => false,
+            Err(e) => !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+        }
     }
 
     /// Everything until the other end closes, bytes already buffered included.
