@@ -218,7 +218,9 @@ impl Tracker {
             .await
             .map_err(|_| Refused::Connect(ConnectError::TimedOut(connector.timeout.as_millis())))?;
         match told {
-            Ok(Ok(())) => Ok(asked.into_connection(Protocol::Resp3, connection.upstream_id, true)),
+            Ok(Ok(())) => asked
+                .into_connection(Protocol::Resp3, connection.upstream_id, true)
+                .map_err(|error| Refused::Connect(error.into())),
             Ok(Err(why)) => Err(Refused::Unsupported(why)),
             Err(error) => Err(Refused::Connect(error.into())),
         }

@@ -55,13 +55,16 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
     let shared = Arc::new(shared);
     let mut doors = Vec::new();
     let mut threads = Vec::new();
+    // Nothing is ever sent: it closes when the last worker has ended.
+    let (at_work, mut all_ended) = mpsc::channel::<std::convert::Infallible>(1);
     for index in 0..count {
         let (door, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        let (shared, shutdown) = (shared.clone(), shutdown.clone());
+        let (shared, shutdown, at_work) = (shared.clone(), shutdown.clone(), at_work.clone());
         // Ends when the drain is over.
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
+                let _at_work = at_work;
                 runtime().map(|runtime| {
                     let local = LocalSet::new();
                     local.block_on(&runtime, work(index, shared, arrivals, shutdown, drain));
@@ -71,6 +74,7 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         doors.push(door);
         threads.push(thread);
     }
+    drop(at_work);
     let outcome = runtime()?.block_on(async {
         let timeout = Duration::from_millis(shared.config.upstream.timeout_ms);
         let control =
@@ -81,6 +85,8 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
         touch.abort();
+        // While workers drain, fills and fences of requests in flight still wait for their tracker.
+        let _ = all_ended.recv().await;
         trackers.abort();
         accepted
     });
@@ -110,7 +116,11 @@ async fn work(
         tokio::select! {
             arrival = arrivals.recv() => {
                 let Some(arrival) = arrival else { break };
-                let Ok(stream) = tokio::net::TcpStream::from_std(arrival.stream) else { continue };
+                let Ok(stream) = tokio::net::TcpStream::from_std(arrival.stream) else {
+                    shared.clients.remove(arrival.client.id);
+                    worker.stats.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                    continue;
+                };
                 worker.stats.accepted.add(1);
                 let identity = shared.identities.nobody().clone();
                 let session = Session::new(worker.clone(), Socket::Tcp(stream), arrival.client, identity);

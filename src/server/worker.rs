@@ -145,6 +145,7 @@ impl Worker {
         LaneLimits {
             inflight_max: upstream.lane_inflight_max,
             unsent_max_bytes: upstream.lane_buffer_max_bytes,
+            reply_max_bytes: upstream.reply_max_bytes,
             timeout: Duration::from_millis(upstream.timeout_ms),
             reconnect_min: Duration::from_millis(upstream.reconnect_min_ms),
             reconnect_max: Duration::from_millis(upstream.reconnect_max_ms),

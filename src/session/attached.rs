@@ -18,7 +18,7 @@ use super::then::{Then, elements};
 use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
 use crate::upstream::connect::reason;
 use crate::upstream::dedicated::Loan;
-use crate::upstream::lane::{Lost, says_another_server};
+use crate::upstream::lane::{LaneLimits, Lost, REPLY_TOO_LONG, says_another_server};
 
 /// A reply that the upstream owes on this connection.
 pub enum Owed {
@@ -72,6 +72,21 @@ pub enum Owed {
     },
 }
 
+impl Owed {
+    /// Its place in the client's order; none if the client did not ask for it.
+    fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::Reply { seq, .. }
+            | Self::Blocking { seq, .. }
+            | Self::Unknown { seq, .. }
+            | Self::ExecWithSelect { seq, .. }
+            | Self::Multi { seq }
+            | Self::Confirmations { seq, .. } => Some(*seq),
+            Self::Inserted => None,
+        }
+    }
+}
+
 /// A transaction between MULTI and its end.
 #[derive(Default)]
 pub struct Transaction {
@@ -117,7 +132,10 @@ pub struct Attached {
     pub blocking: usize,
     /// The database that a transaction's SELECT left the session in; the session takes it.
     pub selected: Option<u32>,
+    /// A notice stands first in `buffer` and waits for the replies before it to reach the client.
+    held_up: bool,
     timeout: Duration,
+    reply_max_bytes: usize,
     stall: std::pin::Pin<Box<Sleep>>,
     last_progress: Instant,
 }
@@ -126,7 +144,8 @@ const READ_BYTES: usize = 16 * 1024;
 
 impl Attached {
     /// Takes over a clean connection.
-    pub fn new(loan: Loan, timeout: Duration) -> Self {
+    pub fn new(loan: Loan, limits: &LaneLimits) -> Self {
+        let timeout = limits.timeout;
         Self {
             loan,
             out: Vec::new(),
@@ -144,7 +163,9 @@ impl Attached {
             another_server: false,
             blocking: 0,
             selected: None,
+            held_up: false,
             timeout,
+            reply_max_bytes: limits.reply_max_bytes,
             stall: Box::pin(tokio::time::sleep(timeout / 4)),
             last_progress: Instant::now(),
         }
@@ -268,7 +289,12 @@ impl Attached {
 
     fn poll_io(&mut self, cx: &mut Context<'_>, outbox: &Rc<Outbox>) -> io::Result<bool> {
         let mut moved = self.poll_write(cx)?;
-        loop {
+        if self.held_up {
+            self.deliver(outbox)?;
+            moved |= !self.held_up;
+        }
+        // What waits for a notice that waits is not read: the client is given it in order.
+        while !self.held_up {
             match self.loan.connection.socket.poll_read_ready(cx) {
                 Poll::Pending => break,
                 Poll::Ready(ready) => ready?,
@@ -280,6 +306,9 @@ impl Attached {
                     moved = true;
                     self.last_progress = Instant::now();
                     self.deliver(outbox)?;
+                    if self.buffer.len() > self.reply_max_bytes {
+                        return Err(io::Error::other(REPLY_TOO_LONG));
+                    }
                     // The client must have a chance to drain before more is read.
                     break;
                 }
@@ -288,7 +317,9 @@ impl Attached {
             }
         }
         while std::future::Future::poll(self.stall.as_mut(), cx).is_ready() {
-            if !self.owed.is_empty() && self.blocking == 0 && self.last_progress.elapsed() >= self.timeout {
+            // A command may block as long as it likes, but not in the middle of a reply.
+            let awaited = !self.owed.is_empty() && (self.blocking == 0 || !self.buffer.is_empty());
+            if awaited && self.last_progress.elapsed() >= self.timeout {
                 let text = format!("no reply within {} ms", self.timeout.as_millis());
                 return Err(io::Error::other(text));
             }
@@ -322,6 +353,7 @@ impl Attached {
     fn deliver(&mut self, outbox: &Rc<Outbox>) -> io::Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         let mut start = 0;
+        self.held_up = false;
         while start < buffer.len() {
             if self.tunnel && self.owed.is_empty() {
                 outbox.push(&buffer[start..]);
@@ -332,7 +364,13 @@ impl Attached {
             let Some(frame) = split.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))? else {
                 break;
             };
-            self.frame(&buffer[start..start + frame.len], frame.kind, outbox)?;
+            let (bytes, kind) = (&buffer[start..start + frame.len], frame.kind);
+            let noticed = self.noticed(bytes, kind);
+            if noticed.is_some() && self.has_replies_on_the_way(outbox) {
+                self.held_up = true;
+                break;
+            }
+            self.frame(bytes, kind, noticed, outbox)?;
             start += frame.len;
         }
         self.buffer = buffer;
@@ -345,14 +383,23 @@ impl Attached {
         Ok(())
     }
 
-    fn frame(&mut self, frame: &[u8], kind: FrameKind, outbox: &Rc<Outbox>) -> io::Result<()> {
-        // In RESP2 an array is looked into only while it can be a notice: EXEC's reply may begin with "message" too.
+    /// In RESP2 an array is looked into only while it can be a notice: EXEC's reply may begin with "message" too.
+    fn noticed(&self, frame: &[u8], kind: FrameKind) -> Option<Notice> {
         let listening = self.subscriptions.total() > 0 || matches!(self.owed.front(), Some(Owed::Confirmations { .. }));
-        let noticed = if kind == FrameKind::Push || (self.protocol() == Protocol::Resp2 && listening) {
-            notice(frame, kind)
-        } else {
-            None
-        };
+        let possible = kind == FrameKind::Push || (self.protocol() == Protocol::Resp2 && listening);
+        possible.then(|| notice(frame, kind)).flatten()
+    }
+
+    /// Whether the client has yet to get a reply that came before what is read now: a fence may hold it, or it comes by
+    /// another way. A notice must not overtake it: in RESP2 the client would take the one for the other.
+    fn has_replies_on_the_way(&self, outbox: &Outbox) -> bool {
+        match self.owed.iter().find_map(Owed::seq) {
+            Some(seq) => !outbox.is_first(seq),
+            None => outbox.pending() > 0,
+        }
+    }
+
+    fn frame(&mut self, frame: &[u8], kind: FrameKind, noticed: Option<Notice>, outbox: &Rc<Outbox>) -> io::Result<()> {
         match noticed {
             Some(Notice::Message) => {
                 outbox.push(frame);

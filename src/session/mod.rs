@@ -120,6 +120,8 @@ struct Backlog {
     bytes: Vec<u8>,
     start: usize,
     scanner: RequestScanner,
+    /// No whole request is among them.
+    partial: bool,
 }
 
 /// See the head of this file.

@@ -159,10 +159,10 @@ impl Session {
             _ if !self.is_settled() => Flow::Hold,
             _ => {
                 let checkout = self.worker.checkout(&self.identity, self.protocol);
-                let timeout = self.worker.limits().timeout;
+                let limits = self.worker.limits();
                 self.operation = Some(Box::pin(async move {
                     match checkout.await {
-                        Ok(loan) => Verdict::Attached(Box::new(Attached::new(loan, timeout))),
+                        Ok(loan) => Verdict::Attached(Box::new(Attached::new(loan, &limits))),
                         Err(error) => {
                             let mut reply = Vec::new();
                             encode::error(&mut reply, format!("ERR anteroom: upstream unavailable ({error})"));

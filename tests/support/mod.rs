@@ -3,6 +3,8 @@
 //! Every server listens on a free port and dies with its handle, so tests run in parallel and leave nothing behind.
 #![allow(dead_code, missing_docs)] // Each test file uses its own part of this.
 
+pub mod binary;
+pub mod canned;
 pub mod scripted;
 
 use std::io::{Read, Write};
@@ -212,6 +214,18 @@ impl Client {
         }
     }
 
+    /// Sends one command, or finds that the other end has closed.
+    pub fn send_best_effort(&mut self, args: &[&str]) {
+        let mut bytes = Vec::new();
+        encode::command(&mut bytes, &args.iter().map(|arg| arg.as_bytes()).collect::<Vec<_>>());
+        let _ = self.stream.write_all(&bytes);
+    }
+
+    /// [`Client::frame`], as text.
+    pub fn text_frame(&mut self) -> String {
+        String::from_utf8_lossy(&self.frame()).into_owned()
+    }
+
     /// Sends one command and returns its reply.
     pub fn ask<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Vec<u8> {
         self.send(args);
@@ -240,6 +254,14 @@ impl Client {
         let heard = self.try_frame();
         self.stream.set_read_timeout(Some(PATIENCE)).expect("a sound timeout");
         heard.is_err_and(|e| matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+    }
+
+    /// Whether the other end closes without sending anything more.
+    pub fn is_closed(&mut self) -> bool {
+        match self.try_frame() {
+            Ok(_) => false,
+            Err(e) => !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+        }
     }
 
     /// Everything until the other end closes, bytes already buffered included.
