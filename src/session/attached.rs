@@ -44,6 +44,13 @@ pub enum Owed {
         /// What the reply sets off.
         then: Then,
     },
+    /// The reply of the client's own SELECT.
+    Select {
+        /// Its place in the client's order.
+        seq: Seq,
+        /// The database, if the upstream accepts it.
+        db: Option<u32>,
+    },
     /// The reply of an EXEC whose transaction tried to select a database.
     ExecWithSelect {
         /// Its place in the client's order.
@@ -81,6 +88,7 @@ impl Owed {
             | Self::Unknown { seq, .. }
             | Self::ExecWithSelect { seq, .. }
             | Self::Multi { seq }
+            | Self::Select { seq, .. }
             | Self::Confirmations { seq, .. } => Some(*seq),
             Self::Inserted => None,
         }
@@ -236,15 +244,10 @@ impl Attached {
         self.out.len() - self.head
     }
 
-    /// Queues one request for database `db`.
-    pub fn send(&mut self, db: u32, request: &[u8], owed: Owed) {
+    /// Queues one request.
+    pub fn send(&mut self, request: &[u8], owed: Owed) {
         if self.owed.is_empty() {
             self.last_progress = Instant::now();
-        }
-        if self.loan.connection.db != db && self.transaction.is_none() {
-            let mut digits = itoa::Buffer::new();
-            self.insert(&[b"SELECT", digits.format(db).as_bytes()]);
-            self.loan.connection.db = db;
         }
         self.out.extend_from_slice(request);
         self.owed.push_back(owed);
@@ -276,7 +279,9 @@ impl Attached {
                 | Owed::Blocking { seq, then }
                 | Owed::Unknown { seq, then }
                 | Owed::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
-                Owed::Multi { seq } | Owed::Confirmations { seq, .. } => Then::Nothing.lost(outbox, seq, why),
+                Owed::Multi { seq } | Owed::Select { seq, .. } | Owed::Confirmations { seq, .. } => {
+                    Then::Nothing.lost(outbox, seq, why)
+                }
                 Owed::Inserted => {}
             }
         }
@@ -430,10 +435,15 @@ impl Attached {
                 let replies = elements(frame);
                 let accepted = |at: usize| replies.get(at).is_some_and(|reply| reply.starts_with(b"+OK"));
                 if let Some(&(_, db)) = selects.iter().rev().find(|(at, _)| accepted(*at)) {
-                    self.loan.connection.db = db;
-                    self.selected = Some(db);
+                    self.select(Some(db));
                 }
                 then.answered(outbox, seq, frame, kind);
+            }
+            Some(Owed::Select { seq, db }) => {
+                if kind == FrameKind::Simple {
+                    self.select(db);
+                }
+                outbox.complete(seq, frame);
             }
             Some(Owed::Multi { seq }) => {
                 if kind == FrameKind::Error && !frame.starts_with(b"-ERR MULTI calls can not be nested") {
@@ -451,6 +461,12 @@ impl Attached {
             None => return Err(io::Error::other("a reply that no one asked for")),
         }
         Ok(())
+    }
+
+    /// The upstream has selected another database for the client; the pool's connections each have their own.
+    fn select(&mut self, db: Option<u32>) {
+        self.spoiled |= db != Some(self.loan.connection.db);
+        self.selected = db.or(self.selected);
     }
 
     /// A channel was subscribed to or left. In order with the replies, except when the upstream does it of its own.

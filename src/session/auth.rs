@@ -47,7 +47,7 @@ impl Session {
         encode::command(&mut request, &[b"AUTH", &credentials.user, &credentials.password]);
         let shared = self.worker.shared.clone();
         self.ask(
-            |waiter: Waiter| lane.send(0, &request, waiter),
+            |waiter: Waiter| lane.send(&request, waiter),
             move |told| match told {
                 Ok(reply) if reply.starts_with(b"+") => Verdict::Identity(shared.vouched(credentials)),
                 Ok(reply) => Verdict::Reply(reply),

@@ -120,7 +120,7 @@ impl Session {
             return Flow::Hold;
         }
         let seq = self.reserve();
-        lane.send(self.db, &bytes, Waiter::Client { outbox: self.outbox(), seq, then: Then::Nothing });
+        lane.send(&bytes, Waiter::Client { outbox: self.outbox(), seq, then: Then::Nothing });
         Flow::Next
     }
 

@@ -187,12 +187,12 @@ impl Session {
         .await
     }
 
-    /// The lane of this session's identity and protocol.
+    /// The lane of this session's identity, protocol and database.
     fn lane(&mut self) -> Rc<Lane<Waiter>> {
-        self.lane.get_or_insert_with(|| self.worker.lane(&self.identity, self.protocol)).clone()
+        self.lane.get_or_insert_with(|| self.worker.lane(&self.identity, self.protocol, self.db)).clone()
     }
 
-    /// Identity or protocol changed: what is kept for the old one is let go.
+    /// Identity, protocol or database changed: what is kept for the old one is let go.
     fn changed(&mut self) {
         self.lane = None;
     }

@@ -137,10 +137,11 @@ impl Session {
         if std::mem::take(&mut attached.another_server) {
             self.worker.shared.another_server("it is loading, or a replica");
         }
-        if let Some(db) = attached.selected.take() {
-            self.db = db;
-            self.client.db.store(db, Relaxed);
+        let selected = attached.selected.take();
+        if let Some(db) = selected {
+            self.set_db(db);
         }
+        let Some(attached) = &mut self.attached else { return };
         let counts = attached.subscriptions;
         for (shown, count) in self.client.subscribed.iter().zip([counts.channels, counts.patterns, counts.shards]) {
             shown.store(count as u32, Relaxed);

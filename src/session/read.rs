@@ -30,7 +30,6 @@ pub struct Joiner {
     outbox: Rc<Outbox>,
     seq: Seq,
     protocol: Protocol,
-    db: u32,
     request: Rc<[u8]>,
     lane: Rc<Lane<Waiter>>,
     asked_at: Millis,
@@ -52,7 +51,7 @@ impl Joiner {
     /// There will be no fill. A read may be asked again: it changes nothing.
     pub fn failed(self) {
         let waiter = Waiter::Client { outbox: self.outbox, seq: self.seq, then: Then::Nothing };
-        self.lane.send(self.db, &self.request, waiter);
+        self.lane.send(&self.request, waiter);
     }
 }
 
@@ -185,7 +184,6 @@ impl Session {
             outbox: self.outbox.clone(),
             seq,
             protocol: self.protocol,
-            db: self.db,
             request: args.raw().into(),
             lane,
             asked_at: self.worker.now(),

@@ -123,7 +123,7 @@ impl Session {
         let lane = self.lane();
         self.way = Way::Lane;
         let seq = self.reserve();
-        lane.send(self.db, args.raw(), Waiter::Client { outbox: self.outbox.clone(), seq, then });
+        lane.send(args.raw(), Waiter::Client { outbox: self.outbox.clone(), seq, then });
         Flow::Next
     }
 
@@ -158,7 +158,7 @@ impl Session {
             }
             _ if !self.is_settled() => Flow::Hold,
             _ => {
-                let checkout = self.worker.checkout(&self.identity, self.protocol);
+                let checkout = self.worker.checkout(&self.identity, self.protocol, self.db);
                 let limits = self.worker.limits();
                 self.operation = Some(Box::pin(async move {
                     match checkout.await {
@@ -200,6 +200,7 @@ impl Session {
             {
                 self.refuse_in_transaction(command)
             }
+            Route::Local(Local::Select) if !upstream_answers => self.select_attached(args),
             Route::Local(local) if !upstream_answers => self.local(local, args),
             Route::Local(Local::Select) if in_transaction => {
                 let db = args.get(1).and_then(decimal).and_then(|db| u32::try_from(db).ok());
@@ -216,6 +217,18 @@ impl Session {
                 Flow::Next
             }
         }
+    }
+
+    /// SELECT while the connection holds the session's watches, subscriptions or tracking: it is run there, and the next
+    /// request waits for what became of it. Without any of them the connection is let go first.
+    fn select_attached(&mut self, args: &Args<'_>) -> Flow {
+        if self.attached.as_ref().is_none_or(|a| !a.is_sticky()) {
+            return if self.is_settled() { self.local(Local::Select, args) } else { Flow::Hold };
+        }
+        let db = args.get(1).and_then(decimal).and_then(|db| u32::try_from(db).ok());
+        let seq = self.reserve();
+        self.settle = true;
+        self.send_attached(args, Owed::Select { seq, db })
     }
 
     fn transaction(&mut self) -> Option<&mut Transaction> {
@@ -236,7 +249,7 @@ impl Session {
     /// Sends a request over the dedicated connection.
     pub(super) fn send_attached(&mut self, args: &Args<'_>, owed: Owed) -> Flow {
         if let Some(attached) = &mut self.attached {
-            attached.send(self.db, args.raw(), owed);
+            attached.send(args.raw(), owed);
         }
         Flow::Next
     }
@@ -301,7 +314,7 @@ impl Session {
                 let redirected = self.with_upstream_ids(args);
                 let seq = self.reserve();
                 if let Some(attached) = &mut self.attached {
-                    attached.send(self.db, &redirected, Owed::Reply { seq, then: Then::Nothing });
+                    attached.send(&redirected, Owed::Reply { seq, then: Then::Nothing });
                 }
                 Flow::Next
             }
