@@ -30,6 +30,7 @@ mod tracker;
 mod writes;
 
 use anteroom::config::Config;
+use support::scripted::Way::Down;
 use support::scripted::{LANE, Line, Middleman, TRACKER};
 use support::{Client, Proxy, Redis, eventually};
 
@@ -85,6 +86,19 @@ impl Stage {
     /// When it returns, everything Redis pushed before the call has been applied. The tracker must not be held.
     fn settle(&self) {
         assert_eq!(self.proxy.client().text(&["EVAL", "return 1", "0"]), ":1\r\n");
+    }
+
+    /// Asks with the tracker held, releases it, and returns what each was told, before or after: memory would have
+    /// answered before.
+    fn asked_while_held(&self, clients: &mut [&mut Client], command: &[&str]) -> Vec<String> {
+        clients.iter_mut().for_each(|client| client.send(command));
+        let mut early: Vec<_> = clients.iter_mut().map(|client| client.soon()).collect();
+        self.tracker().release(Down);
+        let told = clients.iter_mut().zip(&mut early).map(|(client, early)| {
+            let frame = early.take().unwrap_or_else(|| client.frame());
+            String::from_utf8_lossy(&frame).into_owned()
+        });
+        told.collect()
     }
 
     /// Two clients of different workers; each has its worker's lane 0 or 1.

@@ -12,7 +12,7 @@ use super::Session;
 use super::request::Flow;
 use super::then::Then;
 use crate::coherence::ReadWatch;
-use crate::command::{Access, Command};
+use crate::command::Command;
 use crate::resp::Args;
 use crate::server::worker::Worker;
 
@@ -44,10 +44,11 @@ impl Session {
         self.pass(args, then)
     }
 
-    /// Watches the keys of a read, which must not have been sent yet.
+    /// Watches the keys of a command that drops nothing, and must not have been sent yet. (It may be one of those that
+    /// Redis calls writes: GETEX without an option.)
     pub(super) fn beside(&self, command: &Command, args: &Args<'_>) -> Then {
         let worker = &self.worker;
-        if command.access != Access::Read || !worker.shared.config.cache.enabled {
+        if !worker.shared.config.cache.enabled {
             return Then::Nothing;
         }
         let mut at = worker.key_positions.take();

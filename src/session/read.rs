@@ -55,7 +55,8 @@ impl Joiner {
     }
 }
 
-/// Which keys the session has reads of in flight, by hash: a bit each, so a false alarm costs a bypass.
+/// Which keys the session has reads or fenced writes of in flight, by hash: a bit each, so a false alarm costs a bypass.
+/// What follows them in the pipeline is not answered from memory: a hit would overtake them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct KeysInFlight([u64; 4]);
 
@@ -67,6 +68,11 @@ impl KeysInFlight {
     pub(super) fn add(&mut self, hash: u64) {
         let (word, bit) = Self::place(hash);
         self.0[word] |= bit;
+    }
+
+    /// Any key may have been: what a script changed or saw is not in sight.
+    pub(super) fn add_all(&mut self) {
+        self.0 = [u64::MAX; 4];
     }
 
     fn may_contain(&self, hash: u64) -> bool {

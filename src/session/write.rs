@@ -30,7 +30,7 @@ impl Session {
 
     /// Puts up the marks of a write, to be lifted when its reply has been handled.
     pub(super) fn after_write(&mut self, command: &Command, args: &Args<'_>) -> Then {
-        let worker = &self.worker;
+        let worker = self.worker.clone();
         if !worker.shared.config.cache.enabled {
             return Then::Nothing;
         }
@@ -45,7 +45,8 @@ impl Session {
                 worker.key_positions.replace(at);
                 // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.
                 if effect == Effect::DropKeysAndFence || parsed.is_err() {
-                    Then::Fence { worker: worker.clone(), mark: Some(mark) }
+                    self.reads.add_all();
+                    Then::Fence { worker, mark: Some(mark) }
                 } else {
                     Then::Lift(mark)
                 }
@@ -55,12 +56,13 @@ impl Session {
 
     /// For a write that may not run for hours: no mark, but its change is known before its client sees the reply.
     pub(super) fn fence_only(&mut self) -> Then {
+        self.reads.add_all();
         Then::Fence { worker: self.worker.clone(), mark: None }
     }
 
     /// Puts up the marks of everything a transaction has queued.
     pub(super) fn after_transaction(&mut self, transaction: &Transaction) -> Then {
-        let worker = &self.worker;
+        let worker = self.worker.clone();
         if !worker.shared.config.cache.enabled {
             return Then::Nothing;
         }
@@ -69,6 +71,7 @@ impl Session {
         }
         let mark = worker.coherence.write_mark(transaction.write_keys.iter().map(Vec::as_slice));
         // A transaction may also have read what others wrote a moment ago: the fence lets no older value be served after it.
-        Then::Fence { worker: worker.clone(), mark: Some(mark) }
+        self.reads.add_all();
+        Then::Fence { worker, mark: Some(mark) }
     }
 }

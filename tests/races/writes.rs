@@ -16,13 +16,8 @@ fn an_own_write_is_read_by_all_clients_though_its_push_has_not_come() {
     stage.tracker().hold(Down);
     assert_eq!(one.text(&["SET", "k", "new"]), OK);
     stage.tracker().await_held(Down, b"invalidate");
-    for client in [&mut one, &mut two, &mut three] {
-        client.send(&["GET", "k"]);
-    }
-    stage.tracker().release(Down);
-    for client in [&mut one, &mut two, &mut three] {
-        assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("new"));
-    }
+    let told = stage.asked_while_held(&mut [&mut one, &mut two, &mut three], &["GET", "k"]);
+    assert_eq!(told, [bulk("new"), bulk("new"), bulk("new")]);
 }
 
 #[test]
@@ -89,20 +84,24 @@ fn a_pipeline_of_read_write_read_answers_old_ok_new_whatever_memory_holds() {
 fn a_pipeline_of_read_write_read_answers_old_ok_new_while_a_fill_is_in_flight() {
     let stage = Stage::new();
     let tracker = stage.tracker();
-    stage.foreign(&["SET", "k", "old"]);
+    stage.foreign(&["MSET", "k1", "old", "k2", "old", "k3", "old"]);
     tracker.hold(Down);
-    // The second pair joins the flights of the first, on either worker.
+    // Whichever worker the first one is on, one of the others is there too, and its read joins the flight.
     let mut clients: Vec<Client> = (0..4).map(|_| stage.proxy.client()).collect();
-    clients[..2].iter_mut().for_each(|client| client.send(&["GET", "k"]));
-    tracker.await_held(Down, b"$3\r\nold\r\n");
-    clients[2].send_raw(b"GET k\r\nSET k new\r\nGET k\r\nGET k\r\n");
-    tracker.release(Down);
-    let replies: Vec<_> = (0..4).map(|_| String::from_utf8_lossy(&clients[2].frame()).into_owned()).collect();
-    assert_eq!(replies, [bulk("old"), OK.to_owned(), bulk("new"), bulk("new")]);
-    for client in &mut clients[..2] {
-        assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("old"));
-        assert_eq!(client.text(&["GET", "k"]), bulk("new"));
+    clients[0].send_raw(b"GET k1\r\nGET k2\r\nGET k3\r\n");
+    tracker.await_held(Down, b"$3\r\nold\r\n:-1\r\n$3\r\nold\r\n:-1\r\n$3\r\nold\r\n");
+    for (n, client) in clients.iter_mut().enumerate().skip(1) {
+        client.send_raw(format!("GET k{n}\r\nSET k{n} new\r\nGET k{n}\r\nGET k{n}\r\n").as_bytes());
     }
+    tracker.release(Down);
+    for client in &mut clients[1..] {
+        let replies = [(); 4].map(|()| String::from_utf8_lossy(&client.frame()).into_owned());
+        assert_eq!(replies, [&bulk("old"), OK, &bulk("new"), &bulk("new")]);
+    }
+    for _ in 1..4 {
+        assert_eq!(String::from_utf8_lossy(&clients[0].frame()), bulk("old"));
+    }
+    assert_eq!(clients[0].text(&["MGET", "k1", "k2", "k3"]), "*3\r\n$3\r\nnew\r\n$3\r\nnew\r\n$3\r\nnew\r\n");
 }
 
 #[test]

@@ -247,13 +247,17 @@ impl Client {
         commands.iter().map(|_| String::from_utf8_lossy(&self.frame()).into_owned()).collect()
     }
 
-    /// Whether nothing comes for a while. Cannot prove that nothing ever would: let it follow an event after which a
-    /// wrong reply would have come at once.
-    pub fn is_silent(&mut self) -> bool {
+    /// The next frame if it comes within a short while. That none comes cannot prove that none ever would: let it follow
+    /// an event after which a wrong reply would have come at once.
+    pub fn soon(&mut self) -> Option<Vec<u8>> {
         self.stream.set_read_timeout(Some(Duration::from_millis(60))).expect("a sound timeout");
         let heard = self.try_frame();
         self.stream.set_read_timeout(Some(PATIENCE)).expect("a sound timeout");
-        heard.is_err_and(|e| matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+        match heard {
+            Ok(frame) => Some(frame),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => None,
+            Err(e) => panic!("no frame: {e}"),
+        }
     }
 
     /// Whether the other end closes without sending anything more.
