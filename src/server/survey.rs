@@ -26,7 +26,8 @@ pub async fn keep(shared: Arc<Shared>) {
                 WHILE_DOWN
             }
         };
-        tokio::time::sleep(pause).await;
+        // Rung when rights may have changed; too early a bell is not lost.
+        let _ = tokio::time::timeout(pause, shared.survey_bell.notified()).await;
     }
 }
 
