@@ -24,6 +24,8 @@ pub struct Client {
     pub active_ms: AtomicU64,
     /// Its selected database.
     pub db: AtomicU32,
+    /// The id of its identity.
+    pub identity: AtomicU32,
     /// 2 or 3.
     pub protocol: AtomicU8,
     /// The id of the last command's row in the command table.
@@ -102,6 +104,7 @@ impl Client {
             since: Instant::now(),
             active_ms: AtomicU64::new(0),
             db: AtomicU32::new(0),
+            identity: AtomicU32::new(0),
             protocol: AtomicU8::new(2),
             command: AtomicU16::new(u16::MAX),
             mode: AtomicU8::new(0),

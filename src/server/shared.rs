@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::clients::Clients;
 use super::facts::Facts;
@@ -39,6 +39,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Identities whose tracker is to be started; at most [`super::identity::IDENTITIES_MAX`] wait.
     pub trackers_wanted: mpsc::UnboundedSender<Arc<Identity>>,
+    /// Has the upstream asked about itself at once.
+    pub survey_bell: Notify,
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
     touched: AtomicU64,
@@ -84,6 +86,7 @@ impl Shared {
             address: Arc::new(address),
             clients: Clients::default(),
             identities: Identities::new(&coherence),
+            survey_bell: Notify::new(),
             stats: (0..workers).map(|_| Arc::default()).collect(),
             touched: AtomicU64::new(0),
             facts: RwLock::default(),
@@ -167,9 +170,15 @@ impl Shared {
         connector_for(self, identity)
     }
 
-    /// The upstream accepted these credentials.
-    pub fn vouched(&self, credentials: Credentials) -> Arc<Identity> {
-        let (identity, new) = self.identities.vouched(credentials, &self.coherence);
+    /// A client may have changed users, passwords or databases.
+    pub fn rights_changed(&self) {
+        self.identities.rights_changed();
+        self.survey_bell.notify_one();
+    }
+
+    /// The upstream accepted these credentials, asked when `identities.rights()` was `asked`.
+    pub fn vouched(&self, credentials: Credentials, asked: u64) -> Arc<Identity> {
+        let (identity, new) = self.identities.vouched(credentials, &self.coherence, asked);
         if new {
             // The receiver ends with the process.
             let _ = self.trackers_wanted.send(identity.clone());

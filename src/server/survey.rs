@@ -27,7 +27,8 @@ pub(super) async fn keep(shared: Arc<Shared>, control: Control) {
                 WHILE_DOWN
             }
         };
-        tokio::time::sleep(pause).await;
+        // Rung when rights may have changed; too early a bell is not lost.
+        let _ = tokio::time::timeout(pause, shared.survey_bell.notified()).await;
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -71,7 +72,8 @@ pub struct Worker {
     auth_lane: RefCell<Option<Rc<Lane<Waiter>>>>,
     select_lanes: RefCell<HashMap<u32, Rc<Lane<Waiter>>>>,
     pools: RefCell<HashMap<(u32, Protocol, u32), Rc<DedicatedPool>>>,
-    known_dbs: RefCell<HashSet<(u32, u32)>>,
+    /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
+    known_dbs: RefCell<(u64, HashSet<(u32, u32)>)>,
     spares: RefCell<Vec<Vec<u8>>>,
     draining: Cell<bool>,
 }
@@ -225,12 +227,17 @@ impl Worker {
 
     /// Whether the upstream has accepted this database from this identity.
     pub fn knows_db(&self, identity: &Identity, db: u32) -> bool {
-        db == 0 || self.known_dbs.borrow().contains(&(identity.id, db))
+        let mut known = self.known_dbs.borrow_mut();
+        let rights = self.shared.identities.rights();
+        if known.0 != rights {
+            *known = (rights, HashSet::new());
+        }
+        db == 0 || known.1.contains(&(identity.id, db))
     }
 
     /// The upstream has accepted it.
     pub fn learn_db(&self, identity: &Identity, db: u32) {
-        self.known_dbs.borrow_mut().insert((identity.id, db));
+        self.known_dbs.borrow_mut().1.insert((identity.id, db));
     }
 
     /// An output buffer to reuse.
@@ -357,6 +364,12 @@ impl LaneEvents for Events {
     fn disconnected(&self, why: &Lost) {
         self.worker.stats.lane_losses.add(1);
         tracing::warn!(worker = self.worker.index, reason = %why.reason, "lane lost");
+        // The user was deleted or has another password: Redis closes the connections of such a user.
+        if self.identity.credentials.is_some() && why.reason.starts_with("WRONGPASS") {
+            let clients = self.worker.shared.clients.all();
+            let theirs = clients.iter().filter(|client| client.identity.load(Relaxed) == self.identity.id);
+            theirs.for_each(|client| client.kill());
+        }
     }
 }
 

@@ -51,6 +51,13 @@ pub enum Owed {
         /// The database, if the upstream accepts it.
         db: Option<u32>,
     },
+    /// The reply of a command that makes the connection the session's own, unless it is refused.
+    Enters {
+        /// Its place in the client's order.
+        seq: Seq,
+        /// What it enters.
+        state: Entered,
+    },
     /// The reply of an EXEC whose transaction tried to select a database.
     ExecWithSelect {
         /// Its place in the client's order.
@@ -89,10 +96,22 @@ impl Owed {
             | Self::ExecWithSelect { seq, .. }
             | Self::Multi { seq }
             | Self::Select { seq, .. }
+            | Self::Enters { seq, .. }
             | Self::Confirmations { seq, .. } => Some(*seq),
             Self::Inserted => None,
         }
     }
+}
+
+/// See [`Owed::Enters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// MONITOR.
+    Monitor,
+    /// A state the proxy does not model.
+    Pinned,
+    /// WATCH.
+    Watching,
 }
 
 /// A transaction between MULTI and its end.
@@ -279,9 +298,10 @@ impl Attached {
                 | Owed::Blocking { seq, then }
                 | Owed::Unknown { seq, then }
                 | Owed::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
-                Owed::Multi { seq } | Owed::Select { seq, .. } | Owed::Confirmations { seq, .. } => {
-                    Then::Nothing.lost(outbox, seq, why)
-                }
+                Owed::Multi { seq }
+                | Owed::Select { seq, .. }
+                | Owed::Enters { seq, .. }
+                | Owed::Confirmations { seq, .. } => Then::Nothing.lost(outbox, seq, why),
                 Owed::Inserted => {}
             }
         }
@@ -448,6 +468,17 @@ impl Attached {
             Some(Owed::Multi { seq }) => {
                 if kind == FrameKind::Error && !frame.starts_with(b"-ERR MULTI calls can not be nested") {
                     self.transaction = None;
+                }
+                outbox.complete(seq, frame);
+            }
+            Some(Owed::Enters { seq, state }) => {
+                // Refused, and nothing behind it that may have been taken: the connection is as it was.
+                if kind.is_error() && self.owed.is_empty() && self.head == self.out.len() {
+                    match state {
+                        Entered::Monitor => self.monitoring = false,
+                        Entered::Pinned => self.pinned = false,
+                        Entered::Watching => self.watching = false,
+                    }
                 }
                 outbox.complete(seq, frame);
             }

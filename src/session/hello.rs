@@ -39,9 +39,8 @@ impl Session {
             self.answer(|out, _| {
                 encode::error(
                     out,
-                    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
-                     <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
-                     the same time",
+                    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> \
+                     option can be used to authenticate the client and select the RESP protocol version at the same time",
                 );
             });
             return Flow::Next;

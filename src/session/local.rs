@@ -14,6 +14,9 @@ use crate::server::clients::Mode;
 
 impl Session {
     pub(super) fn local(&mut self, local: Local, args: &Args<'_>) -> Flow {
+        if let Err(flow) = self.permit(local, args) {
+            return flow;
+        }
         match local {
             Local::Ping if args.len() > 2 => {
                 self.answer(|out, _| encode::error(out, "ERR wrong number of arguments for 'ping' command"));

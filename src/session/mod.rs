@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `poll` | when is what read, run and written? |
 //! | `request` | where does this request go? |
-//! | `local`, `hello`, `auth`, `client` | what does the proxy answer itself? |
+//! | `local`, `hello`, `auth`, `client`, `permission` | what does the proxy answer itself, and whom? |
 //! | `read`, `write` | when does memory answer, and what does a write set off? |
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
@@ -21,6 +21,7 @@ mod client;
 mod hello;
 mod local;
 mod outbox;
+mod permission;
 mod poll;
 mod pubsub;
 mod read;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::attached::{Attached, Owed, Transaction};
+use super::attached::{Attached, Entered, Owed, Transaction};
 use super::then::Then;
 use super::waiter::Waiter;
 use super::{Mute, Seq, Session, Verdict, Way};
@@ -39,7 +39,14 @@ impl Session {
         if self.must_authenticate()
             && !matches!(route, Route::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
         {
-            self.answer(|out, _| encode::error(out, "NOAUTH Authentication required."));
+            let text = match route {
+                // Whatever EXEC is refused for, it says so in this way (server.c, `rejectCommand`).
+                Route::Dedicated(Dedicated::Exec) => {
+                    "EXECABORT Transaction discarded because of: NOAUTH Authentication required."
+                }
+                _ => "NOAUTH Authentication required.",
+            };
+            self.answer(|out, _| encode::error(out, text));
             return Flow::Next;
         }
         if self.attached.as_ref().is_some_and(|a| a.is_sticky() || a.inflight() > 0) {
@@ -282,12 +289,12 @@ impl Session {
             Dedicated::Script => self.ride_plain(command, args),
             Dedicated::Blocking => self.block(command, args),
             Dedicated::Wait => {
-                // A connection's replication offset is that of the last command it ran: PING takes in every write
-                // before, whichever connection it went over (replication.c, waitCommand).
+                // A connection's replication offset is that of the last command it ran: HELLO, which every user may run,
+                // takes in every write before, whichever connection it went over (replication.c, waitCommand).
                 if let Some(attached) = &mut self.attached
                     && attached.transaction.is_none()
                 {
-                    attached.insert(&[b"PING"]);
+                    attached.insert(&[b"HELLO"]);
                 }
                 self.block(command, args)
             }
@@ -297,7 +304,7 @@ impl Session {
                 if let Some(attached) = &mut self.attached {
                     attached.monitoring = true;
                 }
-                self.send_attached(args, Owed::Reply { seq, then: Then::Nothing })
+                self.send_attached(args, Owed::Enters { seq, state: Entered::Monitor })
             }
             Dedicated::Tunnel => {
                 self.show_mode(Mode::Replica);
@@ -308,13 +315,17 @@ impl Session {
                 Flow::Next
             }
             Dedicated::State => {
-                if let Some(attached) = &mut self.attached {
-                    attached.pinned = true;
-                }
                 let redirected = self.with_upstream_ids(args);
                 let seq = self.reserve();
                 if let Some(attached) = &mut self.attached {
-                    attached.send(&redirected, Owed::Reply { seq, then: Then::Nothing });
+                    // What is pinned already stays so, whatever becomes of this one.
+                    let owed = if attached.pinned {
+                        Owed::Reply { seq, then: Then::Nothing }
+                    } else {
+                        Owed::Enters { seq, state: Entered::Pinned }
+                    };
+                    attached.pinned = true;
+                    attached.send(&redirected, owed);
                 }
                 Flow::Next
             }
@@ -380,6 +391,7 @@ impl Session {
     /// The identity changed: so do its lane, and what it may be served.
     pub(super) fn become_identity(&mut self, identity: Arc<crate::server::identity::Identity>) {
         self.client.labels().user = identity.user().to_vec();
+        self.client.identity.store(identity.id, Relaxed);
         self.identity = identity;
         self.changed();
     }

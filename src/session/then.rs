@@ -22,8 +22,13 @@ pub enum Then {
     Nothing,
     /// A write mark is lifted.
     Lift(WriteMark),
-    /// A flush mark is lifted.
-    LiftFlush(FlushMark),
+    /// Everything may have changed, who may do what included; a flush mark is lifted.
+    LiftFlush {
+        /// Where rights are asked anew.
+        worker: Rc<Worker>,
+        /// Absent where nothing is cached.
+        mark: Option<FlushMark>,
+    },
     /// The reply is held until every invalidation it caused has been applied; then the mark is lifted.
     Fence {
         /// Where the fence is raised.
@@ -97,8 +102,9 @@ impl Then {
                 drop(mark);
                 outbox.complete(seq, frame);
             }
-            Self::LiftFlush(mark) => {
+            Self::LiftFlush { worker, mark } => {
                 drop(mark);
+                worker.shared.rights_changed();
                 outbox.complete(seq, frame);
             }
             Self::Fence { worker, mark } => worker.fence(outbox, seq, frame, mark),
@@ -130,6 +136,8 @@ impl Then {
     pub fn lost(self, outbox: &Rc<Outbox>, seq: Seq, why: &Lost) {
         match self {
             Self::Info { .. } => self.answered(outbox, seq, b"", FrameKind::Error),
+            // It may have run.
+            Self::LiftFlush { .. } => self.answered(outbox, seq, &lost_reply(why), FrameKind::Error),
             other => {
                 drop(other);
                 outbox.complete(seq, &lost_reply(why));

@@ -31,13 +31,13 @@ impl Session {
     /// Puts up the marks of a write, to be lifted when its reply has been handled.
     pub(super) fn after_write(&mut self, command: &Command, args: &Args<'_>) -> Then {
         let worker = self.worker.clone();
-        if !worker.shared.config.cache.enabled {
-            return Then::Nothing;
-        }
         let effect = command.effect_for(args);
+        if !worker.shared.config.cache.enabled {
+            return if effect == Effect::DropEverything { self.after_flush() } else { Then::Nothing };
+        }
         match effect {
             Effect::Serve | Effect::ServeAll | Effect::Nothing => Then::Nothing,
-            Effect::DropEverything => Then::LiftFlush(worker.coherence.flush_mark()),
+            Effect::DropEverything => self.after_flush(),
             Effect::DropKeys | Effect::DropKeysAndFence => {
                 let mut at = worker.key_positions.take();
                 let parsed = command.written(args, &mut at);
@@ -54,6 +54,12 @@ impl Session {
         }
     }
 
+    fn after_flush(&self) -> Then {
+        let worker = self.worker.clone();
+        let mark = worker.shared.config.cache.enabled.then(|| worker.coherence.flush_mark());
+        Then::LiftFlush { worker, mark }
+    }
+
     /// For a write that may not run for hours: no mark, but its change is known before its client sees the reply.
     pub(super) fn fence_only(&mut self) -> Then {
         self.reads.add_all();
@@ -63,11 +69,11 @@ impl Session {
     /// Puts up the marks of everything a transaction has queued.
     pub(super) fn after_transaction(&mut self, transaction: &Transaction) -> Then {
         let worker = self.worker.clone();
+        if transaction.everything {
+            return self.after_flush();
+        }
         if !worker.shared.config.cache.enabled {
             return Then::Nothing;
-        }
-        if transaction.everything {
-            return Then::LiftFlush(worker.coherence.flush_mark());
         }
         let mark = worker.coherence.write_mark(transaction.write_keys.iter().map(Vec::as_slice));
         // A transaction may also have read what others wrote a moment ago: the fence lets no older value be served after it.
