@@ -2,7 +2,7 @@
 //!
 //! Everything here is safe to use from any thread. Each part says how it is guarded.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -44,6 +44,7 @@ pub struct Shared {
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
     touched: AtomicU64,
+    scripts: Arc<AtomicUsize>,
     facts: RwLock<Arc<Facts>>,
     auth_required: AtomicBool,
     table: Mutex<Arc<Table>>,
@@ -89,6 +90,7 @@ impl Shared {
             survey_bell: Notify::new(),
             stats: (0..workers).map(|_| Arc::default()).collect(),
             touched: AtomicU64::new(0),
+            scripts: Arc::default(),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
@@ -103,6 +105,17 @@ impl Shared {
         let url = &self.config.upstream.url;
         let user = url.username.as_deref().unwrap_or("default").as_bytes();
         url.password().map(|password| Arc::new(Credentials { user: user.into(), password: password.as_bytes().into() }))
+    }
+
+    /// A client's script is sent to the upstream.
+    pub fn script_begins(&self) -> ScriptRunning {
+        self.scripts.fetch_add(1, Ordering::Relaxed);
+        ScriptRunning(self.scripts.clone())
+    }
+
+    /// Whether a client's script may be running: then the upstream may be busy, and says so to whoever asks it anything.
+    pub fn scripts_run(&self) -> bool {
+        self.scripts.load(Ordering::Relaxed) > 0
     }
 
     /// Keys were TOUCHed.
@@ -184,5 +197,14 @@ impl Shared {
             let _ = self.trackers_wanted.send(identity.clone());
         }
         identity
+    }
+}
+
+/// A script on its way or running; dropped with its reply.
+pub struct ScriptRunning(Arc<AtomicUsize>);
+
+impl Drop for ScriptRunning {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

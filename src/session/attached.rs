@@ -16,6 +16,7 @@ use super::outbox::{Outbox, Seq};
 use super::pubsub::{Notice, Subscriptions, Verb, notice};
 use super::then::{Then, elements};
 use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
+use crate::server::shared::ScriptRunning;
 use crate::upstream::connect::reason;
 use crate::upstream::dedicated::Loan;
 use crate::upstream::lane::{LaneLimits, Lost, REPLY_TOO_LONG, says_another_server};
@@ -50,6 +51,15 @@ pub enum Owed {
         seq: Seq,
         /// The database, if the upstream accepts it.
         db: Option<u32>,
+    },
+    /// The reply of a script, or of a transaction with one.
+    Script {
+        /// Its place in the client's order.
+        seq: Seq,
+        /// What the reply sets off.
+        then: Then,
+        /// Until then the upstream may be busy.
+        running: ScriptRunning,
     },
     /// The reply of a command that makes the connection the session's own, unless it is refused.
     Enters {
@@ -96,6 +106,7 @@ impl Owed {
             | Self::ExecWithSelect { seq, .. }
             | Self::Multi { seq }
             | Self::Select { seq, .. }
+            | Self::Script { seq, .. }
             | Self::Enters { seq, .. }
             | Self::Confirmations { seq, .. } => Some(*seq),
             Self::Inserted => None,
@@ -246,9 +257,10 @@ impl Attached {
         self.blocking == 0
             && !self.tunnel
             && self.owed.iter().any(|owed| match owed {
-                Owed::Reply { then, .. } | Owed::Unknown { then, .. } | Owed::ExecWithSelect { then, .. } => {
-                    !matches!(then, Then::Nothing)
-                }
+                Owed::Reply { then, .. }
+                | Owed::Script { then, .. }
+                | Owed::Unknown { then, .. }
+                | Owed::ExecWithSelect { then, .. } => !matches!(then, Then::Nothing),
                 _ => false,
             })
     }
@@ -297,6 +309,7 @@ impl Attached {
                 Owed::Reply { seq, then }
                 | Owed::Blocking { seq, then }
                 | Owed::Unknown { seq, then }
+                | Owed::Script { seq, then, .. }
                 | Owed::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
                 Owed::Multi { seq }
                 | Owed::Select { seq, .. }
@@ -459,6 +472,10 @@ impl Attached {
                 }
                 then.answered(outbox, seq, frame, kind);
             }
+            Some(Owed::Script { seq, then, running }) => {
+                drop(running);
+                then.answered(outbox, seq, frame, kind);
+            }
             Some(Owed::Select { seq, db }) => {
                 if kind == FrameKind::Simple {
                     self.select(db);
@@ -488,6 +505,7 @@ impl Attached {
             }
             Some(Owed::Inserted) => {}
             Some(Owed::Confirmations { seq, .. }) => outbox.complete(seq, frame),
+            None if self.monitoring && is_own_line(frame) => {}
             None if self.monitoring || self.pinned || self.tunnel => outbox.push(frame),
             None => return Err(io::Error::other("a reply that no one asked for")),
         }
@@ -519,4 +537,13 @@ impl Attached {
             _ => outbox.push(frame),
         }
     }
+}
+
+/// Whether a MONITOR line shows the proxy keeping its own connections: a handshake or a heartbeat. Clients' commands that
+/// pass through show as Redis sees them.
+fn is_own_line(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+    let argument = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
+    argument.starts_with(b"\"anteroom:")
+        && [&b" \"SETNAME\" "[..], b" \"PING\" "].iter().any(|word| line[..line.len() - argument.len()].ends_with(word))
 }

@@ -21,6 +21,8 @@ impl Session {
             Local::Ping if args.len() > 2 => {
                 self.answer(|out, _| encode::error(out, "ERR wrong number of arguments for 'ping' command"));
             }
+            // A busy upstream says -BUSY to PING too, and clients wait for a script's end by asking.
+            Local::Ping | Local::Echo if self.worker.shared.scripts_run() => return self.pass(args, Then::Nothing),
             Local::Ping => self.answer(|out, _| match args.get(1) {
                 Some(message) => encode::bulk(out, message),
                 None => encode::simple(out, "PONG"),

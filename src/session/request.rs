@@ -286,7 +286,7 @@ impl Session {
             Dedicated::Watch => self.watch(args),
             Dedicated::Unwatch => self.unwatch(command, args),
             Dedicated::PubSub(verb) => self.subscribe(verb, args),
-            Dedicated::Script => self.ride_plain(command, args),
+            Dedicated::Script => self.run_script(command, args),
             Dedicated::Blocking => self.block(command, args),
             Dedicated::Wait => {
                 // A connection's replication offset is that of the last command it ran: HELLO, which every user may run,
@@ -331,6 +331,18 @@ impl Session {
             }
             Dedicated::Unknown => self.ride_unknown(command, args),
         }
+    }
+
+    fn run_script(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        if self.queue_in_transaction(command, args) {
+            let seq = self.reserve();
+            return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
+        }
+        let effect = command.effect_for(args);
+        let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
+        let seq = self.reserve();
+        let running = self.worker.shared.script_begins();
+        self.send_attached(args, Owed::Script { seq, then, running })
     }
 
     fn ride_unknown(&mut self, command: &Command, args: &Args<'_>) -> Flow {

@@ -52,6 +52,10 @@ impl Session {
             self.settle = true;
             return self.send_attached(args, Owed::ExecWithSelect { seq, then, selects: transaction.selects });
         }
+        if transaction.fence {
+            let running = self.worker.shared.script_begins();
+            return self.send_attached(args, Owed::Script { seq, then, running });
+        }
         self.send_attached(args, Owed::Reply { seq, then })
     }
 
