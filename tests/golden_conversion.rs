@@ -16,25 +16,13 @@ fn rule(command: &str) -> Resp2Rule {
     let default = Resp2Rule::default();
     match command {
         // COUNT 0 is answered with a null array, not an empty one.
-        "XRANGE" | "XREVRANGE" => Resp2Rule {
-            null: NullAs::Array,
-            ..default
-        },
+        "XRANGE" | "XREVRANGE" => Resp2Rule { null: NullAs::Array, ..default },
         // A missing member is a null array among the positions.
-        "GEOPOS" => Resp2Rule {
-            nested_null: NullAs::Array,
-            ..default
-        },
+        "GEOPOS" => Resp2Rule { nested_null: NullAs::Array, ..default },
         // WITHSCORES: pairs in RESP3, flat in RESP2. Without it there is nothing to flatten.
-        "ZRANGE" | "ZRANGEBYSCORE" | "ZREVRANGE" | "ZREVRANGEBYSCORE" => Resp2Rule {
-            flatten_pairs: true,
-            ..default
-        },
+        "ZRANGE" | "ZRANGEBYSCORE" | "ZREVRANGE" | "ZREVRANGEBYSCORE" => Resp2Rule { flatten_pairs: true, ..default },
         // Not cached today, but of the same kind.
-        "ZDIFF" | "ZINTER" | "ZUNION" => Resp2Rule {
-            flatten_pairs: true,
-            ..default
-        },
+        "ZDIFF" | "ZINTER" | "ZUNION" => Resp2Rule { flatten_pairs: true, ..default },
         _ => default,
     }
 }
@@ -44,11 +32,7 @@ fn rules() -> impl Iterator<Item = Resp2Rule> {
     let nulls = [NullAs::Bulk, NullAs::Array];
     nulls.into_iter().flat_map(move |null| {
         nulls.into_iter().flat_map(move |nested_null| {
-            [false, true].map(|flatten_pairs| Resp2Rule {
-                null,
-                nested_null,
-                flatten_pairs,
-            })
+            [false, true].map(|flatten_pairs| Resp2Rule { null, nested_null, flatten_pairs })
         })
     })
 }
@@ -223,22 +207,9 @@ fn set_up(connection: &mut Connection) -> Vec<String> {
     }
     // Large enough for the other encoding of each type.
     for index in 0..600 {
-        let (name, score) = (
-            format!("member-{index}"),
-            format!("{}", f64::from(index) / 7.0),
-        );
-        for command in [
-            "HSET H @n @s",
-            "ZADD Z @s @n",
-            "SADD S @n",
-            "RPUSH L @n",
-            "XADD X * @n @s",
-            "SADD I @i",
-        ] {
-            let args = command
-                .replace("@n", &name)
-                .replace("@s", &score)
-                .replace("@i", &index.to_string());
+        let (name, score) = (format!("member-{index}"), format!("{}", f64::from(index) / 7.0));
+        for command in ["HSET H @n @s", "ZADD Z @s @n", "SADD S @n", "RPUSH L @n", "XADD X * @n @s", "SADD I @i"] {
+            let args = command.replace("@n", &name).replace("@s", &score).replace("@i", &index.to_string());
             connection.call(&words(&args));
         }
     }
@@ -272,24 +243,16 @@ fn a_converted_reply_is_what_a_real_server_says_in_resp2() {
                 "{args:?} from {}",
                 stored.escape_ascii()
             );
-            let right = right
-                .entry(args[0].clone())
-                .or_insert_with(|| rules().collect());
+            let right = right.entry(args[0].clone()).or_insert_with(|| rules().collect());
             right.retain(|rule| converted(*rule).as_ref() == Ok(&wanted));
             asked += 1;
         }
     }
     assert!(asked > 2000);
     for command in CACHEABLE.split_whitespace() {
-        let right = right
-            .get(command)
-            .unwrap_or_else(|| panic!("{command} was not asked"));
+        let right = right.get(command).unwrap_or_else(|| panic!("{command} was not asked"));
         let needed = rule(command) != Resp2Rule::default();
-        assert_eq!(
-            right.contains(&Resp2Rule::default()),
-            !needed,
-            "{command}: {right:?}"
-        );
+        assert_eq!(right.contains(&Resp2Rule::default()), !needed, "{command}: {right:?}");
         println!("{command}: {} of 8 rules are right", right.len());
     }
 }
@@ -298,23 +261,14 @@ fn a_converted_reply_is_what_a_real_server_says_in_resp2() {
 fn every_type_redis_can_send_is_converted() {
     let redis = RedisChild::spawn();
     let (mut resp2, mut resp3) = (redis.connect(2), redis.connect(3));
-    for kind in [
-        "string", "integer", "double", "bignum", "null", "array", "set", "map", "attrib",
-        "verbatim", "true", "false",
-    ] {
+    for kind in
+        ["string", "integer", "double", "bignum", "null", "array", "set", "map", "attrib", "verbatim", "true", "false"]
+    {
         let question = ["DEBUG", "PROTOCOL", kind];
         let (wanted, stored) = (resp2.call(&question), resp3.call(&question));
-        assert!(
-            !wanted.starts_with(b"-"),
-            "{kind}: {}",
-            wanted.escape_ascii()
-        );
+        assert!(!wanted.starts_with(b"-"), "{kind}: {}", wanted.escape_ascii());
         let mut got = Vec::new();
         to_resp2(&stored, Resp2Rule::default(), &mut got).unwrap();
-        assert_eq!(
-            got.escape_ascii().to_string(),
-            wanted.escape_ascii().to_string(),
-            "{kind}"
-        );
+        assert_eq!(got.escape_ascii().to_string(), wanted.escape_ascii().to_string(), "{kind}");
     }
 }

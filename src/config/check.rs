@@ -25,7 +25,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 24] {
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 25] {
     let Config { upstream, cache, coherence, clients, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),

@@ -103,15 +103,10 @@ mod tests {
             let expected = (value < 1_000_000_000).then(|| (value, line.len() - 4));
             assert_eq!(plain_header(line.as_bytes(), 0, b'$'), expected, "{line:?}");
         }
-        for line in [
-            "", "\r\n", "01\r\n", "1\r", "1", "12", "12\r", "123\r", "123\rx", "1\n", "-1\r\n",
-            "+1\r\n", "1a\r\n",
-        ] {
-            assert_eq!(
-                plain_header(format!("${line}").as_bytes(), 0, b'$'),
-                None,
-                "{line:?}"
-            );
+        for line in
+            ["", "\r\n", "01\r\n", "1\r", "1", "12", "12\r", "123\r", "123\rx", "1\n", "-1\r\n", "+1\r\n", "1a\r\n"]
+        {
+            assert_eq!(plain_header(format!("${line}").as_bytes(), 0, b'$'), None, "{line:?}");
         }
     }
 }

@@ -81,9 +81,7 @@ pub(super) fn element(buf: &[u8], at: usize, searched: &mut usize) -> Result<Opt
             Some((len, next)) => Ok(Some(aggregate(buf, at, next, len as u64))),
             None => unusual_aggregate(buf, at),
         },
-        b':' if let Some(newline) = plain_integer(buf, at + 1) => {
-            Ok(Some(line_element(buf, at, newline)))
-        }
+        b':' if let Some(newline) = plain_integer(buf, at + 1) => Ok(Some(line_element(buf, at, newline))),
         b'+' if buf[at + 1..].starts_with(b"OK\r\n") => Ok(Some(line_element(buf, at, at + 4))),
         b'+' | b'-' | b',' | b'(' => line(buf, at, LINE_MAX_BYTES, searched),
         b':' | b'#' | b'_' => {
@@ -114,25 +112,14 @@ fn is_scalar(mark: u8, text: &[u8]) -> bool {
 /// The hot path's reading of an integer: where its line ends, if that is there and what precedes it is digits.
 #[inline(always)]
 fn plain_integer(buf: &[u8], at: usize) -> Option<usize> {
-    let digits = buf[at..]
-        .iter()
-        .take(20)
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let digits = buf[at..].iter().take(20).take_while(|byte| byte.is_ascii_digit()).count();
     let end = at + digits;
     (digits > 0 && buf[end..].starts_with(b"\r\n")).then_some(end + 1)
 }
 
 #[inline(always)]
 fn line_element(buf: &[u8], at: usize, newline: usize) -> Element {
-    Element {
-        mark: buf[at],
-        at,
-        body: at + 1,
-        body_end: newline - 1,
-        next: newline + 1,
-        children: 0,
-    }
+    Element { mark: buf[at], at, body: at + 1, body_end: newline - 1, next: newline + 1, children: 0 }
 }
 
 /// The element whose text reaches to the next CRLF. A CR or LF alone is text: modules may send one, and every client

@@ -157,11 +157,7 @@ impl RequestScanner {
 
     /// The number of arguments, once its line is complete; 0 for a request to be skipped.
     #[inline]
-    fn scan_count(
-        &mut self,
-        buf: &[u8],
-        limits: &RequestLimits,
-    ) -> Result<Option<usize>, ProtocolError> {
+    fn scan_count(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Option<usize>, ProtocolError> {
         match plain_header(buf, 0, b'*') {
             Some((count, next)) if count <= limits.args_max => {
                 self.at = next;
@@ -173,19 +169,14 @@ impl RequestScanner {
 
     #[cold]
     #[inline(never)]
-    fn scan_unusual_count(
-        &mut self,
-        buf: &[u8],
-        limits: &RequestLimits,
-    ) -> Result<Option<usize>, ProtocolError> {
+    fn scan_unusual_count(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Option<usize>, ProtocolError> {
         let Some(line) = self.header_line(buf, limits, ProtocolError::TooBigMultibulkCount)? else {
             return Ok(None);
         };
         let count = decimal(&line[1..]).ok_or(ProtocolError::InvalidMultibulkLength)?;
         let count = usize::try_from(count).unwrap_or(0);
         if count > limits.args_max {
-            let unauthenticated =
-                !limits.authenticated && count <= RequestLimits::AUTHENTICATED.args_max;
+            let unauthenticated = !limits.authenticated && count <= RequestLimits::AUTHENTICATED.args_max;
             return Err(if unauthenticated {
                 ProtocolError::UnauthenticatedMultibulkLength
             } else {
@@ -228,11 +219,7 @@ impl RequestScanner {
     /// Reads one argument from wherever in it the last call stopped; false if its end is not there yet.
     #[cold]
     #[inline(never)]
-    fn scan_unusual_arg(
-        &mut self,
-        buf: &[u8],
-        limits: &RequestLimits,
-    ) -> Result<bool, ProtocolError> {
+    fn scan_unusual_arg(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<bool, ProtocolError> {
         let len = match self.bulk_len {
             Some(len) => len,
             None => match self.scan_bulk_len(buf, limits)? {
@@ -247,10 +234,7 @@ impl RequestScanner {
         };
         // Redis skips the two bytes without looking at them.
         self.sloppy |= closing != b"\r\n";
-        self.ranges.push(ArgRange {
-            start: self.at,
-            end,
-        });
+        self.ranges.push(ArgRange { start: self.at, end });
         self.bulk_len = None;
         self.at = end + 2;
         self.args_left -= 1;
@@ -258,11 +242,7 @@ impl RequestScanner {
     }
 
     /// The length of the next argument, once its header line is complete.
-    fn scan_bulk_len(
-        &mut self,
-        buf: &[u8],
-        limits: &RequestLimits,
-    ) -> Result<Option<usize>, ProtocolError> {
+    fn scan_bulk_len(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Option<usize>, ProtocolError> {
         let Some(line) = self.header_line(buf, limits, ProtocolError::TooBigBulkCount)? else {
             return Ok(None);
         };
@@ -327,11 +307,7 @@ impl RequestScanner {
 
     #[cold]
     #[inline(never)]
-    fn scan_inline(
-        &mut self,
-        buf: &[u8],
-        limits: &RequestLimits,
-    ) -> Result<Scanned, ProtocolError> {
+    fn scan_inline(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Scanned, ProtocolError> {
         let newline = match self.find(buf, b'\n', limits) {
             Find::At(newline) => newline,
             Find::NotYet => return Ok(Scanned::Partial),

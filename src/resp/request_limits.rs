@@ -24,12 +24,8 @@ impl RequestLimits {
     };
 
     /// Redis's limits on a client that must authenticate and has not: enough for `HELLO` with `AUTH` and `SETNAME`.
-    pub const UNAUTHENTICATED: Self = Self {
-        args_max: 10,
-        bulk_max_bytes: 16 * 1024,
-        inline_max_bytes: 64 * 1024,
-        authenticated: false,
-    };
+    pub const UNAUTHENTICATED: Self =
+        Self { args_max: 10, bulk_max_bytes: 16 * 1024, inline_max_bytes: 64 * 1024, authenticated: false };
 }
 
 impl Default for RequestLimits {

@@ -14,6 +14,7 @@ pub mod identity;
 pub mod shared;
 pub mod stats;
 mod survey;
+mod touch;
 mod trackers;
 pub mod worker;
 
@@ -31,6 +32,7 @@ use crate::config::Config;
 use crate::session::Session;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
+use crate::upstream::control::Control;
 use acceptor::Arrival;
 use shared::Shared;
 use worker::Worker;
@@ -74,10 +76,15 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
     }
     drop(at_work);
     let outcome = runtime()?.block_on(async {
-        let survey = tokio::spawn(survey::keep(shared.clone()));
+        let timeout = Duration::from_millis(shared.config.upstream.timeout_ms);
+        let control =
+            Control::new(&shared.address, shared.own_credentials().as_ref(), timeout).map_err(RunError::Internal)?;
+        let survey = tokio::spawn(survey::keep(shared.clone(), control.clone()));
+        let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let trackers = tokio::spawn(trackers::keep(shared.clone(), trackers_wanted));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
+        touch.abort();
         // While workers drain, fills and fences of requests in flight still wait for their tracker.
         let _ = all_ended.recv().await;
         trackers.abort();
@@ -120,7 +127,12 @@ async fn work(
                 // Ends with its client, or with the drain.
                 sessions.spawn_local(session.run());
             }
-            Some(_) = sessions.join_next() => {}
+            Some(ended) = sessions.join_next() => {
+                if let Err(error) = ended {
+                    // The panic was printed when it happened; its client is gone, everyone else goes on.
+                    tracing::error!(worker = index, %error, "a session panicked");
+                }
+            }
             () = shutdown.requested() => break,
         }
     }

@@ -41,6 +41,7 @@ pub struct Shared {
     pub trackers_wanted: mpsc::UnboundedSender<Arc<Identity>>,
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
+    touched: AtomicU64,
     facts: RwLock<Arc<Facts>>,
     auth_required: AtomicBool,
     table: Mutex<Arc<Table>>,
@@ -84,6 +85,7 @@ impl Shared {
             clients: Clients::default(),
             identities: Identities::new(&coherence),
             stats: (0..workers).map(|_| Arc::default()).collect(),
+            touched: AtomicU64::new(0),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
@@ -91,6 +93,23 @@ impl Shared {
             coherence,
         };
         (shared, wanted)
+    }
+
+    /// The credentials of `upstream.url`, which are the proxy's own.
+    pub fn own_credentials(&self) -> Option<Arc<Credentials>> {
+        let url = &self.config.upstream.url;
+        let user = url.username.as_deref().unwrap_or("default").as_bytes();
+        url.password().map(|password| Arc::new(Credentials { user: user.into(), password: password.as_bytes().into() }))
+    }
+
+    /// Keys were TOUCHed.
+    pub fn note_touched(&self, keys: u64) {
+        self.touched.fetch_add(keys, Ordering::Relaxed);
+    }
+
+    /// Keys TOUCHed so far.
+    pub fn touched(&self) -> u64 {
+        self.touched.load(Ordering::Relaxed)
     }
 
     /// The upstream, as of the last time it was asked.
@@ -138,6 +157,15 @@ impl Shared {
     /// How to connect as this identity.
     pub fn connector(&self, identity: Option<&Identity>) -> Connector {
         connector_for(self, identity)
+    }
+
+    /// The server is not what it was: whatever was read from it is dropped.
+    pub fn restart_trackers(&self) {
+        for identity in self.identities.all() {
+            if let Some(tracker) = &identity.tracker {
+                tracker.restart();
+            }
+        }
     }
 
     /// The upstream accepted these credentials.

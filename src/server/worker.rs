@@ -5,8 +5,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::identity::Identity;
@@ -17,7 +19,7 @@ use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Near, WriteMark};
 use crate::command::Table;
 use crate::resp::{Protocol, RequestScanner};
-use crate::session::{Joiner, Outbox, Seq, Waiter};
+use crate::session::{Attached, Joiner, Outbox, Seq, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
 use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost};
@@ -225,14 +227,32 @@ impl Worker {
         }
     }
 
-    /// Ends a session's hold on its dedicated connection, back to the pool or closed.
-    pub fn give_back(&self, mut attached: Box<crate::session::Attached>, outbox: &Rc<Outbox>) {
+    /// Ends a session's hold on its dedicated connection: back to the pool, or closed. If writes of it are still in flight,
+    /// their replies are waited for first, because their marks must stand until then; that wait ends with the replies or
+    /// with `upstream.timeout_ms`.
+    pub fn give_back(&self, mut attached: Box<Attached>, outbox: &Rc<Outbox>) {
         if attached.is_quiet() {
-            attached.detach();
-        } else {
-            let why = Lost { sent: true, reason: "the client left".into() };
-            attached.fail(outbox, &why);
+            return attached.detach();
         }
+        let outbox = outbox.clone();
+        if !attached.owes_effects() {
+            return attached.fail(&outbox, &Lost { sent: true, reason: "the client left".into() });
+        }
+        tokio::task::spawn_local(async move {
+            let ended = poll_fn(|cx| {
+                loop {
+                    match attached.poll(cx, &outbox) {
+                        Ok(_) if attached.inflight() == 0 => return Poll::Ready(Ok(())),
+                        Ok(true) => {}
+                        Ok(false) => return Poll::Pending,
+                        Err(why) => return Poll::Ready(Err(why)),
+                    }
+                }
+            });
+            if let Err(why) = ended.await {
+                attached.fail(&outbox, &why);
+            }
+        });
     }
 
     /// Sessions end as soon as nothing of theirs is in flight.
@@ -311,6 +331,10 @@ impl LaneEvents for Events {
         if connection.protocol != self.wanted {
             tracing::warn!(wanted = ?self.wanted, "the upstream does not speak the protocol asked for");
         }
+    }
+
+    fn demoted(&self) {
+        self.worker.shared.restart_trackers();
     }
 
     fn disconnected(&self, why: &Lost) {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::outbox::{Outbox, Seq};
 use super::pubsub::{Notice, Subscriptions, Verb, notice};
-use super::then::Then;
+use super::then::{Then, elements};
 use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
 use crate::upstream::connect::reason;
 use crate::upstream::dedicated::Loan;
@@ -44,14 +44,14 @@ pub enum Owed {
         /// What the reply sets off.
         then: Then,
     },
-    /// The reply of an EXEC whose transaction selected another database.
+    /// The reply of an EXEC whose transaction selected other databases.
     ExecWithSelect {
         /// Its place in the client's order.
         seq: Seq,
         /// What the reply sets off.
         then: Then,
-        /// The database selected, if the transaction ran.
-        db: u32,
+        /// What was selected, if the transaction ran: see [`Transaction::selects`].
+        selects: Vec<(usize, u32)>,
     },
     /// The reply of a command the proxy inserted; an error spoils the connection.
     Inserted,
@@ -96,8 +96,10 @@ pub struct Transaction {
     pub fence: bool,
     /// A queued command changes every key.
     pub everything: bool,
-    /// The database a queued SELECT leaves behind, if EXEC succeeds.
-    pub db: Option<u32>,
+    /// Commands queued.
+    pub queued: usize,
+    /// Queued SELECTs: their place in the queue, and the database. Each takes effect if its own reply is +OK.
+    pub selects: Vec<(usize, u32)>,
     /// A queued command was refused by the proxy: EXEC must fail.
     pub doomed: bool,
 }
@@ -196,12 +198,29 @@ impl Attached {
 
     /// Subscribed to anything, or about to be.
     pub fn is_subscribed(&self) -> bool {
-        self.subscriptions.total() > 0 || self.owed.iter().any(|o| matches!(o, Owed::Confirmations { .. }))
+        self.subscriptions.total() > 0 || self.is_unconfirmed()
+    }
+
+    /// A change of what is subscribed to is still to be confirmed.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.owed.iter().any(|o| matches!(o, Owed::Confirmations { .. }))
     }
 
     /// Whether the upstream owes nothing and nothing is on its way.
     pub fn is_quiet(&self) -> bool {
         self.owed.is_empty() && self.head == self.out.len() && self.buffer.is_empty()
+    }
+
+    /// Whether a reply is owed, soon, that something besides the client waits for.
+    pub fn owes_effects(&self) -> bool {
+        self.blocking == 0
+            && !self.tunnel
+            && self.owed.iter().any(|owed| match owed {
+                Owed::Reply { then, .. } | Owed::Unknown { then, .. } | Owed::ExecWithSelect { then, .. } => {
+                    !matches!(then, Then::Nothing)
+                }
+                _ => false,
+            })
     }
 
     /// Replies owed.
@@ -399,8 +418,11 @@ impl Attached {
                 self.spoiled |= !frame.starts_with(b"-ERR unknown ");
                 then.answered(outbox, seq, frame, kind);
             }
-            Some(Owed::ExecWithSelect { seq, then, db }) => {
-                if kind == FrameKind::Array && !frame.starts_with(b"*-1") {
+            Some(Owed::ExecWithSelect { seq, then, selects }) => {
+                let replies: Vec<&[u8]> = if kind == FrameKind::Array { elements(frame).collect() } else { Vec::new() };
+                let done =
+                    selects.iter().rev().find(|&&(place, _)| replies.get(place).is_some_and(|r| *r == b"+OK\r\n"));
+                if let Some(&(_, db)) = done {
                     self.loan.connection.db = db;
                     self.selected = Some(db);
                 }

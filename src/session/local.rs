@@ -15,6 +15,9 @@ use crate::server::clients::Mode;
 impl Session {
     pub(super) fn local(&mut self, local: Local, args: &Args<'_>) -> Flow {
         match local {
+            Local::Ping if args.len() > 2 => {
+                self.answer(|out, _| encode::error(out, "ERR wrong number of arguments for 'ping' command"));
+            }
             Local::Ping => self.answer(|out, _| match args.get(1) {
                 Some(message) => encode::bulk(out, message),
                 None => encode::simple(out, "PONG"),

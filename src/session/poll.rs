@@ -64,7 +64,9 @@ impl Session {
         if self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > 0) {
             self.poll_attached(cx)?;
         }
-        self.poll_write(cx)?;
+        // A full output may be what held the rest up; now that it has room, only another look goes on with it.
+        let wrote = self.poll_write(cx)?;
+        moved |= wrote && (self.backlog.is_some() || self.attached.is_some());
         self.let_go();
         Ok(moved)
     }
@@ -86,7 +88,7 @@ impl Session {
         let listens = |a: &super::Attached| a.is_sticky() && a.inflight() == 0 && !unrun;
         let endless = self.attached.as_ref().is_some_and(|a| a.blocking > 0 || listens(a));
         let stuck = endless || (drained && self.operation.is_none() && !unrun);
-        if self.eof && (stuck || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES) {
+        if self.eof && stuck {
             return Poll::Ready(End::Left);
         }
         Poll::Pending
@@ -123,6 +125,7 @@ impl Session {
         let believed = attached.is_sticky();
         attached.fail(&self.outbox, why);
         self.client.upstream_id.store(0, Relaxed);
+        self.show_mode(Mode::Normal);
         if believed {
             self.ending = Some(End::UpstreamLost);
         }
@@ -151,20 +154,42 @@ impl Session {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.eof || self.ending.is_some() {
+        if self.eof {
             return Ok(false);
         }
         // While requests are held back, a bounded amount is read ahead: how else would a client's leaving be noticed.
         let ahead = self.backlog.as_ref().map_or(0, |b| b.bytes.len() - b.start);
         if self.is_held() && ahead >= READ_AHEAD_MAX_BYTES {
-            return Ok(false);
+            // Nothing more is read. A dedicated connection has a clock of its own, by which we come past here again.
+            self.eof = self.attached.is_some() && self.socket.is_read_closed();
+            return Ok(self.eof);
         }
         match self.socket.poll_read_ready(cx) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Err(_)) => return Err(End::Left),
             Poll::Ready(Ok(())) => {}
         }
-        if self.backlog.is_some() { self.read_into_backlog() } else { self.read_into_scratch() }
+        if self.ending.is_some() {
+            self.read_and_forget()
+        } else if self.backlog.is_some() {
+            self.read_into_backlog()
+        } else {
+            self.read_into_scratch()
+        }
+    }
+
+    /// After QUIT or a broken request nothing more is run; but a client that leaves is not kept for a reply that may never
+    /// come.
+    fn read_and_forget(&mut self) -> Result<bool, End> {
+        let mut scratch = self.worker.scratch.borrow_mut();
+        scratch.bytes.clear();
+        scratch.bytes.reserve(READ_BYTES);
+        match self.socket.try_read_buf(&mut scratch.bytes) {
+            Ok(n) => self.eof = n == 0,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(End::Left),
+        }
+        Ok(true)
     }
 
     fn read_into_backlog(&mut self) -> Result<bool, End> {
@@ -276,6 +301,8 @@ impl Session {
                     Flow::Hold => break,
                 },
                 Err(error) => {
+                    // The scanner may be the worker's: the next session must not find it in the middle of this request.
+                    *scanner = RequestScanner::default();
                     self.outbox.reply(|out| error.reply(out));
                     self.ending = Some(End::ProtocolError);
                     return (bytes.len(), false);
@@ -285,14 +312,18 @@ impl Session {
         (at, partial)
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
         loop {
             let written = self
                 .outbox
                 .with_unwritten(|bytes| if bytes.is_empty() { None } else { Some(self.socket.try_write(bytes)) });
             match written {
-                None => return Ok(()),
-                Some(Ok(n)) => self.outbox.written(n),
+                None => return Ok(moved),
+                Some(Ok(n)) => {
+                    self.outbox.written(n);
+                    moved = true;
+                }
                 Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
                     if self.outbox.held_bytes() > self.worker.shared.config.clients.output_max_bytes {
                         return Err(End::OutputFull);
@@ -300,7 +331,7 @@ impl Session {
                     match self.socket.poll_write_ready(cx) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Err(End::Left),
-                        Poll::Pending => return Ok(()),
+                        Poll::Pending => return Ok(moved),
                     }
                 }
                 Some(Err(_)) => return Err(End::Left),

@@ -196,10 +196,25 @@ impl Session {
             Route::Local(local) if !upstream_answers => self.local(local, args),
             Route::Local(Local::Select) if in_transaction => {
                 let db = args.get(1).and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.parse().ok());
-                if let Some(transaction) = self.transaction() {
-                    transaction.db = db;
+                if let Some(transaction) = self.transaction()
+                    && let Some(db) = db
+                {
+                    transaction.selects.push((transaction.queued, db));
                 }
                 self.ride_plain(command, args)
+            }
+            // In a transaction the upstream runs it, on a connection that must then not go to anyone else.
+            Route::Local(Local::Client(_)) if in_transaction => {
+                if let Some(attached) = &mut self.attached {
+                    attached.spoiled = true;
+                }
+                self.ride_plain(command, args)
+            }
+            // The upstream refuses most of these while it has the client subscribed, and else must not see them: which, is
+            // known once what was asked for is confirmed.
+            Route::Local(_) if listening && self.attached.as_ref().is_some_and(|a| a.is_unconfirmed()) => {
+                self.settle = true;
+                Flow::Hold
             }
             Route::Local(_) | Route::Lane => self.ride_plain(command, args),
             Route::Dedicated(why) => self.ride(why, command, args),
@@ -333,6 +348,7 @@ impl Session {
     /// Notes a request that is queued by a transaction. False when there is none.
     fn queue_in_transaction(&mut self, command: &Command, args: &Args<'_>) -> bool {
         let Some(transaction) = self.transaction() else { return false };
+        transaction.queued += 1;
         match command.effect_for(args) {
             Effect::DropEverything => transaction.everything = true,
             Effect::DropKeysAndFence => transaction.fence = true,

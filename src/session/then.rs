@@ -150,7 +150,7 @@ impl WatchedMany {
 }
 
 /// The elements of a flat array, as frames.
-fn elements(frame: &[u8]) -> std::vec::IntoIter<&[u8]> {
+pub(super) fn elements(frame: &[u8]) -> std::vec::IntoIter<&[u8]> {
     let mut found = Vec::new();
     let mut splitter = ReplySplitter::default();
     let mut rest = frame.iter().position(|b| *b == b'\n').map_or(&frame[..0], |end| &frame[end + 1..]);

@@ -47,10 +47,10 @@ impl Session {
         }
         let then = self.after_transaction(&transaction);
         let seq = self.reserve();
-        if let Some(db) = transaction.db {
-            // Whether the SELECT inside took effect is known only from the reply: the next request waits for it.
+        if !transaction.selects.is_empty() {
+            // Whether a SELECT inside took effect is known only from the reply: the next request waits for it.
             self.settle = true;
-            return self.send_attached(args, Owed::ExecWithSelect { seq, then, db });
+            return self.send_attached(args, Owed::ExecWithSelect { seq, then, selects: transaction.selects });
         }
         self.send_attached(args, Owed::Reply { seq, then })
     }

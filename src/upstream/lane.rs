@@ -66,6 +66,8 @@ pub struct LaneLimits {
 pub trait LaneEvents {
     /// A connection stands. `authenticated` is false where the upstream wants a password we were not given.
     fn connected(&self, connection: &Connection);
+    /// The server answered that it is no longer, or not yet, the one to ask: -READONLY, -LOADING, -MASTERDOWN.
+    fn demoted(&self);
     /// The connection is gone, or could not be had.
     fn disconnected(&self, why: &Lost);
 }
@@ -302,7 +304,7 @@ async fn drive<W: Waiter + 'static>(
                     state.up = true;
                     state.last_progress = Instant::now();
                 }
-                let mut pump = Pump::new(&lane, connection);
+                let mut pump = Pump::new(&lane, connection, &*events);
                 match poll_fn(|cx| pump.poll(cx)).await {
                     Ended::Replaced => continue,
                     Ended::Shut => return,
@@ -329,6 +331,7 @@ enum Ended {
 struct Pump<'a, W> {
     lane: &'a Lane<W>,
     connection: Connection,
+    events: &'a dyn LaneEvents,
     buffer: Vec<u8>,
     splitter: ReplySplitter,
     stall: Pin<Box<Sleep>>,
@@ -336,11 +339,12 @@ struct Pump<'a, W> {
 }
 
 impl<'a, W: Waiter + 'static> Pump<'a, W> {
-    fn new(lane: &'a Lane<W>, connection: Connection) -> Self {
+    fn new(lane: &'a Lane<W>, connection: Connection, events: &'a dyn LaneEvents) -> Self {
         let tick = lane.limits.timeout / 4;
         Self {
             lane,
             connection,
+            events,
             buffer: Vec::new(),
             splitter: ReplySplitter::default(),
             stall: Box::pin(tokio::time::sleep(tick)),
@@ -453,8 +457,9 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             // The borrow ends before the waiter runs: it may send again on this very lane.
             let entry = {
                 let mut state = self.lane.state.borrow_mut();
-                if kind == FrameKind::Error && (frame.starts_with(b"-READONLY") || frame.starts_with(b"-LOADING")) {
+                if kind == FrameKind::Error && is_demotion(frame) && !state.replace {
                     state.replace = true;
+                    self.events.demoted();
                 }
                 if state.fifo.len() > state.fifo_unsent { state.fifo.pop_front() } else { None }
             };
@@ -489,6 +494,11 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         }
         Ok(())
     }
+}
+
+/// Whether an error says that this server is not the one to ask (redis-facts, race R15).
+fn is_demotion(frame: &[u8]) -> bool {
+    [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN"].iter().any(|word| frame.starts_with(word))
 }
 
 trait PollUnpin {

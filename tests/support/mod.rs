@@ -236,6 +236,14 @@ impl Client {
         String::from_utf8_lossy(&self.ask(args)).into_owned()
     }
 
+    /// Whether anything is there to be read now, or the other end has closed.
+    pub fn has_more(&mut self) -> bool {
+        self.stream.set_nonblocking(true).expect("a socket");
+        let seen = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("a socket");
+        !self.buffer.is_empty() || !matches!(seen, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Whether the other end closes without sending anything more.
     pub fn is_closed(&mut self) -> bool {
         match self.try_frame() {
