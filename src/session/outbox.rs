@@ -26,6 +26,8 @@ struct Inner {
     base: u64,
     /// Bytes of ready replies that wait for one before them.
     parked: usize,
+    /// What a reply weighs of late, in bytes; a heavy one is remembered for a while. 0 until the first has come.
+    weight: u32,
     closed: bool,
 }
 
@@ -118,6 +120,12 @@ impl Outbox {
         self.inner.borrow().slots.len()
     }
 
+    /// Bytes that the replies still to come may be, if they are as heavy as those before; `None` before the first.
+    pub fn awaited_bytes(&self) -> Option<usize> {
+        let inner = self.inner.borrow();
+        (inner.weight > 0).then(|| inner.slots.len() * inner.weight as usize)
+    }
+
     /// Bytes held for this client.
     pub fn held_bytes(&self) -> usize {
         let inner = self.inner.borrow();
@@ -190,6 +198,8 @@ impl Inner {
         if self.closed {
             return;
         }
+        let len = u32::try_from(reply.len()).unwrap_or(u32::MAX);
+        self.weight = len.max(self.weight - self.weight / 8).max(1);
         let index = (seq.0 - self.base) as usize;
         let Slot::Waiting { mute } = self.slots[index] else {
             unreachable!("a reply slot is completed once");

@@ -1,8 +1,8 @@
 //! The one task of a session: what it is woken for, and in which order it looks.
 //!
 //! Each turn: a finished operation, the dedicated connection, requests (held back ones first, then new ones), and one
-//! write. Bounds: a session that has `clients.pipeline_max` requests in flight or [`OUTPUT_PAUSE_BYTES`] of replies
-//! unread is not read from; past `clients.output_max_bytes` it is closed.
+//! write. Bounds: a session that has `clients.pipeline_max` requests or [`AWAITED_MAX_BYTES`] of replies in flight, or
+//! [`OUTPUT_PAUSE_BYTES`] of replies unread, is not read from; past `clients.output_max_bytes` it is closed.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -16,6 +16,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Replies held for a client beyond which no further request of it is run.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// Bytes of replies on their way to a client, by the weight of those before, beyond which no further request of it is run:
+/// what a client asks for without end must fill neither the lane it shares with others nor Redis's memory.
+const AWAITED_MAX_BYTES: usize = 4 << 20;
+/// Requests in flight whatever their replies may weigh, and until the first reply tells.
+const INFLIGHT_FREE: usize = 8;
+const INFLIGHT_AT_FIRST: usize = 64;
 /// Bytes read ahead of a request that cannot run yet.
 const READ_AHEAD_MAX_BYTES: usize = 64 * 1024;
 /// Turns in a row before other tasks get theirs.
@@ -268,8 +274,21 @@ impl Session {
         self.operation.is_some()
             || self.settle
             || self.ending.is_some()
-            || self.outbox.pending() >= self.worker.shared.config.clients.pipeline_max
+            || self.is_far_ahead()
             || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES
+    }
+
+    /// Whether as much is in flight as may be.
+    fn is_far_ahead(&self) -> bool {
+        let pending = self.outbox.pending();
+        if pending < INFLIGHT_FREE {
+            return false;
+        }
+        pending >= self.worker.shared.config.clients.pipeline_max
+            || match self.outbox.awaited_bytes() {
+                Some(bytes) => bytes > AWAITED_MAX_BYTES,
+                None => pending >= INFLIGHT_AT_FIRST,
+            }
     }
 
     /// Runs requests until one has to wait or the bytes end. Returns how many bytes are done with, and whether the rest is

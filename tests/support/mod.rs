@@ -252,6 +252,13 @@ impl Client {
         }
     }
 
+    /// `used_memory` of the server asked.
+    pub fn memory(&mut self) -> u64 {
+        let text = self.text(&["INFO", "memory"]);
+        let used = text.lines().find_map(|line| line.strip_prefix("used_memory:")?.parse().ok());
+        used.expect("Redis tells")
+    }
+
     /// Everything until the other end closes, bytes already buffered included.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.buffer);
