@@ -334,6 +334,16 @@ fn a_process_out_of_descriptors_goes_on_and_accepts_again() {
 }
 
 #[test]
+fn the_limit_of_descriptors_is_raised_as_far_as_it_may_be() {
+    let redis = Redis::start();
+    let binary = Binary::start_under(&["prlimit", "--nofile=64:4096"], redis.addr(), "");
+    let mut crowd: Vec<Client> = (0..300).map(|_| binary.client()).collect();
+    for client in &mut crowd {
+        assert_eq!(client.text(&["PING"]), "+PONG\r\n");
+    }
+}
+
+#[test]
 fn one_client_too_many_is_refused_in_redis_words_and_the_others_are_served() {
     let redis = Redis::start();
     let proxy = Proxy::start_with(redis.addr(), |config| config.clients.max = 3);
