@@ -4,6 +4,7 @@ pub mod cache;
 pub mod coherence;
 pub mod command;
 pub mod config;
+pub mod descriptors;
 pub mod limits;
 mod listen;
 pub mod resp;

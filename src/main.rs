@@ -12,7 +12,7 @@ use anteroom::{
     config::{Address, Arguments, Config, Key, Loaded, Log, LogFormat},
     upstream::spawn::SpawnedRedis,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 const BAD_CONFIGURATION: u8 = 64;
@@ -88,6 +88,12 @@ fn serve(mut config: Config) -> Result<(), RunError> {
         })?;
         config.upstream.url = redis.url();
         *child.lock().unwrap_or_else(PoisonError::into_inner) = Some(redis);
+    }
+    if let Err(room) = anteroom::descriptors::raise_for(config.clients.max) {
+        warn!(
+            clients_max = config.clients.max,
+            room, "the limit of open files (ulimit -n) leaves room for fewer clients"
+        );
     }
     let address = listener.local_addr().unwrap_or(config.listen);
     info!(listen = %address, upstream = %config.upstream.url, "listening");

@@ -2,11 +2,14 @@
 //!
 //! Owns the choice of transport and nothing else: who waits for readiness, and what the bytes mean, is the caller's.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use bytes::BufMut;
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
 /// One connected stream.
@@ -25,6 +28,16 @@ impl Socket {
             Self::Tcp(s) => s.poll_read_ready(cx),
             Self::Unix(s) => s.poll_read_ready(cx),
         }
+    }
+
+    /// Whether the other end will send nothing more. Says so while bytes are still unread, but may say so late.
+    pub fn is_read_closed(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let ready = match self {
+            Self::Tcp(s) => pin!(s.ready(Interest::READABLE)).poll(&mut cx),
+            Self::Unix(s) => pin!(s.ready(Interest::READABLE)).poll(&mut cx),
+        };
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Ready when a write would not block, or has failed.

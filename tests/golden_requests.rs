@@ -2,6 +2,8 @@
 //! is compared with the one that follows from what the scanner found: replies, the error's words, closed or waiting.
 
 mod redis_child;
+#[path = "golden_requests/table.rs"]
+mod table;
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -11,91 +13,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use redis_child::{Connection, RedisChild, received};
-
-/// The golden table (redis-facts, section 5), and what reading the source added to it.
-const TABLE: &[&str] = &[
-    "\r\n",
-    "\n",
-    "   \r\n",
-    "*0\r\n",
-    "*-1\r\n",
-    "*-10\r\n",
-    "*-9223372036854775808\r\n",
-    "*-9223372036854775809\r\n",
-    "*\r\n",
-    "*-\r\n",
-    "*-0\r\n",
-    "*+1\r\n",
-    "*01\r\n",
-    "* 1\r\n",
-    "*1 \r\n",
-    "*1a\r\n",
-    "*1\r\n$4\r\nPING\r\n",
-    "*1\r\n$04\r\nPING\r\n",
-    "*1\r\n$+4\r\nPING\r\n",
-    "*1\r\n$ 4\r\nPING\r\n",
-    "*1\r\n$\r\nPING\r\n",
-    "*1\r\n$-1\r\n",
-    "*1\r\n:5\r\n",
-    "*1\r\n:5\r",
-    "*1\r\n:",
-    "*1\r\n+PING\r\n",
-    "*1\r\n*1\r\n$4\r\nPING\r\n",
-    "*1\r\n\r\n",
-    "*1\r\n\n\r\n",
-    "*2147483648\r\n",
-    "*2147483647\r\n",
-    "*1\r\n$536870913\r\n",
-    "*1\r\n$536870912\r\n",
-    "*11\r\n",
-    "*10\r\n",
-    "*1\r\n$16385\r\n",
-    "*1\r\n$16384\r\n",
-    "*1\r\n$4\r\nPINGxy",
-    "*1\r\n$4\r\nPING\r",
-    "*1\rX$4\rYPINGZZ",
-    "*1\n$4\nPING\n",
-    "*1\n$4\r\nPING\r\n",
-    "*1\r\n$4\nPING\r\n",
-    "*1\0\r\n$4\r\nPING\r\n",
-    "*1\r\n\0$4\r\nPING\r\n",
-    "PI\0NG\r\n",
-    "\0PING\r\n",
-    "PING\r\n",
-    "PING\n",
-    "PING\r",
-    "ping\r\nPiNg\n",
-    "\x0bPING\x0c \t\r\n",
-    "ECHO a\rb\n",
-    "ECHO a\x0bb\n",
-    "ECHO a\r\r\n",
-    "ECHO \"\\x41\\n\\r\\t\\a\\b\\\\\\\"\\q\\x4g\\x00\"\r\n",
-    "ECHO 'it\\'s \\n \"fine\"'\r\n",
-    "ECHO ab\"c d\"\r\n",
-    "ECHO ''\r\n",
-    "ECHO \"\"\r\n",
-    "ECHO \"a\"b\r\n",
-    "ECHO 'a'b\r\n",
-    "ECHO 'a''b'\r\n",
-    "ECHO \"a\r\n",
-    "ECHO \"a\\\r\n",
-    "ECHO 'a\\'\r\n",
-    "ECHO \"a",
-    "POST / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "hOsT: x\r\n",
-    "*1\r\n$4\r\npOsT\r\n",
-    "*2\r\n$5\r\nhost:\r\n$1\r\nx\r\n",
-    "*1\r\n$7\r\nPOST\0ab\r\n",
-    "\"post\\x00\"\r\n",
-    "POSTS\r\n",
-    "Host\r\n",
-    "'' POST\r\n",
-    "*1\r\n$0\r\n\r\n",
-    "PING\r\nPOST\r\n",
-    "PING\r\n*1\r\n+\r\n",
-    "nonsense a b c\r\n",
-    "*1\r\n$3\r\nGET\r\n",
-];
+use table::TABLE;
 
 /// What a server is expected to have done with a stream.
 #[derive(Debug, PartialEq, Eq)]

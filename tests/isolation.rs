@@ -12,11 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anteroom::resp::encode;
-use proptest::prelude::RngCore;
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use socket2::SockRef;
 use support::canned::Scripted;
-use support::{Client, PATIENCE, Proxy, Redis, eventually};
+use support::{Client, Proxy, Redis, eventually};
 
 fn request(args: &[&str]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -91,6 +89,60 @@ fn a_subscription_confirmed_while_an_earlier_reply_is_held_does_not_overtake_it(
 }
 
 #[test]
+fn what_follows_an_unsubscribe_is_answered_as_if_it_had_been_waited_for() {
+    let redis = Redis::start();
+    let proxy = one_worker(&redis);
+    redis.client().ask(&["SET", "k", "of database 0"]);
+    let mut client = proxy.client();
+    let mut bytes = request(&["SUBSCRIBE", "c"]);
+    for args in [
+        &["UNSUBSCRIBE", "c"][..],
+        &["SELECT", "3"],
+        &["CLIENT", "SETNAME", "me"],
+        &["GET", "k"],
+        &["CLIENT", "GETNAME"],
+    ] {
+        bytes.extend(request(args));
+    }
+    client.send_raw(&bytes);
+    assert!(client.text_frame().contains("subscribe"));
+    assert!(client.text_frame().contains("unsubscribe"));
+    assert_eq!(client.text_frame(), "+OK\r\n");
+    assert_eq!(client.text_frame(), "+OK\r\n");
+    assert_eq!(client.text_frame(), "$-1\r\n", "there is no k in database 3");
+    assert_eq!(client.text_frame(), bulk("me"));
+    assert_eq!(client.text(&["GET", "k"]), "$-1\r\n");
+    let mut next = proxy.client();
+    assert_eq!(next.text(&["WATCH", "k"]), "+OK\r\n");
+    assert_eq!(next.text(&["GET", "k"]), bulk("of database 0"));
+}
+
+#[test]
+fn a_select_that_fails_inside_a_transaction_moves_nobody() {
+    let redis = Redis::start();
+    let proxy = one_worker(&redis);
+    redis.client().ask(&["SET", "k", "of database 0"]);
+    let mut client = proxy.client();
+    for (databases, then) in
+        [(&["99"][..], "0"), (&["x"], "0"), (&["4", "99"], "4"), (&["4", "x"], "4"), (&["4", "0"], "0")]
+    {
+        client.ask(&["SELECT", "0"]);
+        assert_eq!(client.text(&["MULTI"]), "+OK\r\n");
+        for database in databases {
+            assert_eq!(client.text(&["SELECT", database]), "+QUEUED\r\n");
+        }
+        assert!(client.text(&["EXEC"]).starts_with(&format!("*{}\r\n", databases.len())));
+        let expected = if then == "0" { bulk("of database 0") } else { "$-1\r\n".to_owned() };
+        assert_eq!(client.text(&["GET", "k"]), expected, "{databases:?}");
+        let list = client.text(&["CLIENT", "LIST"]);
+        assert!(list.contains(&format!(" db={then} ")), "{databases:?}: {list}");
+        let mut next = proxy.client();
+        assert_eq!(next.text(&["WATCH", "k"]), "+OK\r\n");
+        assert_eq!(next.text(&["GET", "k"]), bulk("of database 0"), "{databases:?}");
+    }
+}
+
+#[test]
 fn a_client_that_closes_its_half_is_answered_everything_it_asked() {
     let redis = Redis::start();
     let proxy = one_worker(&redis);
@@ -156,9 +208,11 @@ fn state_left_on_a_dedicated_connection_is_never_met_by_the_next_client() {
     let proxy = Proxy::start_with(redis.addr(), |config| {
         config.workers = 1;
         config.upstream.dedicated_max = 1;
+        config.upstream.timeout_ms = 1000;
     });
     proxy.wait_armed();
     let mut control = redis.client();
+    let flood = "x".repeat(400_000);
     let states: &[&[&[&str]]] = &[
         &[&["MULTI"], &["SET", "stolen", "x"]],
         &[&["WATCH", "k"]],
@@ -169,8 +223,12 @@ fn state_left_on_a_dedicated_connection_is_never_met_by_the_next_client() {
         &[&["SELECT", "5"], &["BLPOP", "none", "0.01"]],
         &[&["SELECT", "5"], &["MULTI"], &["SET", "stolen", "x"]],
         &[&["MULTI"], &["SELECT", "6"], &["EXEC"]],
+        &[&["MULTI"], &["SELECT", "6"], &["SELECT", "x"], &["EXEC"]],
+        &[&["MULTI"], &["SELECT", "6"], &["SELECT", "99"], &["EXEC"]],
+        &[&["MULTI"], &["CLIENT", "SETNAME", "someone"], &["CLIENT", "NO-EVICT", "ON"], &["EXEC"]],
         &[&["HELLO", "3"], &["SUBSCRIBE", "c"]],
         &[&["BLPOP", "none", "0"]],
+        &[&["BLPOP", "none", "0"], &["ECHO", &flood]],
     ];
     let ways: [fn(Client); 4] = [
         |mut client| client.send(&["QUIT"]),
@@ -186,14 +244,15 @@ fn state_left_on_a_dedicated_connection_is_never_met_by_the_next_client() {
             let mut client = proxy.client();
             for command in *state {
                 client.send(command);
-                if command[..] != ["BLPOP", "none", "0"] {
+                // What waits for ever, and what stands behind it, is not answered.
+                if command[..] != ["BLPOP", "none", "0"] && command[0] != "ECHO" {
                     client.frame();
                 }
             }
             leave(client);
             let mut next = proxy.client();
-            let said = format!("after {state:?} and way {number}");
-            eventually("the connection is free", || next.text(&["WATCH", "other"]) == "+OK\r\n");
+            let said = format!("after {:.200} and way {number}", format!("{state:?}"));
+            eventually(&format!("the connection is free {said}"), || next.text(&["WATCH", "other"]) == "+OK\r\n");
             control.ask(&["SET", "k", "changed"]);
             control.ask(&["PUBLISH", "c", "message"]);
             assert_eq!(next.text(&["MULTI"]), "+OK\r\n", "{said}");
@@ -232,19 +291,19 @@ fn a_popped_element_never_goes_to_the_client_that_asks_next() {
 
 // ---- The random run.
 
-/// Reproducible choices.
-struct Chance(TestRng);
+/// Reproducible choices (splitmix64).
+struct Chance(u64);
 
 impl Chance {
     fn new(seed: u64, stream: u64) -> Self {
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        bytes[8..16].copy_from_slice(&stream.to_le_bytes());
-        Self(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+        Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
     fn below(&mut self, n: usize) -> usize {
-        (self.0.next_u64() % n as u64) as usize
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % n as u64) as usize
     }
 }
 
@@ -306,7 +365,8 @@ const KEYS: usize = 24;
 /// One client's requests and what it has to be told, in order.
 struct Script {
     bytes: Vec<u8>,
-    expected: Vec<Expect>,
+    /// With the offset at which the request ends.
+    expected: Vec<(usize, Expect)>,
     who: String,
     number: usize,
 }
@@ -318,7 +378,7 @@ impl Script {
 
     fn ask(&mut self, args: &[&str], expect: Expect) {
         self.bytes.extend(request(args));
-        self.expected.push(expect);
+        self.expected.push((self.bytes.len(), expect));
     }
 
     fn value(&mut self, key: &str, chance: &mut Chance) -> String {
@@ -413,11 +473,15 @@ fn converse(proxy: &Proxy, who: &str, chance: &mut Chance, cuts: bool, stays: bo
         if leaves && chance.below(3) == 0 {
             // In the middle of a request.
             script.bytes.truncate(chance.below(script.bytes.len()));
+            script.expected.retain(|(end, _)| *end <= script.bytes.len());
         }
         // In pieces, so that the proxy sees requests cut in two.
         let mut rest = &script.bytes[..];
         while !rest.is_empty() {
-            let (piece, left) = rest.split_at(1 + chance.below(rest.len().min(1 + chance.below(4000))));
+            let (piece, left) = {
+                let most = rest.len().min(1 + chance.below(4000));
+                rest.split_at(1 + chance.below(most))
+            };
             match client.stream.write_all(piece) {
                 Ok(()) => rest = left,
                 Err(error) if cuts || leaves => {
@@ -428,17 +492,12 @@ fn converse(proxy: &Proxy, who: &str, chance: &mut Chance, cuts: bool, stays: bo
             }
         }
         let heard = if leaves { chance.below(script.expected.len() + 1) } else { script.expected.len() };
-        for (number, expect) in script.expected.iter().take(heard).enumerate() {
+        for (number, (_, expect)) in script.expected.iter().take(heard).enumerate() {
             let reply = match client.try_frame() {
                 Ok(reply) => String::from_utf8_lossy(&reply).into_owned(),
                 // Killed, or lost together with its transaction.
                 Err(error) if cuts && !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     tally.closed += 1;
-                    return;
-                }
-                Err(error) if leaves && !matches!(error.kind(), ErrorKind::TimedOut) => {
-                    // Its last request was cut off, and with it the replies.
-                    assert_ne!(error.kind(), ErrorKind::UnexpectedEof, "{who}: closed before it left");
                     return;
                 }
                 Err(error) => panic!("{who} waits in vain for reply {number}: {error}"),
@@ -469,7 +528,10 @@ fn converse(proxy: &Proxy, who: &str, chance: &mut Chance, cuts: bool, stays: bo
 
 fn seed() -> u64 {
     let given = std::env::var("ANTEROOM_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = given.unwrap_or_else(|| u64::from(std::process::id()) ^ Instant::now().elapsed().as_nanos() as u64);
+    let seed = given.unwrap_or_else(|| {
+        let now = std::time::UNIX_EPOCH.elapsed().expect("it is later than 1970");
+        now.as_nanos() as u64 ^ u64::from(std::process::id())
+    });
     eprintln!("ANTEROOM_TEST_SEED={seed}");
     seed
 }
@@ -548,12 +610,11 @@ fn with_clients_killed_and_upstream_connections_cut_no_reply_reaches_anyone_else
     storm(true);
 }
 
-/// Compiles the patience into the message of a hang.
 #[test]
 fn a_listener_hears_its_own_channel_while_others_come_and_go() {
     let redis = Redis::start();
     let proxy = Proxy::armed(&redis);
-    let end = Instant::now() + Duration::from_secs(2).min(PATIENCE);
+    let end = Instant::now() + Duration::from_secs(2);
     std::thread::scope(|scope| {
         for number in 0..6 {
             let (proxy, redis) = (&proxy, &redis);
@@ -565,7 +626,7 @@ fn a_listener_hears_its_own_channel_while_others_come_and_go() {
                     }
                     let channel = format!("{number}.{round}");
                     let mut listener = if round % 2 == 0 { proxy.client() } else { proxy.client3() };
-                    let (array, confirmed) = if round % 2 == 0 { ('*', 2) } else { ('>', 2) };
+                    let array = if round % 2 == 0 { '*' } else { '>' };
                     listener.send(&["SUBSCRIBE", &channel]);
                     let text = listener.text_frame();
                     assert_eq!(text, format!("{array}3\r\n{}{}:1\r\n", bulk("subscribe"), bulk(&channel)));
@@ -573,7 +634,7 @@ fn a_listener_hears_its_own_channel_while_others_come_and_go() {
                         let message = format!("{channel}:{message}");
                         assert_eq!(publisher.text(&["PUBLISH", &channel, &message]), ":1\r\n");
                         let heard = format!("{array}3\r\n{}{}{}", bulk("message"), bulk(&channel), bulk(&message));
-                        assert_eq!(listener.text_frame(), heard, "{confirmed}");
+                        assert_eq!(listener.text_frame(), heard);
                     }
                     // Half of them leave without a word, in the middle of what is said to them.
                     if round % 3 == 0 {

@@ -21,6 +21,7 @@ const BOUND: Duration = Duration::from_millis(800 + 200 + 500);
 fn proxy_for(upstream: SocketAddr) -> Proxy {
     Proxy::start_with(upstream, |config| {
         config.upstream.timeout_ms = TIMEOUT.as_millis() as u64;
+        config.upstream.dedicated_wait_ms = TIMEOUT.as_millis() as u64 / 2;
         config.upstream.reconnect_max_ms = 400;
     })
 }
@@ -193,6 +194,27 @@ fn a_reply_that_keeps_coming_is_not_silence() {
     let proxy = proxy_without_tier(redis.addr, |_| {});
     assert_eq!(proxy.client().text(&["GET", "k"]), "$12\r\nabcdefghijkl\r\n");
     assert_eq!(proxy.client().text(&["BLPOP", "k", "0"]), "$12\r\nabcdefghijkl\r\n");
+}
+
+#[test]
+fn the_kernel_watches_connections_on_which_silence_is_no_sign() {
+    let redis = Redis::start();
+    let proxy = proxy_for(redis.addr());
+    let mut popper = proxy.client();
+    popper.send(&["BLPOP", "l", "0"]);
+    // Columns of /proc/net/tcp: both ends, the state (1: established) and the timer (2: keepalive).
+    let watched = |column: usize, port: u16| -> Vec<bool> {
+        let table = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux tells");
+        let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let ours = rows.filter(|row| row[column].ends_with(&format!(":{port:04X}")) && row[3] == "01");
+        ours.map(|row| row[5].starts_with("02:")).collect()
+    };
+    // The control plane's connections are bb8-redis's own, and silence is a sign there.
+    eventually("dedicated connection and tracker are watched", || {
+        watched(2, redis.port).into_iter().filter(|&watched| watched).count() >= 2
+    });
+    let clients = watched(1, proxy.addr.port());
+    assert!(!clients.is_empty() && clients.iter().all(|&watched| watched), "{clients:?}");
 }
 
 #[test]
@@ -422,7 +444,7 @@ fn a_reply_to_no_request_behind_the_greeting_reaches_nobody() {
                     let text = String::from_utf8_lossy(&chunk[..n]).into_owned();
                     let reply = if greeted {
                         "+yours\r\n".to_owned()
-                    } else if count.fetch_add(usize::from(!text.contains("survey")), Ordering::Relaxed) == 0 {
+                    } else if count.fetch_add(usize::from(text.contains("anteroom:lane")), Ordering::Relaxed) == 0 {
                         // Half a reply: what comes next would be read as its other half.
                         format!("{GREETING}$20\r\n")
                     } else {

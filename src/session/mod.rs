@@ -175,8 +175,8 @@ impl Session {
         }
     }
 
-    /// Serves the client until it is gone.
-    pub async fn run(mut self) -> End {
+    /// Serves the client until it is gone. Not an `async fn`: that would hold the session twice.
+    pub fn run(mut self) -> impl Future<Output = End> {
         let mut first = true;
         std::future::poll_fn(move |cx| {
             if std::mem::take(&mut first) {
@@ -185,7 +185,6 @@ impl Session {
             }
             self.poll(cx)
         })
-        .await
     }
 
     /// The lane of this session's identity, protocol and database.

@@ -26,6 +26,8 @@ struct Inner {
     base: u64,
     /// Bytes of ready replies that wait for one before them.
     parked: usize,
+    /// What a reply weighs of late, in bytes; a heavy one is remembered for a while. 0 until the first has come.
+    weight: u32,
     closed: bool,
 }
 
@@ -78,7 +80,7 @@ impl Outbox {
     /// Writes part of a reply that stands first in the order, without ending it.
     pub fn continue_first(&self, seq: Seq, part: &[u8]) {
         let mut inner = self.inner.borrow_mut();
-        debug_assert_eq!(inner.base, seq.0);
+        debug_assert!(inner.closed || inner.base == seq.0);
         inner.complete(seq, part, false);
         drop(inner);
         self.wake();
@@ -107,14 +109,21 @@ impl Outbox {
         self.wake();
     }
 
-    /// Whether every reply before this one has been put in order.
+    /// Whether every reply before this one has been put in order, or nobody waits for any.
     pub fn is_first(&self, seq: Seq) -> bool {
-        self.inner.borrow().base == seq.0
+        let inner = self.inner.borrow();
+        inner.closed || inner.base == seq.0
     }
 
     /// Requests whose reply is still to come or still to be put in order.
     pub fn pending(&self) -> usize {
         self.inner.borrow().slots.len()
+    }
+
+    /// Bytes that the replies still to come may be, if they are as heavy as those before; `None` before the first.
+    pub fn awaited_bytes(&self) -> Option<usize> {
+        let inner = self.inner.borrow();
+        (inner.weight > 0).then(|| inner.slots.len() * inner.weight as usize)
     }
 
     /// Bytes held for this client.
@@ -189,6 +198,8 @@ impl Inner {
         if self.closed {
             return;
         }
+        let len = u32::try_from(reply.len()).unwrap_or(u32::MAX);
+        self.weight = len.max(self.weight - self.weight / 8).max(1);
         let index = (seq.0 - self.base) as usize;
         let Slot::Waiting { mute } = self.slots[index] else {
             unreachable!("a reply slot is completed once");

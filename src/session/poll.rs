@@ -1,8 +1,8 @@
 //! The one task of a session: what it is woken for, and in which order it looks.
 //!
 //! Each turn: a finished operation, the dedicated connection, requests (held back ones first, then new ones), and one
-//! write. Bounds: a session that has `clients.pipeline_max` requests in flight or [`OUTPUT_PAUSE_BYTES`] of replies
-//! unread is not read from; past `clients.output_max_bytes` it is closed.
+//! write. Bounds: a session that has `clients.pipeline_max` requests or [`AWAITED_MAX_BYTES`] of replies in flight, or
+//! [`OUTPUT_PAUSE_BYTES`] of replies unread, is not read from; past `clients.output_max_bytes` it is closed.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -16,6 +16,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Replies held for a client beyond which no further request of it is run.
 const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// Bytes of replies on their way to a client, by the weight of those before, beyond which no further request of it is run:
+/// what a client asks for without end must fill neither the lane it shares with others nor Redis's memory.
+const AWAITED_MAX_BYTES: usize = 4 << 20;
+/// Requests in flight whatever their replies may weigh, and until the first reply tells.
+const INFLIGHT_FREE: usize = 8;
+const INFLIGHT_AT_FIRST: usize = 64;
 /// Bytes read ahead of a request that cannot run yet.
 const READ_AHEAD_MAX_BYTES: usize = 64 * 1024;
 /// Turns in a row before other tasks get theirs.
@@ -89,7 +95,7 @@ impl Session {
         let listens = |a: &super::Attached| a.is_sticky() && a.inflight() == 0 && !unrun;
         let endless = self.attached.as_ref().is_some_and(|a| a.blocking > 0 || listens(a));
         let stuck = endless || (drained && self.operation.is_none() && !unrun);
-        if self.eof && (stuck || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES) {
+        if self.eof && stuck {
             return Poll::Ready(End::Left);
         }
         Poll::Pending
@@ -126,6 +132,7 @@ impl Session {
         let believed = attached.is_sticky();
         attached.fail(&self.outbox, why);
         self.client.upstream_id.store(0, Relaxed);
+        self.show_mode(Mode::Normal);
         if believed {
             self.ending = Some(End::UpstreamLost);
         }
@@ -158,20 +165,42 @@ impl Session {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.eof || self.ending.is_some() {
+        if self.eof {
             return Ok(false);
         }
         // While requests are held back, a bounded amount is read ahead: how else would a client's leaving be noticed.
         let ahead = self.backlog.as_ref().map_or(0, |b| b.bytes.len() - b.start);
         if self.is_held() && ahead >= READ_AHEAD_MAX_BYTES {
-            return Ok(false);
+            // Nothing more is read. A dedicated connection has a clock of its own, by which we come past here again.
+            self.eof = self.attached.is_some() && self.socket.is_read_closed();
+            return Ok(self.eof);
         }
         match self.socket.poll_read_ready(cx) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Err(_)) => return Err(End::Left),
             Poll::Ready(Ok(())) => {}
         }
-        if self.backlog.is_some() { self.read_into_backlog() } else { self.read_into_scratch() }
+        if self.ending.is_some() {
+            self.read_and_forget()
+        } else if self.backlog.is_some() {
+            self.read_into_backlog()
+        } else {
+            self.read_into_scratch()
+        }
+    }
+
+    /// After QUIT or a broken request nothing more is run; but a client that leaves is not kept for a reply that may never
+    /// come.
+    fn read_and_forget(&mut self) -> Result<bool, End> {
+        let mut scratch = self.worker.scratch.borrow_mut();
+        scratch.bytes.clear();
+        scratch.bytes.reserve(READ_BYTES);
+        match self.socket.try_read_buf(&mut scratch.bytes) {
+            Ok(n) => self.eof = n == 0,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Err(End::Left),
+        }
+        Ok(true)
     }
 
     fn read_into_backlog(&mut self) -> Result<bool, End> {
@@ -250,8 +279,21 @@ impl Session {
         self.operation.is_some()
             || self.settle
             || self.ending.is_some()
-            || self.outbox.pending() >= self.worker.shared.config.clients.pipeline_max
+            || self.is_far_ahead()
             || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES
+    }
+
+    /// Whether as much is in flight as may be.
+    fn is_far_ahead(&self) -> bool {
+        let pending = self.outbox.pending();
+        if pending < INFLIGHT_FREE {
+            return false;
+        }
+        pending >= self.worker.shared.config.clients.pipeline_max
+            || match self.outbox.awaited_bytes() {
+                Some(bytes) => bytes > AWAITED_MAX_BYTES,
+                None => pending >= INFLIGHT_AT_FIRST,
+            }
     }
 
     /// Runs requests until one has to wait or the bytes end. Returns how many bytes are done with, and whether the rest is
@@ -298,14 +340,18 @@ impl Session {
         (at, partial)
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
         loop {
             let written = self
                 .outbox
                 .with_unwritten(|bytes| if bytes.is_empty() { None } else { Some(self.socket.try_write(bytes)) });
             match written {
-                None => return Ok(()),
-                Some(Ok(n)) => self.outbox.written(n),
+                None => return Ok(moved),
+                Some(Ok(n)) => {
+                    self.outbox.written(n);
+                    moved = true;
+                }
                 Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
                     if self.outbox.held_bytes() > self.worker.shared.config.clients.output_max_bytes {
                         return Err(End::OutputFull);
@@ -313,7 +359,7 @@ impl Session {
                     match self.socket.poll_write_ready(cx) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Err(End::Left),
-                        Poll::Pending => return Ok(()),
+                        Poll::Pending => return Ok(moved),
                     }
                 }
                 Some(Err(_)) => return Err(End::Left),

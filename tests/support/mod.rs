@@ -260,12 +260,27 @@ impl Client {
         }
     }
 
+    /// Whether anything is there to be read now, or the other end has closed.
+    pub fn has_more(&mut self) -> bool {
+        self.stream.set_nonblocking(true).expect("a socket");
+        let seen = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("a socket");
+        !self.buffer.is_empty() || !matches!(seen, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Whether the other end closes without sending anything more.
     pub fn is_closed(&mut self) -> bool {
         match self.try_frame() {
             Ok(_) => false,
             Err(e) => !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
         }
+    }
+
+    /// `used_memory` of the server asked.
+    pub fn memory(&mut self) -> u64 {
+        let text = self.text(&["INFO", "memory"]);
+        let used = text.lines().find_map(|line| line.strip_prefix("used_memory:")?.parse().ok());
+        used.expect("Redis tells")
     }
 
     /// Everything until the other end closes, bytes already buffered included.
