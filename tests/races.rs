@@ -88,6 +88,18 @@ impl Stage {
         assert_eq!(self.proxy.client().text(&["EVAL", "return 1", "0"]), ":1\r\n");
     }
 
+    /// Sends, and waits until the proxy has decided about so many more requests.
+    fn planned(&self, requests: u64, send: impl FnOnce()) {
+        let before = self.proxy.count("anteroom_requests");
+        send();
+        // Each look is a request itself.
+        let mut looks = 0;
+        eventually("all have been planned", || {
+            looks += 1;
+            self.proxy.count("anteroom_requests") >= before + requests + looks
+        });
+    }
+
     /// Asks with the tracker held, releases it, and returns what each was told, before or after: memory would have
     /// answered before.
     fn asked_while_held(&self, clients: &mut [&mut Client], command: &[&str]) -> Vec<String> {

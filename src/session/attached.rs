@@ -539,11 +539,14 @@ impl Attached {
     }
 }
 
-/// Whether a MONITOR line shows the proxy keeping its own connections: a handshake or a heartbeat. Clients' commands that
-/// pass through show as Redis sees them.
+/// Whether a MONITOR line shows the proxy keeping its own connections: a handshake, the choice of its database or a
+/// heartbeat. Clients' commands that pass through show as Redis sees them; in which database, every line says.
 fn is_own_line(line: &[u8]) -> bool {
-    let line = line.strip_suffix(b"\r\n").unwrap_or(line);
-    let argument = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
-    argument.starts_with(b"\"anteroom:")
-        && [&b" \"SETNAME\" "[..], b" \"PING\" "].iter().any(|word| line[..line.len() - argument.len()].ends_with(word))
+    let mut words = line.strip_suffix(b"\r\n").unwrap_or(line).rsplitn(3, |b| *b == b' ');
+    let (last, before) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    match before {
+        b"\"SELECT\"" => true,
+        b"\"SETNAME\"" | b"\"PING\"" => last.starts_with(b"\"anteroom:"),
+        _ => false,
+    }
 }

@@ -77,7 +77,8 @@ pub enum End {
     OutputFull,
     /// One request passed `clients.request_max_bytes`.
     RequestTooBig,
-    /// The dedicated connection that held its transaction, watches or subscriptions was lost.
+    /// The dedicated connection that held its transaction, watches or subscriptions was lost, or that of a transaction or
+    /// watch could not be had.
     UpstreamLost,
     /// The proxy is stopping.
     Draining,

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::attached::{Attached, Entered, Owed, Transaction};
 use super::then::Then;
 use super::waiter::Waiter;
-use super::{Mute, Seq, Session, Verdict, Way};
+use super::{End, Mute, Seq, Session, Verdict, Way};
 use crate::command::{Access, Command, Dedicated, Effect, Found, Local, Route};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
@@ -161,6 +161,10 @@ impl Session {
             }
             Some(Verdict::Reply(bytes)) => {
                 self.answer(|out, _| out.extend_from_slice(&bytes));
+                if matches!(why, Dedicated::Multi | Dedicated::Watch) {
+                    // What follows in the pipeline would be run one by one: the client believes in a transaction.
+                    self.ending = Some(End::UpstreamLost);
+                }
                 Flow::Next
             }
             _ if !self.is_settled() => Flow::Hold,

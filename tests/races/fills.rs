@@ -73,7 +73,7 @@ fn a_reader_who_comes_after_a_write_does_not_join_the_flight_from_before_it() {
     assert_eq!(writer.text(&["SET", "k", "new"]), OK);
     // One of them is on the first reader's worker, where the old flight still is.
     let mut late: Vec<Client> = (0..4).map(|_| stage.proxy.client()).collect();
-    late.iter_mut().for_each(|client| client.send(&["GET", "k"]));
+    stage.planned(4, || late.iter_mut().for_each(|client| client.send(&["GET", "k"])));
     // Those who began a flight of their own wait for it; nobody is answered by the old one.
     tracker.release_through(Down, b"$3\r\nold\r\n");
     assert_eq!(String::from_utf8_lossy(&first.frame()), bulk("old"));
@@ -89,10 +89,8 @@ fn readers_of_one_key_that_is_being_filled_share_one_flight() {
     stage.foreign(&["SET", "k", "v"]);
     let tracker = stage.tracker();
     tracker.hold(Up);
-    let before = stage.proxy.count("anteroom_requests");
     let mut herd: Vec<Client> = (0..50).map(|_| stage.proxy.client()).collect();
-    herd.iter_mut().for_each(|client| client.send(&["GET", "k"]));
-    super::support::eventually("all have been planned", || stage.proxy.count("anteroom_requests") >= before + 50);
+    stage.planned(50, || herd.iter_mut().for_each(|client| client.send(&["GET", "k"])));
     tracker.release(Up);
     for client in &mut herd {
         assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("v"));
@@ -223,9 +221,7 @@ fn a_reader_who_comes_after_a_value_has_expired_does_not_join_the_flight_from_be
     tracker.await_held(Down, b"$1\r\nv\r\n");
     super::support::eventually("it has expired", || stage.foreign(&["EXISTS", "k"]) == ":0\r\n");
     // Neither may the push that the expiry caused tell them: it is held.
-    let before = stage.proxy.count("anteroom_requests");
-    clients[1..].iter_mut().for_each(|client| client.send(&["GET", "k"]));
-    super::support::eventually("all have been planned", || stage.proxy.count("anteroom_requests") >= before + 3);
+    stage.planned(3, || clients[1..].iter_mut().for_each(|client| client.send(&["GET", "k"])));
     tracker.release(Down);
     for client in &mut clients[1..] {
         assert_eq!(String::from_utf8_lossy(&client.frame()), NIL);

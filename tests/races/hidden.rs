@@ -126,6 +126,25 @@ fn a_transaction_that_is_discarded_or_refused_changes_nothing_and_later_reads_hi
 }
 
 #[test]
+fn what_follows_a_multi_or_watch_that_could_not_be_had_a_connection_for_is_not_run() {
+    let stage = Stage::new();
+    stage.man.refuse(DEDICATED);
+    let mut other = stage.proxy.client();
+    for first in ["MULTI", "WATCH k"] {
+        let mut client = stage.proxy.client();
+        client.send_raw(format!("{first}\r\nSET k half\r\nEXEC\r\n").as_bytes());
+        let reply = String::from_utf8_lossy(&client.rest()).into_owned();
+        assert!(reply.starts_with("-ERR anteroom: upstream unavailable"), "{reply}");
+        assert_eq!(
+            reply.matches("\r\n").count(),
+            1,
+            "nothing else was answered, and the connection is closed: {reply}"
+        );
+        assert_eq!(other.text(&["GET", "k"]), NIL, "after {first}");
+    }
+}
+
+#[test]
 fn a_client_that_watches_a_key_reads_it_upstream_and_its_exec_fails_when_someone_else_writes() {
     let stage = Stage::new();
     let mut client = stage.proxy.client();
