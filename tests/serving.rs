@@ -43,3 +43,15 @@ fn one_entry_serves_both_protocols_in_their_own_words() {
     }
     assert!(proxy.count("anteroom_cache_hits") >= 4);
 }
+
+#[test]
+fn a_client_that_breaks_the_protocol_leaves_nothing_behind_for_the_next() {
+    let redis = Redis::start();
+    let proxy = Proxy::start_with(redis.addr(), |config| config.workers = 1);
+    for _ in 0..3 {
+        let mut broken = proxy.client();
+        broken.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$-10\r\n");
+        assert_eq!(broken.rest(), b"-ERR Protocol error: invalid bulk length\r\n");
+        assert_eq!(proxy.client().text(&["PING"]), "+PONG\r\n");
+    }
+}

@@ -122,6 +122,7 @@ fn cache(lines: &mut Lines, shared: &Shared) {
     lines.field("cache_entries", size.entries);
     lines.field("cache_bytes", size.bytes);
     lines.field("cache_max_bytes", shared.config.cache.max_bytes);
+    lines.field("cache_touched", shared.touched());
     lines.field("cache_fills_begun", totals.fills_begun);
     lines.field("cache_fills", totals.fills_committed);
     for reason in TicketRefused::ALL {

@@ -14,6 +14,8 @@ pub struct Entry {
     views: Views,
     /// Whether any of it was ever served; an entry that goes unserved was a wasted fill.
     served: AtomicBool,
+    /// Whether any of it was served since someone asked; see [`Entry::take_warm`].
+    warm: AtomicBool,
 }
 
 /// Nearly every key has one view, which is then reached without another indirection.
@@ -53,7 +55,7 @@ impl Entry {
     }
 
     fn new(views: Views, served: bool) -> Entry {
-        Entry { views, served: AtomicBool::new(served) }
+        Entry { views, served: AtomicBool::new(served), warm: AtomicBool::new(false) }
     }
 
     /// All views, the oldest first.
@@ -74,6 +76,14 @@ impl Entry {
         if !self.served.load(Ordering::Relaxed) {
             self.served.store(true, Ordering::Relaxed);
         }
+        if !self.warm.load(Ordering::Relaxed) {
+            self.warm.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether any of it was served since the last time this was asked.
+    pub(crate) fn take_warm(&self) -> bool {
+        self.warm.load(Ordering::Relaxed) && self.warm.swap(false, Ordering::Relaxed)
     }
 
     /// Whether any of it was ever served.

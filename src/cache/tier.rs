@@ -82,6 +82,13 @@ impl Tier {
         self.entries.invalidate_all();
     }
 
+    /// The keys served since this was last asked, each with the db of its oldest view; at most `keys_max`.
+    pub(crate) fn take_warm(&self, keys_max: usize) -> Vec<(u32, Vec<u8>)> {
+        let warm = self.entries.iter().filter(|(_, entry)| entry.take_warm());
+        let named = warm.filter_map(|(key, entry)| Some((entry.views().first()?.question().db, key.to_vec())));
+        named.take(keys_max).collect()
+    }
+
     /// Does moka's outstanding housekeeping now.
     pub(crate) fn tidy(&self) {
         self.entries.run_pending_tasks();

@@ -89,7 +89,8 @@ impl Drop for WriteMark {
     fn drop(&mut self) {
         // No lock: there is nothing to remove. The entry went when the mark was put up, and since then every commit has found
         // the slot marked, or its state moved. Fills that are in flight now may have read before the write was executed:
-        // moving the epoch voids their tickets. That and the lifting are one step, so that nobody sees one without the other.
+        // moving the epoch voids their tickets. (So did the move when the mark was put up; either would do, and neither costs
+        // anything.) The move and the lifting are one step, so that nobody sees one without the other.
         for slot in self.slots.as_slice() {
             self.local.shared.epochs.slot(*slot).unmark();
         }
@@ -98,12 +99,9 @@ impl Drop for WriteMark {
 
 /// A flush in flight. While it stands, nothing is served and nothing filled.
 ///
-/// Stamps change at both ends. Between them no view is stored (commit asks whether a flush stands), so no view carries a stamp
-/// given out between them, and there is nothing that could be served; after the end, stamps given out between them are not
-/// current, so a ticket issued between them, by someone who asked just before the flush began, is void.
-///
-/// A source armed while the flush stands gets its fresh stamp like any other. If that happens after the end has visited it, the
-/// flush has been executed already, and what is read under that stamp is read after it.
+/// Stamps change when it is put up, which takes everything stored before out of service and voids every ticket. While it stands
+/// no ticket is issued, so nothing is stored that could be served; that holds for a source armed meanwhile, too. Stamps change
+/// once more at the end, as epochs do for a [`WriteMark`]: one rule to remember, "both ends move".
 #[must_use = "a mark that is dropped before the reply was handled protects nothing"]
 pub struct FlushMark {
     local: Arc<Local>,

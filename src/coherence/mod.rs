@@ -39,6 +39,9 @@ pub mod tracker;
 mod verbs;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -153,6 +156,12 @@ impl Coherence {
     /// Frees what has been evicted or flushed. For a background task, every second or so: it may take milliseconds.
     pub fn tidy(&self) {
         self.shared().tier.tidy();
+    }
+
+    /// The keys (with a db each) that were served since this was last asked, at most `keys_max`. Walks the whole tier: for a
+    /// background task.
+    pub fn served_since_asked(&self, keys_max: usize) -> Vec<(u32, Vec<u8>)> {
+        self.shared().tier.take_warm(keys_max)
     }
 
     /// This worker's counters.

@@ -9,14 +9,15 @@
 
 use std::sync::Arc;
 
-use super::{Coherence, Hit, Miss, Seen, Source};
+use super::{Coherence, Hit, Miss, MissReason, Seen, Source};
 use crate::cache::{Entry, Millis, View, ViewKey};
 
-/// Entries a worker keeps at most.
-const PLACES: usize = 1024;
+/// Sets of places a key may be kept in; a worker keeps at most `SETS * WAYS` entries.
+const SETS: usize = 1024;
+const WAYS: usize = 2;
 
 /// Only entries up to this size are kept near: the table pins what it holds, evicted or not, 4 MiB at most.
-const ENTRY_BYTES_MAX: usize = 4096;
+const ENTRY_BYTES_MAX: usize = 2048;
 
 /// After so many hits an entry is looked up in the tier again, so that moka knows it is hot.
 const HITS_MAX: u8 = 64;
@@ -28,7 +29,7 @@ const CREDIT_MAX: u8 = 32;
 
 /// The table.
 pub struct Near {
-    places: Box<[Option<Place>]>,
+    sets: Box<[[Option<Place>; WAYS]]>,
     /// The last hit that was not given a place, to borrow from.
     passing: Option<Hit>,
 }
@@ -44,7 +45,7 @@ struct Place {
 
 impl Default for Near {
     fn default() -> Self {
-        Near { places: (0..PLACES).map(|_| None).collect(), passing: None }
+        Near { sets: (0..SETS).map(|_| Default::default()).collect(), passing: None }
     }
 }
 
@@ -59,53 +60,70 @@ impl Near {
         now: Millis,
     ) -> Result<(&View, Seen), Miss> {
         let hash = coherence.hash(key);
-        let place = &mut self.places[(hash >> 48) as usize % PLACES];
-        if let Some(at) = place.as_mut().and_then(|p| p.find(coherence, source, key, hash, question, now)) {
-            let kept = place.as_ref().expect("it was just found there");
-            return Ok((&kept.entry.views()[at], kept.seen));
+        let set = &mut self.sets[(hash >> 48) as usize % SETS];
+        let own = set.iter().position(|place| place.as_ref().is_some_and(|p| p.is_of(hash, key)));
+        if let Some(way) = own {
+            let found = set[way].as_mut().and_then(|p| p.find(coherence, source, question, now));
+            if let Some(at) = found {
+                let kept = set[way].as_ref().expect("it was just found there");
+                return Ok((&kept.entry.views()[at], kept.seen));
+            }
         }
-        // What the tier has another state of, or nothing, need not be pinned here.
-        let credit = place.take_if(|p| p.hash == hash).map_or(CREDIT_NEW, |own| own.credit);
-        let hit = coherence.look_up(source, key, hash, question, now)?;
-        let seen = hit.seen();
-        let taken = place.as_mut().is_some_and(Place::outlives);
-        if taken || hit.entry().bytes() > ENTRY_BYTES_MAX {
+        let hit = match coherence.look_up(source, key, hash, question, now) {
+            Ok(hit) => hit,
+            Err(miss) => {
+                // What the tier does not have any more need not be pinned here.
+                if let (Some(way), MissReason::NoEntry | MissReason::WriteInFlight) = (own, miss.reason) {
+                    set[way] = None;
+                }
+                return Err(miss);
+            }
+        };
+        let (at, seen) = (hit.at(), hit.seen());
+        let small = hit.entry().bytes() <= ENTRY_BYTES_MAX;
+        let Some(way) = own.or_else(|| vacate(set)).filter(|_| small) else {
             return Ok((&**self.passing.insert(hit), seen));
-        }
-        let at = hit.at();
-        let kept = place.insert(Place { hash, seen, hits: 0, credit, key: key.into(), entry: hit.into_entry() });
+        };
+        let (key, credit) = match set[way].take() {
+            Some(place) if own.is_some() => (place.key, place.credit),
+            _ => (key.into(), CREDIT_NEW),
+        };
+        let entry = hit.into_entry();
+        let kept = set[way].insert(Place { hash, seen, hits: 0, credit, key, entry });
         Ok((&kept.entry.views()[at], seen))
     }
 }
 
+/// A place for a newcomer: an empty one, or the weakest one's if it has used up its credit.
+fn vacate(set: &mut [Option<Place>; WAYS]) -> Option<usize> {
+    let credit = |place: &Option<Place>| place.as_ref().map_or(0, |p| p.credit);
+    let weakest = (0..WAYS).min_by_key(|way| credit(&set[*way]))?;
+    match &mut set[weakest] {
+        Some(place) if place.credit > 0 => {
+            place.credit -= 1;
+            None
+        }
+        _ => Some(weakest),
+    }
+}
+
 impl Place {
-    /// Whether it stays though another key was looked up at its place.
-    fn outlives(&mut self) -> bool {
-        self.credit = self.credit.saturating_sub(1);
-        self.credit > 0
+    fn is_of(&self, hash: u64, key: &[u8]) -> bool {
+        self.hash == hash && *self.key == *key
     }
 
-    fn find(
-        &mut self,
-        coherence: &Coherence,
-        source: &Source,
-        key: &[u8],
-        hash: u64,
-        question: &ViewKey<'_>,
-        now: Millis,
-    ) -> Option<usize> {
-        if self.hash != hash || self.hits >= HITS_MAX || *self.key != *key {
+    fn find(&mut self, coherence: &Coherence, source: &Source, question: &ViewKey<'_>, now: Millis) -> Option<usize> {
+        if self.hits >= HITS_MAX {
             return None;
         }
-        // The stamp first, as in `look_up`; the state must be read in this very call, or an invalidation that returned before
-        // it would be missed.
+        // The state must be read in this very call: whatever was invalidated before the call began has moved it.
+        if coherence.shared().epochs.slot(self.seen.slot).state() != self.seen.state {
+            return None;
+        }
         let stamp = source.stamp();
-        if coherence.shared().epochs.slot(self.seen.slot).state() != self.seen.state || source.is_silent(now) {
-            return None;
-        }
         let at = self.entry.find(source.scope(), question)?;
         let view = &self.entry.views()[at];
-        if view.stamp() != stamp || now >= view.deadline() {
+        if view.stamp() != stamp || now >= view.deadline() || source.is_silent(now) {
             return None;
         }
         self.hits += 1;

@@ -32,6 +32,16 @@ impl Snapshot {
         self.seen.push(seen);
     }
 
+    /// How many hits were noted.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
     /// Whether all that was noted held at one instant. If not, the whole request goes upstream.
     pub fn stands(&self, coherence: &Coherence, source: &Source) -> bool {
         let stamp = source.stamp();

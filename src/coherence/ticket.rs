@@ -44,8 +44,6 @@ impl TicketRefused {
 pub enum CommitRefused {
     /// The key (or one it shares a slot with) was written or invalidated meanwhile.
     Moved,
-    /// A flush is in flight.
-    FlushInFlight,
     /// The source was lost, armed anew or flushed meanwhile.
     SourceMoved,
     /// Its deadline has already passed.
@@ -56,14 +54,12 @@ pub enum CommitRefused {
 
 impl CommitRefused {
     /// All of them, in the order of their numbers.
-    pub const ALL: [CommitRefused; 5] =
-        [Self::Moved, Self::FlushInFlight, Self::SourceMoved, Self::Expired, Self::TooBig];
+    pub const ALL: [CommitRefused; 4] = [Self::Moved, Self::SourceMoved, Self::Expired, Self::TooBig];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Moved => "moved",
-            Self::FlushInFlight => "flush_in_flight",
             Self::SourceMoved => "source_moved",
             Self::Expired => "expired",
             Self::TooBig => "too_big",
@@ -106,18 +102,18 @@ impl Coherence {
         let shared = self.shared();
         let hash = self.hash(key);
         let slot = shared.slot(hash);
-        // No lock and no particular order: each check can only be overtaken by something that moves the state or the stamp once
-        // more before it is over, and commit compares both again. A mark put up after `state` was read moves the epoch; a
-        // flush that begins after it was asked for changes the stamp at its end.
-        if shared.sources.is_flushing() {
-            return Err(TicketRefused::FlushInFlight);
-        }
+        // No lock: whatever comes after these loads moves what they read, and commit compares it again. Marks and epoch are one
+        // word. The stamp comes before the question whether a flush stands: a flush is counted before it changes the stamp, so
+        // a stamp given out while it stands is refused here, and an earlier one is void.
         let stamp = source.stamp();
         if stamp == 0 {
             return Err(TicketRefused::NotArmed);
         }
         if source.is_silent(now) {
             return Err(TicketRefused::Silent);
+        }
+        if shared.sources.is_flushing() {
+            return Err(TicketRefused::FlushInFlight);
         }
         let state = slot.state();
         if state.is_marked() {
@@ -187,12 +183,8 @@ impl FillTicket {
         if held.state() != self.state {
             return Err(CommitRefused::Moved);
         }
-        // A flush takes no slot's lock, so it may begin between these checks and the insert. It changes the stamp before it is
-        // sent, and then this view is stored but never served. What these checks add is that nothing issued while a flush
-        // stands is stored under a stamp that is served after it: see `FlushMark`.
-        if shared.sources.is_flushing() {
-            return Err(CommitRefused::FlushInFlight);
-        }
+        // A flush or a loss takes no slot's lock and may come between this check and the insert: then the view is stored under
+        // a stamp that is no longer served. The check only keeps it from taking the place of something better.
         if self.source.stamp() != self.stamp {
             return Err(CommitRefused::SourceMoved);
         }

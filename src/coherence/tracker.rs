@@ -218,7 +218,9 @@ impl Tracker {
             .await
             .map_err(|_| Refused::Connect(ConnectError::TimedOut(connector.timeout.as_millis())))?;
         match told {
-            Ok(Ok(())) => Ok(asked.into_connection(Protocol::Resp3, connection.upstream_id, true)),
+            Ok(Ok(())) => asked
+                .into_connection(Protocol::Resp3, connection.upstream_id, true)
+                .map_err(|error| Refused::Connect(error.into())),
             Ok(Err(why)) => Err(Refused::Unsupported(why)),
             Err(error) => Err(Refused::Connect(error.into())),
         }
@@ -486,6 +488,10 @@ impl<'a> Line<'a> {
             }
             resp2 = Some(converted);
         }
+        let expires = match pttl {
+            Some(left @ 0..) => sent + left as u64,
+            _ => Millis::NEVER,
+        };
         // Without its expiry a value cannot be kept; an error never is (race R16).
         if let Some(pttl) = pttl
             && !kind.is_error()
@@ -502,7 +508,7 @@ impl<'a> Line<'a> {
                 resp2: resp2.as_deref(),
             });
         }
-        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2 });
+        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires });
     }
 }
 

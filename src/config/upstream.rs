@@ -23,6 +23,9 @@ pub struct Upstream {
     /// Bytes of requests waiting to be written to one lane.
     #[serde(deserialize_with = "size::deserialize")]
     pub lane_buffer_max_bytes: usize,
+    /// Bytes of one reply; a connection whose reply grows longer is given up.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub reply_max_bytes: usize,
     /// Dedicated connections (transactions, blocking commands, subscriptions) of one worker.
     pub dedicated_max: usize,
     /// Milliseconds an unused dedicated connection is kept.
@@ -40,6 +43,7 @@ impl Default for Upstream {
             reconnect_max_ms: 2000,
             lane_inflight_max: 65_536,
             lane_buffer_max_bytes: 64 * size::MIB,
+            reply_max_bytes: 1024 * size::MIB,
             dedicated_max: 1024,
             dedicated_idle_ms: 30_000,
             dedicated_wait_ms: 2000,

@@ -3,7 +3,7 @@
 //! Owns what is well formed and how long a line may be. Knows nothing of the elements around it: the splitter counts
 //! them, the converter rewrites them.
 
-use super::decimal::{decimal, short_length};
+use super::decimal::{decimal, plain_header};
 
 /// The longest simple string, error, double or big number, in bytes with its type and CRLF.
 pub const LINE_MAX_BYTES: usize = 1024 * 1024;
@@ -73,14 +73,16 @@ pub(super) fn element(buf: &[u8], at: usize, searched: &mut usize) -> Result<Opt
         return Ok(None);
     };
     match mark {
-        b'$' => match short_length(buf, at + 1) {
+        b'$' => match plain_header(buf, at, mark) {
             Some((len, body)) => blob(buf, at, body, len),
             None => unusual_blob(buf, at),
         },
-        b'*' => match short_length(buf, at + 1) {
+        b'*' => match plain_header(buf, at, mark) {
             Some((len, next)) => Ok(Some(aggregate(buf, at, next, len as u64))),
             None => unusual_aggregate(buf, at),
         },
+        b':' if let Some(newline) = plain_integer(buf, at + 1) => Ok(Some(line_element(buf, at, newline))),
+        b'+' if buf[at + 1..].starts_with(b"OK\r\n") => Ok(Some(line_element(buf, at, at + 4))),
         b'+' | b'-' | b',' | b'(' => line(buf, at, LINE_MAX_BYTES, searched),
         b':' | b'#' | b'_' => {
             let mut unused = 0;
@@ -107,6 +109,19 @@ fn is_scalar(mark: u8, text: &[u8]) -> bool {
     }
 }
 
+/// The hot path's reading of an integer: where its line ends, if that is there and what precedes it is digits.
+#[inline(always)]
+fn plain_integer(buf: &[u8], at: usize) -> Option<usize> {
+    let digits = buf[at..].iter().take(20).take_while(|byte| byte.is_ascii_digit()).count();
+    let end = at + digits;
+    (digits > 0 && buf[end..].starts_with(b"\r\n")).then_some(end + 1)
+}
+
+#[inline(always)]
+fn line_element(buf: &[u8], at: usize, newline: usize) -> Element {
+    Element { mark: buf[at], at, body: at + 1, body_end: newline - 1, next: newline + 1, children: 0 }
+}
+
 /// The element whose text reaches to the next CRLF. A CR or LF alone is text: modules may send one, and every client
 /// takes it so.
 fn line(buf: &[u8], at: usize, max_bytes: usize, searched: &mut usize) -> Result<Option<Element>, FrameError> {
@@ -115,14 +130,7 @@ fn line(buf: &[u8], at: usize, max_bytes: usize, searched: &mut usize) -> Result
     while let Some(found) = memchr::memchr(b'\n', &buf[from..limit]) {
         let newline = from + found;
         if newline > at + 1 && buf[newline - 1] == b'\r' {
-            return Ok(Some(Element {
-                mark: buf[at],
-                at,
-                body: at + 1,
-                body_end: newline - 1,
-                next: newline + 1,
-                children: 0,
-            }));
+            return Ok(Some(line_element(buf, at, newline)));
         }
         from = newline + 1;
     }

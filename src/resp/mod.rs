@@ -5,7 +5,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | where does a client's request end, what are its arguments | `request`, with `inline` for quoting and `protocol_error` for the refusals |
+//! | where does a client's request end, what are its arguments | `request`, with `inline` for quoting, `request_limits`, and `protocol_error` for the refusals |
 //! | where does an upstream's reply end | `reply`, over `element` |
 //! | how is something said in RESP2 or RESP3 | `encode`, `protocol` |
 //! | what would a RESP2 client have got for this RESP3 reply | `convert`, over `element` |
@@ -20,6 +20,7 @@ mod protocol;
 mod protocol_error;
 mod reply;
 mod request;
+mod request_limits;
 
 pub use args::{ArgRange, Args};
 pub use convert::{NullAs, Resp2Rule, same_in_resp2, to_resp2};
@@ -28,4 +29,5 @@ pub use element::{FrameError, HEADER_LINE_MAX_BYTES, LINE_MAX_BYTES};
 pub use protocol::Protocol;
 pub use protocol_error::ProtocolError;
 pub use reply::{Frame, FrameKind, ReplySplitter};
-pub use request::{RequestLimits, RequestScanner, Scanned};
+pub use request::{RequestScanner, Scanned};
+pub use request_limits::RequestLimits;

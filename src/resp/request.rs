@@ -10,45 +10,13 @@
 //! end, so what it does with a longer line depends on its reads. Here it is always what Redis does when fed slowly.
 
 use super::args::{ArgRange, Args};
-use super::decimal::{decimal, short_length};
+use super::decimal::{decimal, plain_header};
 use super::inline::{self, InlineLine};
 use super::protocol_error::ProtocolError;
+use super::request_limits::RequestLimits;
 
 #[cfg(test)]
 mod tests;
-
-/// What a client may declare before it is cut off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestLimits {
-    /// The most arguments in one request, the command name included.
-    pub args_max: usize,
-    /// The longest argument, in bytes; Redis's `proto-max-bulk-len`.
-    pub bulk_max_bytes: usize,
-    /// The longest inline request or header line, in bytes up to the LF (inline) or CR (header) that ends it.
-    pub inline_max_bytes: usize,
-    /// Whether the client has authenticated (or need not). Decides only the words a limit is refused with.
-    pub authenticated: bool,
-}
-
-impl RequestLimits {
-    /// Redis's limits by default.
-    pub const AUTHENTICATED: Self = Self {
-        args_max: i32::MAX as usize,
-        bulk_max_bytes: 512 * 1024 * 1024,
-        inline_max_bytes: 64 * 1024,
-        authenticated: true,
-    };
-
-    /// Redis's limits on a client that must authenticate and has not: enough for `HELLO` with `AUTH` and `SETNAME`.
-    pub const UNAUTHENTICATED: Self =
-        Self { args_max: 10, bulk_max_bytes: 16 * 1024, inline_max_bytes: 64 * 1024, authenticated: false };
-}
-
-impl Default for RequestLimits {
-    fn default() -> Self {
-        Self::AUTHENTICATED
-    }
-}
 
 /// What [`RequestScanner::scan`] found. Lengths are in bytes from the beginning of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,73 +156,93 @@ impl RequestScanner {
     }
 
     /// The number of arguments, once its line is complete; 0 for a request to be skipped.
+    #[inline]
     fn scan_count(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Option<usize>, ProtocolError> {
-        let declared = match short_length(buf, 1) {
-            Some((count, next)) => {
+        match plain_header(buf, 0, b'*') {
+            Some((count, next)) if count <= limits.args_max => {
                 self.at = next;
-                count
+                Ok(Some(count))
             }
-            None => {
-                let Some(line) = self.header_line(buf, limits, ProtocolError::TooBigMultibulkCount)? else {
-                    return Ok(None);
-                };
-                let count = decimal(&line[1..]).ok_or(ProtocolError::InvalidMultibulkLength)?;
-                self.end_header_line(buf, line.len());
-                usize::try_from(count).unwrap_or(0)
-            }
+            _ => self.scan_unusual_count(buf, limits),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn scan_unusual_count(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Option<usize>, ProtocolError> {
+        let Some(line) = self.header_line(buf, limits, ProtocolError::TooBigMultibulkCount)? else {
+            return Ok(None);
         };
-        if declared > limits.args_max {
-            let unauthenticated = !limits.authenticated && declared <= RequestLimits::AUTHENTICATED.args_max;
+        let count = decimal(&line[1..]).ok_or(ProtocolError::InvalidMultibulkLength)?;
+        let count = usize::try_from(count).unwrap_or(0);
+        if count > limits.args_max {
+            let unauthenticated = !limits.authenticated && count <= RequestLimits::AUTHENTICATED.args_max;
             return Err(if unauthenticated {
                 ProtocolError::UnauthenticatedMultibulkLength
             } else {
                 ProtocolError::InvalidMultibulkLength
             });
         }
-        Ok(Some(declared))
+        self.end_header_line(buf, line.len());
+        Ok(Some(count))
     }
 
     /// Reads arguments until the request is complete (true) or the buffer is used up (false).
+    #[inline]
     fn scan_args(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<bool, ProtocolError> {
-        while self.args_left > 0 {
-            let len = match self.bulk_len {
-                Some(len) => len,
-                None => match self.scan_bulk_len(buf, limits)? {
-                    Some(len) => len,
-                    None => return Ok(false),
-                },
-            };
-            let start = self.at;
-            let end = start.saturating_add(len);
-            let Some(closing) = buf.get(end..end.saturating_add(2)) else {
-                self.bulk_len = Some(len);
-                return Ok(false);
-            };
-            // Redis skips the two bytes without looking at them.
-            self.sloppy |= closing != b"\r\n";
-            self.ranges.push(ArgRange { start, end });
-            self.bulk_len = None;
-            self.at = end + 2;
-            self.args_left -= 1;
+        if self.bulk_len.is_some() && !self.scan_unusual_arg(buf, limits)? {
+            return Ok(false);
         }
+        // The loop nearly every argument takes: all of it is there, and plainly good.
+        let (mut at, mut left) = (self.at, self.args_left);
+        while left > 0 {
+            if let Some((len, start)) = plain_header(buf, at, b'$')
+                && len <= limits.bulk_max_bytes
+                && let end = start + len
+                && buf.get(end..).and_then(<[u8]>::first_chunk) == Some(b"\r\n")
+            {
+                self.ranges.push(ArgRange { start, end });
+                at = end + 2;
+                left -= 1;
+                continue;
+            }
+            (self.at, self.args_left) = (at, left);
+            if !self.scan_unusual_arg(buf, limits)? {
+                return Ok(false);
+            }
+            (at, left) = (self.at, self.args_left);
+        }
+        (self.at, self.args_left) = (at, left);
+        Ok(true)
+    }
+
+    /// Reads one argument from wherever in it the last call stopped; false if its end is not there yet.
+    #[cold]
+    #[inline(never)]
+    fn scan_unusual_arg(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<bool, ProtocolError> {
+        let len = match self.bulk_len {
+            Some(len) => len,
+            None => match self.scan_bulk_len(buf, limits)? {
+                Some(len) => len,
+                None => return Ok(false),
+            },
+        };
+        let end = self.at.saturating_add(len);
+        let Some(closing) = buf.get(end..end.saturating_add(2)) else {
+            self.bulk_len = Some(len);
+            return Ok(false);
+        };
+        // Redis skips the two bytes without looking at them.
+        self.sloppy |= closing != b"\r\n";
+        self.ranges.push(ArgRange { start: self.at, end });
+        self.bulk_len = None;
+        self.at = end + 2;
+        self.args_left -= 1;
         Ok(true)
     }
 
     /// The length of the next argument, once its header line is complete.
-    #[inline(always)]
     fn scan_bulk_len(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Option<usize>, ProtocolError> {
-        if buf.get(self.at) == Some(&b'$')
-            && let Some((len, next)) = short_length(buf, self.at + 1)
-            && len <= limits.bulk_max_bytes
-        {
-            self.at = next;
-            return Ok(Some(len));
-        }
-        self.scan_unusual_bulk_len(buf, limits)
-    }
-
-    #[cold]
-    fn scan_unusual_bulk_len(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Option<usize>, ProtocolError> {
         let Some(line) = self.header_line(buf, limits, ProtocolError::TooBigBulkCount)? else {
             return Ok(None);
         };
@@ -317,6 +305,8 @@ impl RequestScanner {
         if buf.len() - self.at >= window { Find::TooFar } else { Find::NotYet }
     }
 
+    #[cold]
+    #[inline(never)]
     fn scan_inline(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Scanned, ProtocolError> {
         let newline = match self.find(buf, b'\n', limits) {
             Find::At(newline) => newline,
@@ -338,6 +328,7 @@ impl RequestScanner {
 
     /// Replaces the ranges into `buf` by ranges into a canonical copy of the request.
     #[cold]
+    #[inline(never)]
     fn rewrite(&mut self, buf: &[u8]) {
         let sent = std::mem::take(&mut self.ranges);
         self.rewritten = true;

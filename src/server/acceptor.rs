@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::sync::mpsc;
 
 use super::clients::Client;
@@ -24,6 +25,8 @@ pub struct Arrival {
     pub client: Arc<Client>,
 }
 
+/// Silence before the kernel asks whether the client's machine is still there, as Redis's `tcp-keepalive` by default.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(300);
 /// How long accepting rests after the process has run out of descriptors.
 const REST: Duration = Duration::from_millis(20);
 
@@ -61,8 +64,9 @@ async fn admit(stream: tokio::net::TcpStream, shared: &Arc<Shared>, doors: &[mps
         let _ = (&stream).write_all(b"-ERR max number of clients reached\r\n");
         return;
     }
-    // Best effort: without it replies may be delayed, not lost.
+    // Best effort: without them replies may be delayed, not lost, and a client whose machine vanished stays listed.
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE));
     let client = shared.clients.add(peer.to_string(), local.to_string());
     let id = client.id;
     let lightest = (0..doors.len()).min_by_key(|&i| shared.stats[i].clients.load(Relaxed)).unwrap_or(0);

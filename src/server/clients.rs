@@ -77,6 +77,8 @@ pub enum Mode {
     Subscribed = 3,
     /// MONITOR.
     Monitor = 4,
+    /// SYNC or PSYNC: it follows the upstream as a replica does.
+    Replica = 5,
 }
 
 impl Mode {
@@ -87,6 +89,7 @@ impl Mode {
             2 => Self::Transaction,
             3 => Self::Subscribed,
             4 => Self::Monitor,
+            5 => Self::Replica,
             _ => Self::Normal,
         }
     }

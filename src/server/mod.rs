@@ -14,6 +14,7 @@ pub mod identity;
 pub mod shared;
 pub mod stats;
 mod survey;
+mod touch;
 mod trackers;
 pub mod worker;
 
@@ -31,6 +32,7 @@ use crate::config::Config;
 use crate::session::Session;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
+use crate::upstream::control::Control;
 use acceptor::Arrival;
 use shared::Shared;
 use worker::Worker;
@@ -53,13 +55,16 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
     let shared = Arc::new(shared);
     let mut doors = Vec::new();
     let mut threads = Vec::new();
+    // Nothing is ever sent: it closes when the last worker has ended.
+    let (at_work, mut all_ended) = mpsc::channel::<std::convert::Infallible>(1);
     for index in 0..count {
         let (door, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        let (shared, shutdown) = (shared.clone(), shutdown.clone());
+        let (shared, shutdown, at_work) = (shared.clone(), shutdown.clone(), at_work.clone());
         // Ends when the drain is over.
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
+                let _at_work = at_work;
                 runtime().map(|runtime| {
                     let local = LocalSet::new();
                     local.block_on(&runtime, work(index, shared, arrivals, shutdown, drain));
@@ -69,11 +74,19 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         doors.push(door);
         threads.push(thread);
     }
+    drop(at_work);
     let outcome = runtime()?.block_on(async {
-        let survey = tokio::spawn(survey::keep(shared.clone()));
+        let timeout = Duration::from_millis(shared.config.upstream.timeout_ms);
+        let control =
+            Control::new(&shared.address, shared.own_credentials().as_ref(), timeout).map_err(RunError::Internal)?;
+        let survey = tokio::spawn(survey::keep(shared.clone(), control.clone()));
+        let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let trackers = tokio::spawn(trackers::keep(shared.clone(), trackers_wanted));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
+        touch.abort();
+        // While workers drain, fills and fences of requests in flight still wait for their tracker.
+        let _ = all_ended.recv().await;
         trackers.abort();
         accepted
     });
@@ -103,14 +116,23 @@ async fn work(
         tokio::select! {
             arrival = arrivals.recv() => {
                 let Some(arrival) = arrival else { break };
-                let Ok(stream) = tokio::net::TcpStream::from_std(arrival.stream) else { continue };
+                let Ok(stream) = tokio::net::TcpStream::from_std(arrival.stream) else {
+                    shared.clients.remove(arrival.client.id);
+                    worker.stats.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                    continue;
+                };
                 worker.stats.accepted.add(1);
                 let identity = shared.identities.nobody().clone();
                 let session = Session::new(worker.clone(), Socket::Tcp(stream), arrival.client, identity);
                 // Ends with its client, or with the drain.
                 sessions.spawn_local(session.run());
             }
-            Some(_) = sessions.join_next() => {}
+            Some(ended) = sessions.join_next() => {
+                if let Err(error) = ended {
+                    // The panic was printed when it happened; its client is gone, everyone else goes on.
+                    tracing::error!(worker = index, %error, "a session panicked");
+                }
+            }
             () = shutdown.requested() => break,
         }
     }

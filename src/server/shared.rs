@@ -14,7 +14,7 @@ use super::identity::{Identities, Identity};
 use super::stats::WorkerStats;
 use super::worker::connector_for;
 use crate::cache::{Clock, KeyPolicy, Policies, TierLimits};
-use crate::coherence::{Coherence, CoherenceLimits};
+use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::{Config, Mode};
 use crate::upstream::connect::{Address, Connector, Credentials};
@@ -43,6 +43,7 @@ pub struct Shared {
     pub survey_bell: Notify,
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
+    touched: AtomicU64,
     facts: RwLock<Arc<Facts>>,
     auth_required: AtomicBool,
     table: Mutex<Arc<Table>>,
@@ -87,6 +88,7 @@ impl Shared {
             identities: Identities::new(&coherence),
             survey_bell: Notify::new(),
             stats: (0..workers).map(|_| Arc::default()).collect(),
+            touched: AtomicU64::new(0),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
@@ -94,6 +96,23 @@ impl Shared {
             coherence,
         };
         (shared, wanted)
+    }
+
+    /// The credentials of `upstream.url`, which are the proxy's own.
+    pub fn own_credentials(&self) -> Option<Arc<Credentials>> {
+        let url = &self.config.upstream.url;
+        let user = url.username.as_deref().unwrap_or("default").as_bytes();
+        url.password().map(|password| Arc::new(Credentials { user: user.into(), password: password.as_bytes().into() }))
+    }
+
+    /// Keys were TOUCHed.
+    pub fn note_touched(&self, keys: u64) {
+        self.touched.fetch_add(keys, Ordering::Relaxed);
+    }
+
+    /// Keys TOUCHed so far.
+    pub fn touched(&self) -> u64 {
+        self.touched.load(Ordering::Relaxed)
     }
 
     /// The upstream, as of the last time it was asked.
@@ -136,6 +155,14 @@ impl Shared {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         *table = Arc::new(newer);
         self.table_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The server that answers is not, or no longer, the one whose data is in memory (a demoted primary keeps its
+    /// connections; redis-facts R15): nothing kept is served any more, and the trackers begin anew.
+    pub fn another_server(&self, why: &str) {
+        tracing::warn!(reason = why, "the upstream is not what it was");
+        self.coherence.everything(Cause::Push);
+        self.identities.all().iter().filter_map(|i| i.tracker.as_ref()).for_each(|tracker| tracker.restart());
     }
 
     /// How to connect as this identity.

@@ -5,9 +5,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::identity::Identity;
@@ -18,7 +20,7 @@ use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Near, WriteMark};
 use crate::command::Table;
 use crate::resp::{Protocol, RequestScanner};
-use crate::session::{Joiner, Outbox, Seq, Waiter};
+use crate::session::{Attached, Joiner, Outbox, Seq, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
 use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost};
@@ -145,6 +147,7 @@ impl Worker {
         LaneLimits {
             inflight_max: upstream.lane_inflight_max,
             unsent_max_bytes: upstream.lane_buffer_max_bytes,
+            reply_max_bytes: upstream.reply_max_bytes,
             timeout: Duration::from_millis(upstream.timeout_ms),
             reconnect_min: Duration::from_millis(upstream.reconnect_min_ms),
             reconnect_max: Duration::from_millis(upstream.reconnect_max_ms),
@@ -231,14 +234,32 @@ impl Worker {
         }
     }
 
-    /// Ends a session's hold on its dedicated connection, back to the pool or closed.
-    pub fn give_back(&self, mut attached: Box<crate::session::Attached>, outbox: &Rc<Outbox>) {
+    /// Ends a session's hold on its dedicated connection: back to the pool, or closed. If writes of it are still in flight,
+    /// their replies are waited for first, because their marks must stand until then; that wait ends with the replies or
+    /// with `upstream.timeout_ms`.
+    pub fn give_back(&self, mut attached: Box<Attached>, outbox: &Rc<Outbox>) {
         if attached.is_quiet() {
-            attached.detach();
-        } else {
-            let why = Lost { sent: true, reason: "the client left".into() };
-            attached.fail(outbox, &why);
+            return attached.detach();
         }
+        let outbox = outbox.clone();
+        if !attached.owes_effects() {
+            return attached.fail(&outbox, &Lost { sent: true, reason: "the client left".into() });
+        }
+        tokio::task::spawn_local(async move {
+            let ended = poll_fn(|cx| {
+                loop {
+                    match attached.poll(cx, &outbox) {
+                        Ok(_) if attached.inflight() == 0 => return Poll::Ready(Ok(())),
+                        Ok(true) => {}
+                        Ok(false) => return Poll::Pending,
+                        Err(why) => return Poll::Ready(Err(why)),
+                    }
+                }
+            });
+            if let Err(why) = ended.await {
+                attached.fail(&outbox, &why);
+            }
+        });
     }
 
     /// Sessions end as soon as nothing of theirs is in flight.
@@ -317,6 +338,10 @@ impl LaneEvents for Events {
         if connection.protocol != self.wanted {
             tracing::warn!(wanted = ?self.wanted, "the upstream does not speak the protocol asked for");
         }
+    }
+
+    fn another_server(&self) {
+        self.worker.shared.another_server("it is loading, or a replica");
     }
 
     fn disconnected(&self, why: &Lost) {

@@ -18,7 +18,7 @@ use super::then::{Then, elements};
 use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
 use crate::upstream::connect::reason;
 use crate::upstream::dedicated::Loan;
-use crate::upstream::lane::Lost;
+use crate::upstream::lane::{LaneLimits, Lost, REPLY_TOO_LONG, says_another_server};
 
 /// A reply that the upstream owes on this connection.
 pub enum Owed {
@@ -90,6 +90,22 @@ pub enum Entered {
     Watching,
 }
 
+impl Owed {
+    /// Its place in the client's order; none if the client did not ask for it.
+    fn seq(&self) -> Option<Seq> {
+        match self {
+            Self::Reply { seq, .. }
+            | Self::Blocking { seq, .. }
+            | Self::Unknown { seq, .. }
+            | Self::ExecWithSelect { seq, .. }
+            | Self::Multi { seq }
+            | Self::Enters { seq, .. }
+            | Self::Confirmations { seq, .. } => Some(*seq),
+            Self::Inserted => None,
+        }
+    }
+}
+
 /// A transaction between MULTI and its end.
 #[derive(Default)]
 pub struct Transaction {
@@ -129,11 +145,16 @@ pub struct Attached {
     pub pinned: bool,
     /// State was left on the connection that only closing it removes.
     pub spoiled: bool,
+    /// The server has answered that it is loading, or a replica; the session passes that on.
+    pub another_server: bool,
     /// Commands in flight that may block as long as they like.
     pub blocking: usize,
     /// The database that a transaction's SELECT left the session in; the session takes it.
     pub selected: Option<u32>,
+    /// A notice stands first in `buffer` and waits for the replies before it to reach the client.
+    held_up: bool,
     timeout: Duration,
+    reply_max_bytes: usize,
     stall: std::pin::Pin<Box<Sleep>>,
     last_progress: Instant,
 }
@@ -142,7 +163,8 @@ const READ_BYTES: usize = 16 * 1024;
 
 impl Attached {
     /// Takes over a clean connection.
-    pub fn new(loan: Loan, timeout: Duration) -> Self {
+    pub fn new(loan: Loan, limits: &LaneLimits) -> Self {
+        let timeout = limits.timeout;
         Self {
             loan,
             out: Vec::new(),
@@ -157,9 +179,12 @@ impl Attached {
             tunnel: false,
             pinned: false,
             spoiled: false,
+            another_server: false,
             blocking: 0,
             selected: None,
+            held_up: false,
             timeout,
+            reply_max_bytes: limits.reply_max_bytes,
             stall: Box::pin(tokio::time::sleep(timeout / 4)),
             last_progress: Instant::now(),
         }
@@ -206,6 +231,18 @@ impl Attached {
     /// Whether the upstream owes nothing and nothing is on its way.
     pub fn is_quiet(&self) -> bool {
         self.owed.is_empty() && self.head == self.out.len() && self.buffer.is_empty()
+    }
+
+    /// Whether a reply is owed, soon, that something besides the client waits for.
+    pub fn owes_effects(&self) -> bool {
+        self.blocking == 0
+            && !self.tunnel
+            && self.owed.iter().any(|owed| match owed {
+                Owed::Reply { then, .. } | Owed::Unknown { then, .. } | Owed::ExecWithSelect { then, .. } => {
+                    !matches!(then, Then::Nothing)
+                }
+                _ => false,
+            })
     }
 
     /// Replies owed.
@@ -273,7 +310,12 @@ impl Attached {
 
     fn poll_io(&mut self, cx: &mut Context<'_>, outbox: &Rc<Outbox>) -> io::Result<bool> {
         let mut moved = self.poll_write(cx)?;
-        loop {
+        if self.held_up {
+            self.deliver(outbox)?;
+            moved |= !self.held_up;
+        }
+        // What waits for a notice that waits is not read: the client is given it in order.
+        while !self.held_up {
             match self.loan.connection.socket.poll_read_ready(cx) {
                 Poll::Pending => break,
                 Poll::Ready(ready) => ready?,
@@ -285,6 +327,9 @@ impl Attached {
                     moved = true;
                     self.last_progress = Instant::now();
                     self.deliver(outbox)?;
+                    if self.buffer.len() > self.reply_max_bytes {
+                        return Err(io::Error::other(REPLY_TOO_LONG));
+                    }
                     // The client must have a chance to drain before more is read.
                     break;
                 }
@@ -293,7 +338,9 @@ impl Attached {
             }
         }
         while std::future::Future::poll(self.stall.as_mut(), cx).is_ready() {
-            if !self.owed.is_empty() && self.blocking == 0 && self.last_progress.elapsed() >= self.timeout {
+            // A command may block as long as it likes, but not in the middle of a reply.
+            let awaited = !self.owed.is_empty() && (self.blocking == 0 || !self.buffer.is_empty());
+            if awaited && self.last_progress.elapsed() >= self.timeout {
                 let text = format!("no reply within {} ms", self.timeout.as_millis());
                 return Err(io::Error::other(text));
             }
@@ -327,6 +374,7 @@ impl Attached {
     fn deliver(&mut self, outbox: &Rc<Outbox>) -> io::Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         let mut start = 0;
+        self.held_up = false;
         while start < buffer.len() {
             if self.tunnel && self.owed.is_empty() {
                 outbox.push(&buffer[start..]);
@@ -337,7 +385,13 @@ impl Attached {
             let Some(frame) = split.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))? else {
                 break;
             };
-            self.frame(&buffer[start..start + frame.len], frame.kind, outbox)?;
+            let (bytes, kind) = (&buffer[start..start + frame.len], frame.kind);
+            let noticed = self.noticed(bytes, kind);
+            if noticed.is_some() && self.has_replies_on_the_way(outbox) {
+                self.held_up = true;
+                break;
+            }
+            self.frame(bytes, kind, noticed, outbox)?;
             start += frame.len;
         }
         self.buffer = buffer;
@@ -350,14 +404,23 @@ impl Attached {
         Ok(())
     }
 
-    fn frame(&mut self, frame: &[u8], kind: FrameKind, outbox: &Rc<Outbox>) -> io::Result<()> {
-        // In RESP2 an array is looked into only while it can be a notice: EXEC's reply may begin with "message" too.
+    /// In RESP2 an array is looked into only while it can be a notice: EXEC's reply may begin with "message" too.
+    fn noticed(&self, frame: &[u8], kind: FrameKind) -> Option<Notice> {
         let listening = self.subscriptions.total() > 0 || matches!(self.owed.front(), Some(Owed::Confirmations { .. }));
-        let noticed = if kind == FrameKind::Push || (self.protocol() == Protocol::Resp2 && listening) {
-            notice(frame, kind)
-        } else {
-            None
-        };
+        let possible = kind == FrameKind::Push || (self.protocol() == Protocol::Resp2 && listening);
+        possible.then(|| notice(frame, kind)).flatten()
+    }
+
+    /// Whether the client has yet to get a reply that came before what is read now: a fence may hold it, or it comes by
+    /// another way. A notice must not overtake it: in RESP2 the client would take the one for the other.
+    fn has_replies_on_the_way(&self, outbox: &Outbox) -> bool {
+        match self.owed.iter().find_map(Owed::seq) {
+            Some(seq) => !outbox.is_first(seq),
+            None => outbox.pending() > 0,
+        }
+    }
+
+    fn frame(&mut self, frame: &[u8], kind: FrameKind, noticed: Option<Notice>, outbox: &Rc<Outbox>) -> io::Result<()> {
         match noticed {
             Some(Notice::Message) => {
                 outbox.push(frame);
@@ -368,6 +431,10 @@ impl Attached {
                 return Ok(());
             }
             None => {}
+        }
+        if kind == FrameKind::Error && says_another_server(frame) && !self.spoiled {
+            self.spoiled = true;
+            self.another_server = true;
         }
         match self.owed.pop_front() {
             Some(Owed::Reply { seq, then }) => then.answered(outbox, seq, frame, kind),

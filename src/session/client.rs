@@ -194,13 +194,17 @@ fn client_type(text: &[u8]) -> Result<&'static str, String> {
     match text.to_ascii_lowercase().as_slice() {
         b"normal" => Ok("normal"),
         b"pubsub" => Ok("pubsub"),
-        // The proxy has no replicas and no master among its clients.
-        b"master" | b"slave" | b"replica" => Ok("none"),
+        b"slave" | b"replica" => Ok("replica"),
+        // The proxy has no master among its clients.
+        b"master" => Ok("master"),
         _ => Err(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(text))),
     }
 }
 
 fn type_of(client: &Client) -> &'static str {
+    if Mode::from_u8(client.mode.load(Relaxed)) == Mode::Replica {
+        return "replica";
+    }
     if client.subscribed.iter().any(|s| s.load(Relaxed) > 0) { "pubsub" } else { "normal" }
 }
 
@@ -281,6 +285,7 @@ fn line(worker: &Worker, client: &Client) -> String {
     let mut flags = String::new();
     match mode {
         Mode::Monitor => flags.push('O'),
+        Mode::Replica => flags.push('S'),
         Mode::Subscribed => flags.push('P'),
         Mode::Transaction => flags.push('x'),
         Mode::Blocked => flags.push('b'),

@@ -25,6 +25,11 @@ impl Session {
                 return Flow::Next;
             }
         };
+        // The other protocol is another lane: what is in flight on this one is answered first.
+        let moves = hello.protocol.is_some_and(|protocol| protocol != self.protocol);
+        if moves && self.attached.is_none() && !self.is_settled() {
+            return Flow::Hold;
+        }
         if let Some(credentials) = hello.credentials {
             match self.authenticate(credentials) {
                 Ok(()) => {}

@@ -50,14 +50,13 @@ impl Session {
     fn select(&mut self, args: &Args<'_>) -> Flow {
         let asked = args.get(1).unwrap_or_default();
         let number = decimal(asked).and_then(|n| u32::try_from(n).ok());
-        if let Some(db) = number
-            && self.worker.knows_db(&self.identity, db)
-        {
-            self.set_db(db);
-            self.answer(|out, _| encode::simple(out, "OK"));
-            return Flow::Next;
-        }
+        // The verdict first: left behind, it would be taken for the answer to the next SELECT.
         match self.verdict.take() {
+            None if number.is_some_and(|db| self.worker.knows_db(&self.identity, db)) => {
+                self.set_db(number.unwrap_or_default());
+                self.answer(|out, _| encode::simple(out, "OK"));
+                Flow::Next
+            }
             Some(Verdict::Granted) => {
                 if let Some(db) = number {
                     self.worker.learn_db(&self.identity, db);

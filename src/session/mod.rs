@@ -10,11 +10,13 @@
 //! | `request` | where does this request go? |
 //! | `local`, `hello`, `auth`, `client`, `permission` | what does the proxy answer itself, and whom? |
 //! | `read`, `write` | when does memory answer, and what does a write set off? |
+//! | `beside` | what of reads that memory is not asked about? |
 //! | `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
 
 mod attached;
 mod auth;
+mod beside;
 mod client;
 mod hello;
 mod local;
@@ -119,6 +121,8 @@ struct Backlog {
     bytes: Vec<u8>,
     start: usize,
     scanner: RequestScanner,
+    /// No whole request is among them.
+    partial: bool,
 }
 
 /// See the head of this file.

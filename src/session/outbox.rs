@@ -107,6 +107,11 @@ impl Outbox {
         self.wake();
     }
 
+    /// Whether every reply before this one has been put in order.
+    pub fn is_first(&self, seq: Seq) -> bool {
+        self.inner.borrow().base == seq.0
+    }
+
     /// Requests whose reply is still to come or still to be put in order.
     pub fn pending(&self) -> usize {
         self.inner.borrow().slots.len()

@@ -85,8 +85,10 @@ impl Session {
             return Poll::Ready(End::Draining);
         }
         // A client that will send no more gets what it asked for, unless that could take for ever.
-        let endless = self.attached.as_ref().is_some_and(|a| a.blocking > 0);
-        let stuck = endless || (drained && self.operation.is_none());
+        let unrun = self.backlog.as_ref().is_some_and(|b| !b.partial);
+        let listens = |a: &super::Attached| a.is_sticky() && a.inflight() == 0 && !unrun;
+        let endless = self.attached.as_ref().is_some_and(|a| a.blocking > 0 || listens(a));
+        let stuck = endless || (drained && self.operation.is_none() && !unrun);
         if self.eof && (stuck || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES) {
             return Poll::Ready(End::Left);
         }
@@ -132,6 +134,9 @@ impl Session {
     /// After replies came: shows the mode, and gives the connection back when nothing holds it any more.
     fn settle_attached(&mut self) {
         let Some(attached) = &mut self.attached else { return };
+        if std::mem::take(&mut attached.another_server) {
+            self.worker.shared.another_server("it is loading, or a replica");
+        }
         if let Some(db) = attached.selected.take() {
             self.db = db;
             self.client.db.store(db, Relaxed);
@@ -174,6 +179,7 @@ impl Session {
         match self.socket.try_read_buf(&mut backlog.bytes) {
             Ok(0) => self.eof = true,
             Ok(_) => {
+                backlog.partial = false;
                 if backlog.bytes.len() - backlog.start > self.worker.shared.config.clients.request_max_bytes {
                     return Err(End::RequestTooBig);
                 }
@@ -197,11 +203,11 @@ impl Session {
                 true
             }
             Ok(_) => {
-                let used = self.run_requests(&scratch.bytes, &mut scratch.scanner);
+                let (used, partial) = self.run_requests(&scratch.bytes, &mut scratch.scanner);
                 if used < scratch.bytes.len() {
                     let left = scratch.bytes[used..].to_vec();
                     let scanner = std::mem::take(&mut scratch.scanner);
-                    self.backlog = Some(Box::new(Backlog { bytes: left, start: 0, scanner }));
+                    self.backlog = Some(Box::new(Backlog { bytes: left, start: 0, scanner, partial }));
                 }
                 true
             }
@@ -223,7 +229,8 @@ impl Session {
             self.backlog = Some(backlog);
             return false;
         }
-        let used = self.run_requests(&backlog.bytes[backlog.start..], &mut backlog.scanner);
+        let (used, partial) = self.run_requests(&backlog.bytes[backlog.start..], &mut backlog.scanner);
+        backlog.partial = partial;
         backlog.start += used;
         if backlog.start < backlog.bytes.len() {
             // What has run is dropped in steps that keep the copying linear.
@@ -246,9 +253,10 @@ impl Session {
             || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES
     }
 
-    /// Runs requests until one has to wait or the bytes end. Returns how many bytes are done with.
-    fn run_requests(&mut self, bytes: &[u8], scanner: &mut RequestScanner) -> usize {
-        let mut at = 0;
+    /// Runs requests until one has to wait or the bytes end. Returns how many bytes are done with, and whether the rest is
+    /// only part of a request.
+    fn run_requests(&mut self, bytes: &[u8], scanner: &mut RequestScanner) -> (usize, bool) {
+        let (mut at, mut partial) = (0, false);
         if self.outbox.wants_buffer()
             && let Some(spare) = self.worker.spare_buffer()
         {
@@ -259,12 +267,15 @@ impl Session {
                 if let Some(attached) = &mut self.attached {
                     attached.send_raw(&bytes[at..]);
                 }
-                return bytes.len();
+                return (bytes.len(), false);
             }
             let limits =
                 if self.must_authenticate() { &RequestLimits::UNAUTHENTICATED } else { &RequestLimits::AUTHENTICATED };
             match scanner.scan(&bytes[at..], limits) {
-                Ok(Scanned::Partial) => break,
+                Ok(Scanned::Partial) => {
+                    partial = true;
+                    break;
+                }
                 Ok(Scanned::Skipped { len }) => at += len,
                 Ok(Scanned::Request { len }) => match self.request(&scanner.args(&bytes[at..])) {
                     Flow::Next => at += len,
@@ -279,11 +290,11 @@ impl Session {
                     }
                     self.outbox.reply(|out| error.reply(out));
                     self.ending = Some(End::ProtocolError);
-                    return bytes.len();
+                    return (bytes.len(), false);
                 }
             }
         }
-        at
+        (at, partial)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {

@@ -166,10 +166,10 @@ impl Session {
             _ if !self.is_settled() => Flow::Hold,
             _ => {
                 let checkout = self.worker.checkout(&self.identity, self.protocol);
-                let timeout = self.worker.limits().timeout;
+                let limits = self.worker.limits();
                 self.operation = Some(Box::pin(async move {
                     match checkout.await {
-                        Ok(loan) => Verdict::Attached(Box::new(Attached::new(loan, timeout))),
+                        Ok(loan) => Verdict::Attached(Box::new(Attached::new(loan, &limits))),
                         Err(error) => {
                             let mut reply = Vec::new();
                             encode::error(&mut reply, format!("ERR anteroom: upstream unavailable ({error})"));
@@ -258,7 +258,8 @@ impl Session {
             let seq = self.reserve();
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }
-        let then = self.after_write(command, args);
+        let effect = command.effect_for(args);
+        let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
         let seq = self.reserve();
         self.send_attached(args, Owed::Reply { seq, then })
     }
@@ -293,6 +294,7 @@ impl Session {
                 self.send_attached(args, Owed::Enters { seq, state: Entered::Monitor })
             }
             Dedicated::Tunnel => {
+                self.show_mode(Mode::Replica);
                 if let Some(attached) = &mut self.attached {
                     attached.tunnel = true;
                     attached.send_raw(args.raw());
@@ -336,7 +338,7 @@ impl Session {
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }
         self.show_mode(Mode::Blocked);
-        let then = if command.effect_for(args).drops() { self.fence_only() } else { Then::Nothing };
+        let then = if command.effect_for(args).drops() { self.fence_only() } else { self.beside(command, args) };
         let seq = self.reserve();
         if let Some(attached) = &mut self.attached {
             attached.blocking += 1;

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::beside::Beside;
 use super::outbox::{Outbox, Seq};
 use super::waiter::lost_reply;
 use crate::admin::info::Asked;
@@ -44,6 +45,8 @@ pub enum Then {
         /// What was known when the read was sent.
         watch: ReadWatch,
     },
+    /// A read that the tier was not asked about: the same for each of its keys.
+    Beside(Beside),
     /// An MGET beside the tier.
     WatchedMany(Box<WatchedMany>),
     /// The reply is kept, under a `ttl` policy.
@@ -107,6 +110,10 @@ impl Then {
             Self::Fence { worker, mark } => worker.fence(outbox, seq, frame, mark),
             Self::Watched { worker, key, watch } => {
                 worker.coherence.read_answered(&key, watch);
+                outbox.complete(seq, frame);
+            }
+            Self::Beside(beside) => {
+                beside.answered();
                 outbox.complete(seq, frame);
             }
             Self::WatchedMany(many) => {

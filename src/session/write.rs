@@ -14,9 +14,9 @@ impl Session {
         let cached = self.worker.shared.config.cache.enabled;
         match command.effect_for(args) {
             Effect::Serve if cached => self.read(command, args),
-            Effect::ServeAll if cached => self.read_all(args),
-            Effect::Serve | Effect::ServeAll => self.bypass(args, Bypass::Disabled),
-            Effect::Nothing => self.pass(args, Then::Nothing),
+            Effect::ServeAll if cached => self.read_all(command, args),
+            Effect::Serve | Effect::ServeAll => self.bypass(command, args, Bypass::Disabled),
+            Effect::Nothing => self.pass_beside(command, args),
             Effect::DropKeys | Effect::DropKeysAndFence | Effect::DropEverything => {
                 // Asked first, so that a mark is not put up for a write that then has to wait.
                 if !self.may_pass() {

@@ -8,11 +8,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
 use crate::socket::Socket;
+
+/// A blocking command may wait for hours, and a subscriber too: only the kernel can tell that the other machine is gone.
+/// Silence before it asks, and between its questions; it gives up after a number of them that is its own (9 on Linux).
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL)
+}
 
 /// Where the upstream listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +123,7 @@ impl Connector {
             Address::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
+                SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
                 Socket::Tcp(stream)
             }
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
@@ -126,11 +137,11 @@ impl Connector {
         let reply = asked.ask(&hello).await?;
         let Some(error) = reply.strip_prefix(b"-") else {
             let upstream_id = map_integer(&reply, b"id").unwrap_or(0);
-            return Ok(asked.into_connection(wanted, upstream_id, true));
+            return Ok(asked.into_connection(wanted, upstream_id, true)?);
         };
         let text = String::from_utf8_lossy(error).trim_end().to_owned();
         if text.starts_with("NOAUTH") && self.credentials.is_none() {
-            return Ok(asked.into_connection(Protocol::Resp2, 0, false));
+            return Ok(asked.into_connection(Protocol::Resp2, 0, false)?);
         }
         if !text.starts_with("ERR unknown command") && !text.starts_with("NOPERM") {
             return Err(ConnectError::Refused(text));
@@ -147,7 +158,7 @@ impl Connector {
                 return Err(ConnectError::Refused(String::from_utf8_lossy(error).trim_end().to_owned()));
             }
         }
-        Ok(asked.into_connection(Protocol::Resp2, 0, true))
+        Ok(asked.into_connection(Protocol::Resp2, 0, true)?)
     }
 }
 
@@ -206,8 +217,14 @@ impl Conversation {
     }
 
     /// Hands the stream on; nothing may be in flight.
-    pub fn into_connection(self, protocol: Protocol, upstream_id: i64, authenticated: bool) -> Connection {
-        Connection { socket: self.socket, protocol, upstream_id, authenticated, db: 0 }
+    ///
+    /// # Errors
+    /// More came than was asked for: whom it is for, and where the next reply begins, nobody knows.
+    pub fn into_connection(self, protocol: Protocol, upstream_id: i64, authenticated: bool) -> io::Result<Connection> {
+        if !self.buffer.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a reply that no one asked for"));
+        }
+        Ok(Connection { socket: self.socket, protocol, upstream_id, authenticated, db: 0 })
     }
 }
 

@@ -84,6 +84,7 @@ pub struct DedicatedPool {
     pool: Pool<Manager>,
     failures: Failures,
     max: u32,
+    wait: Duration,
 }
 
 impl fmt::Debug for DedicatedPool {
@@ -107,7 +108,7 @@ impl DedicatedPool {
             .test_on_check_out(true)
             .error_sink(Box::new(failures.clone()))
             .build_unchecked(Manager { connector, protocol });
-        Self { pool, failures, max }
+        Self { pool, failures, max, wait }
     }
 
     /// Connections that exist, lent or idle.
@@ -125,6 +126,7 @@ impl DedicatedPool {
             biased;
             lent = self.pool.get_owned() => lent.map_err(|error| match error {
                 RunError::User(error) => error.into(),
+                RunError::TimedOut if self.size() < self.max => ConnectError::TimedOut(self.wait.as_millis()).into(),
                 RunError::TimedOut => CheckoutError::Exhausted { max: self.max },
             }),
             () = failed => Err(self.failures.last().into()),

@@ -52,6 +52,8 @@ pub struct LaneLimits {
     pub inflight_max: usize,
     /// Bytes waiting to be sent, at most (one request may exceed it).
     pub unsent_max_bytes: usize,
+    /// Bytes of one reply, at most.
+    pub reply_max_bytes: usize,
     /// How long the upstream may stay silent while something is in flight.
     pub timeout: Duration,
     /// The shortest pause before the next attempt to connect.
@@ -66,6 +68,9 @@ pub trait LaneEvents {
     fn connected(&self, connection: &Connection);
     /// The connection is gone, or could not be had.
     fn disconnected(&self, why: &Lost);
+    /// The server has answered that it is loading, or a replica: it is no longer the one whose data was read.
+    /// Called before the reply is handed on, once for each connection.
+    fn another_server(&self);
 }
 
 enum Entry<W> {
@@ -76,6 +81,8 @@ enum Entry<W> {
 
 /// A database no request ever asks for: the next request selects its own.
 const DB_UNKNOWN: u32 = u32::MAX;
+/// What becomes of a reply that passes [`LaneLimits::reply_max_bytes`], in words fit for a reply.
+pub const REPLY_TOO_LONG: &str = "a reply longer than upstream.reply_max_bytes";
 /// Room made for every read.
 const READ_BYTES: usize = 64 * 1024;
 /// Reads before other tasks of the worker get their turn.
@@ -94,6 +101,8 @@ struct State<W> {
     unsent: Vec<u8>,
     head: usize,
     fifo: VecDeque<Entry<W>>,
+    /// The last so many of them have not left at all: whatever comes, it is no reply to them.
+    fifo_unsent: usize,
     /// The database the upstream will have selected once everything queued has run.
     db: u32,
     /// Until then requests fail at once, with `down_reason`.
@@ -130,6 +139,7 @@ impl<W: Waiter + 'static> Lane<W> {
                 unsent: Vec::new(),
                 head: 0,
                 fifo: VecDeque::new(),
+                fifo_unsent: 0,
                 db: 0,
                 retry_at: None,
                 down_reason: String::new(),
@@ -159,6 +169,7 @@ impl<W: Waiter + 'static> Lane<W> {
         if state.db != db {
             select(&mut state.unsent, db);
             state.fifo.push_back(Entry::Select);
+            state.fifo_unsent += 1;
             state.db = db;
         }
         state.unsent.extend_from_slice(request);
@@ -222,6 +233,7 @@ impl<W: Waiter + 'static> Lane<W> {
             state.replace = false;
             state.unsent = Vec::new();
             state.head = 0;
+            state.fifo_unsent = 0;
             state.db = 0;
             (std::mem::take(&mut state.fifo), std::mem::take(&mut state.room))
         };
@@ -255,6 +267,7 @@ impl<W> State<W> {
             self.last_progress = Instant::now();
         }
         self.fifo.push_back(Entry::Request(waiter));
+        self.fifo_unsent += 1;
         self.wake();
     }
 
@@ -292,7 +305,7 @@ async fn drive<W: Waiter + 'static>(
                     state.up = true;
                     state.last_progress = Instant::now();
                 }
-                let mut pump = Pump::new(&lane, connection);
+                let mut pump = Pump::new(&lane, connection, &*events);
                 match poll_fn(|cx| pump.poll(cx)).await {
                     Ended::Replaced => continue,
                     Ended::Shut => return,
@@ -319,6 +332,7 @@ enum Ended {
 struct Pump<'a, W> {
     lane: &'a Lane<W>,
     connection: Connection,
+    events: &'a dyn LaneEvents,
     buffer: Vec<u8>,
     splitter: ReplySplitter,
     stall: Pin<Box<Sleep>>,
@@ -326,11 +340,12 @@ struct Pump<'a, W> {
 }
 
 impl<'a, W: Waiter + 'static> Pump<'a, W> {
-    fn new(lane: &'a Lane<W>, connection: Connection) -> Self {
+    fn new(lane: &'a Lane<W>, connection: Connection, events: &'a dyn LaneEvents) -> Self {
         let tick = lane.limits.timeout / 4;
         Self {
             lane,
             connection,
+            events,
             buffer: Vec::new(),
             splitter: ReplySplitter::default(),
             stall: Box::pin(tokio::time::sleep(tick)),
@@ -380,7 +395,10 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         let state = &mut *state;
         while state.head < state.unsent.len() {
             match self.connection.socket.try_write(&state.unsent[state.head..]) {
-                Ok(n) => state.head += n,
+                Ok(n) => {
+                    state.head += n;
+                    state.fifo_unsent = 0;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => match self.connection.socket.poll_write_ready(cx) {
                     Poll::Ready(ready) => ready?,
                     Poll::Pending => return Ok(()),
@@ -413,7 +431,11 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                     Err(e) => return Err(e),
                 }
             }
+            self.lane.state.borrow_mut().last_progress = Instant::now();
             self.deliver()?;
+            if self.buffer.len() > self.lane.limits.reply_max_bytes {
+                return Err(io::Error::other(REPLY_TOO_LONG));
+            }
         }
         cx.waker().wake_by_ref();
         Ok(())
@@ -434,13 +456,16 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 continue;
             }
             // The borrow ends before the waiter runs: it may send again on this very lane.
-            let entry = {
+            let (entry, replace) = {
                 let mut state = self.lane.state.borrow_mut();
-                if kind == FrameKind::Error && (frame.starts_with(b"-READONLY") || frame.starts_with(b"-LOADING")) {
-                    state.replace = true;
-                }
-                state.fifo.pop_front()
+                let replace = kind == FrameKind::Error && says_another_server(frame) && !state.replace;
+                state.replace |= replace;
+                let entry = if state.fifo.len() > state.fifo_unsent { state.fifo.pop_front() } else { None };
+                (entry, replace)
             };
+            if replace {
+                self.events.another_server();
+            }
             match entry {
                 Some(Entry::Request(waiter)) => waiter.answered(frame, kind),
                 Some(Entry::Select) if kind == FrameKind::Simple => {}
@@ -453,7 +478,6 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         }
         if start > 0 {
             let mut state = self.lane.state.borrow_mut();
-            state.last_progress = Instant::now();
             state.failures = 0;
             if state.fifo.len() < self.lane.limits.inflight_max / 2 + 1 {
                 state.room.drain(..).for_each(Waker::wake);
@@ -473,6 +497,11 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         }
         Ok(())
     }
+}
+
+/// Whether an error is one by which a server says that it is not, or not yet, the one to ask (redis-facts R15).
+pub fn says_another_server(error: &[u8]) -> bool {
+    [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN"].iter().any(|word| error.starts_with(word))
 }
 
 trait PollUnpin {

@@ -1,9 +1,11 @@
-//! Connections to Redis: how they are opened ([`connect`]), shared ([`lane`]) and lent ([`dedicated`]); the private
+//! Connections to Redis: how they are opened ([`connect`]), shared ([`lane`]) and lent ([`dedicated`]); the proxy's own
+//! questions ([`control`]); the private
 //! child for trying things out ([`spawn`]).
 //!
 //! Architecture invariant: nothing here knows of the cache, of sessions, or of what a command means.
 
 pub mod connect;
+pub mod control;
 pub mod dedicated;
 pub mod lane;
 pub mod spawn;

@@ -3,6 +3,10 @@
 //! Every server listens on a free port and dies with its handle, so tests run in parallel and leave nothing behind.
 #![allow(dead_code, missing_docs)] // Each test file uses its own part of this.
 
+pub mod binary;
+pub mod canned;
+pub mod scripted;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -210,6 +214,18 @@ impl Client {
         }
     }
 
+    /// Sends one command, or finds that the other end has closed.
+    pub fn send_best_effort(&mut self, args: &[&str]) {
+        let mut bytes = Vec::new();
+        encode::command(&mut bytes, &args.iter().map(|arg| arg.as_bytes()).collect::<Vec<_>>());
+        let _ = self.stream.write_all(&bytes);
+    }
+
+    /// [`Client::frame`], as text.
+    pub fn text_frame(&mut self) -> String {
+        String::from_utf8_lossy(&self.frame()).into_owned()
+    }
+
     /// Sends one command and returns its reply.
     pub fn ask<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Vec<u8> {
         self.send(args);
@@ -219,6 +235,33 @@ impl Client {
     /// [`Client::ask`], as text.
     pub fn text<A: AsRef<[u8]>>(&mut self, args: &[A]) -> String {
         String::from_utf8_lossy(&self.ask(args)).into_owned()
+    }
+
+    /// Sends these commands in one write and returns their replies, in order.
+    pub fn pipeline(&mut self, commands: &[&[&str]]) -> Vec<String> {
+        let mut bytes = Vec::new();
+        for command in commands {
+            encode::command(&mut bytes, &command.iter().map(|a| a.as_bytes()).collect::<Vec<_>>());
+        }
+        self.send_raw(&bytes);
+        commands.iter().map(|_| String::from_utf8_lossy(&self.frame()).into_owned()).collect()
+    }
+
+    /// Whether nothing comes for a while. Cannot prove that nothing ever would: let it follow an event after which a
+    /// wrong reply would have come at once.
+    pub fn is_silent(&mut self) -> bool {
+        self.stream.set_read_timeout(Some(Duration::from_millis(60))).expect("a sound timeout");
+        let heard = self.try_frame();
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a sound timeout");
+        heard.is_err_and(|e| matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+    }
+
+    /// Whether the other end closes without sending anything more.
+    pub fn is_closed(&mut self) -> bool {
+        match self.try_frame() {
+            Ok(_) => false,
+            Err(e) => !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+        }
     }
 
     /// Everything until the other end closes, bytes already buffered included.

@@ -1,8 +1,10 @@
 //! `processMultibulkBuffer`, `processInlineBuffer` and `sdssplitargs` of Redis 7.0.15, carried over line by line from C:
 //! slow, and read in one piece only. A stream that arrives slowly is modelled by a limit on the line itself.
+//!
+//! The fuzz target `scan` includes this file too.
 
-use super::super::ProtocolError::{self, *};
 use super::Outcome;
+use super::ProtocolError::{self, *};
 
 const PROTO_INLINE_MAX_SIZE: usize = 64 * 1024;
 

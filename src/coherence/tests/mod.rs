@@ -1,0 +1,90 @@
+//! Tests of the coherence state, at three heights: one race at a time (`races.rs`), random schedules of a simulated Redis
+//! (`schedules.rs`, reproducible by seed), and real threads (`threads.rs`). `bench.rs` measures, on demand.
+
+mod bench;
+mod races;
+mod schedules;
+mod simulated;
+mod threads;
+
+use std::sync::Arc;
+
+use super::*;
+use crate::cache::{Millis, NewView, TierLimits, ViewKey};
+
+/// GET, in db 0.
+pub(super) const GET: ViewKey<'static> = ViewKey { db: 0, command: 1, tail: b"" };
+
+/// The time at which tests begin.
+pub(super) const T0: Millis = Millis(1_000);
+
+pub(super) fn limits(slots: usize) -> CoherenceLimits {
+    CoherenceLimits { tier: TierLimits::default(), sources_max: 8, admit_after: 1, admission_counters: 64, slots }
+}
+
+/// A coherence state and one armed tracked source.
+pub(super) struct Armory {
+    pub(super) coherence: Coherence,
+    pub(super) source: Arc<Source>,
+    pub(super) armed: Option<Armed>,
+}
+
+impl Armory {
+    pub(super) fn new() -> Armory {
+        Armory::with_slots(1024)
+    }
+
+    pub(super) fn with_slots(slots: usize) -> Armory {
+        let coherence = Coherence::new(limits(slots));
+        let source = coherence.source(1, SourceKind::Tracked).expect("room for one");
+        let armed = Some(coherence.arm(&source, Millis::NEVER));
+        Armory { coherence, source, armed }
+    }
+
+    pub(super) fn ticket(&self, key: &[u8]) -> Result<FillTicket, TicketRefused> {
+        self.coherence.ticket(&self.source, key, T0)
+    }
+
+    /// A whole fill, with nothing in between.
+    pub(super) fn fill(&self, key: &[u8], reply: &[u8]) {
+        let ticket = self.ticket(key).expect("nothing stands in its way");
+        ticket.commit(&reply_of(GET, reply)).expect("nothing has moved");
+    }
+
+    /// What a GET would be answered from memory.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Vec<u8>, MissReason> {
+        self.ask(key, &GET)
+    }
+
+    pub(super) fn ask(&self, key: &[u8], question: &ViewKey<'_>) -> Result<Vec<u8>, MissReason> {
+        let answer = self.coherence.serve(&self.source, key, question, T0);
+        answer.map(|hit| hit.resp3().to_vec()).map_err(|miss| miss.reason)
+    }
+}
+
+/// A reply that never expires.
+pub(super) fn reply_of<'a>(question: ViewKey<'a>, resp3: &'a [u8]) -> NewView<'a> {
+    NewView { question, deadline: Millis::NEVER, filled_at: T0, resp3, resp2: None }
+}
+
+/// A small generator, so that a failing schedule is reproduced by its seed alone.
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `n`.
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n
+    }
+
+    /// True once in `n` times.
+    pub(super) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}

@@ -1,0 +1,85 @@
+//! The control plane: what the proxy itself asks of Redis, as opposed to what it passes on.
+//!
+//! A small pool of bb8-redis's stock connections, with the credentials of `upstream.url`. Speed does not matter here and
+//! nothing on it is a client's, so that the stock manager's ways (a PING at checkout, a multiplexed connection) do no harm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bb8_redis::RedisConnectionManager;
+use bb8_redis::redis::{self, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+
+use super::connect::{Address, Credentials};
+
+/// Connections at most. The control plane has few questions and can wait.
+const CONNECTIONS_MAX: u32 = 2;
+
+/// Why the control plane got no answer.
+pub type ControlError = bb8::RunError<redis::RedisError>;
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pool: bb8::Pool<RedisConnectionManager>,
+    timeout: Duration,
+}
+
+impl Control {
+    /// Connects when first asked. Call it within a runtime; bb8's own tasks end with the pool.
+    ///
+    /// # Errors
+    /// The address is none that the redis crate takes.
+    pub fn new(address: &Address, credentials: Option<&Arc<Credentials>>, timeout: Duration) -> Result<Self, String> {
+        let address = match address {
+            Address::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
+            Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
+        };
+        let mut settings = RedisConnectionInfo::default().set_lib_name("anteroom", env!("CARGO_PKG_VERSION"));
+        if let Some(c) = credentials {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            settings = settings.set_username(text(&c.user)).set_password(text(&c.password));
+        }
+        let info = address.into_connection_info().map_err(|e| e.to_string())?.set_redis_settings(settings);
+        let manager = RedisConnectionManager::new(info).map_err(|e| e.to_string())?;
+        let pool = bb8::Pool::builder()
+            .max_size(CONNECTIONS_MAX)
+            .min_idle(0)
+            .connection_timeout(timeout)
+            .retry_connection(false)
+            .build_unchecked(manager);
+        Ok(Self { pool, timeout })
+    }
+
+    /// INFO, as text.
+    ///
+    /// # Errors
+    /// The upstream is away, too slow, or refuses.
+    pub async fn info(&self) -> Result<String, ControlError> {
+        self.bounded(redis::cmd("INFO")).await
+    }
+
+    /// Tells Redis that these keys of one database were used, so that eviction by use spares them.
+    ///
+    /// # Errors
+    /// As [`Control::info`].
+    pub async fn touch(&self, db: u32, keys: &[Vec<u8>]) -> Result<(), ControlError> {
+        let mut connection = self.pool.get().await?;
+        let mut commands = redis::pipe();
+        commands.cmd("SELECT").arg(db).ignore();
+        commands.cmd("TOUCH").arg(keys).ignore();
+        commands.cmd("SELECT").arg(0).ignore();
+        let asked = commands.query_async::<()>(&mut *connection);
+        match tokio::time::timeout(self.timeout, asked).await {
+            Ok(done) => done.map_err(bb8::RunError::User),
+            Err(_) => Err(bb8::RunError::TimedOut),
+        }
+    }
+
+    async fn bounded<T: redis::FromRedisValue>(&self, command: redis::Cmd) -> Result<T, ControlError> {
+        let mut connection = self.pool.get().await?;
+        match tokio::time::timeout(self.timeout, command.query_async(&mut *connection)).await {
+            Ok(done) => done.map_err(bb8::RunError::User),
+            Err(_) => Err(bb8::RunError::TimedOut),
+        }
+    }
+}

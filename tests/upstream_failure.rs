@@ -1,0 +1,544 @@
+//! C7: with the upstream gone, slow or mad, clients get a clear error within a bounded time, the proxy recovers by itself,
+//! and a write is never sent twice.
+
+mod support;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use support::binary::Binary;
+use support::canned::{GREETING, Scripted};
+use support::{Client, Proxy, Redis, eventually, free_port};
+
+/// `upstream.timeout_ms` in these tests. Silence is looked for four times as often.
+const TIMEOUT: Duration = Duration::from_millis(800);
+/// What an error may take: the bound, the coarseness of looking, and a busy machine.
+const BOUND: Duration = Duration::from_millis(800 + 200 + 500);
+
+fn proxy_for(upstream: SocketAddr) -> Proxy {
+    Proxy::start_with(upstream, |config| {
+        config.upstream.timeout_ms = TIMEOUT.as_millis() as u64;
+        config.upstream.reconnect_max_ms = 400;
+    })
+}
+
+/// Without a tier, for scripted upstreams, which do not track.
+fn proxy_without_tier(upstream: SocketAddr, change: impl FnOnce(&mut anteroom::config::Config)) -> Proxy {
+    Proxy::start_with(upstream, |config| {
+        config.workers = 1;
+        config.cache.enabled = false;
+        config.upstream.timeout_ms = TIMEOUT.as_millis() as u64;
+        change(config);
+    })
+}
+
+fn assert_unavailable(reply: &str) {
+    assert!(reply.starts_with("-ERR anteroom: upstream unavailable ("), "{reply}");
+    assert!(reply.ends_with(")\r\n"), "{reply}");
+}
+
+fn assert_lost(reply: &str) {
+    assert!(reply.starts_with("-ERR anteroom: upstream "), "{reply}");
+}
+
+#[test]
+fn with_the_upstream_down_from_the_start_the_proxy_answers_what_it_can_and_refuses_the_rest() {
+    let proxy = proxy_for(SocketAddr::from(([127, 0, 0, 1], free_port())));
+    let mut client = proxy.client();
+    assert_eq!(client.text(&["PING"]), "+PONG\r\n");
+    assert!(client.text(&["HELLO", "3"]).starts_with("%7\r\n"));
+    assert!(client.text(&["HELLO", "2"]).starts_with("*14\r\n"));
+    assert!(client.text(&["INFO"]).contains("# Anteroom_upstream\r\n"));
+    let requests: &[&[&str]] = &[
+        &["GET", "k"],
+        &["SET", "k", "v"],
+        &["MGET", "k", "l"],
+        &["EVAL", "return 1", "0"],
+        &["MULTI"],
+        &["WATCH", "k"],
+        &["SUBSCRIBE", "c"],
+        &["BLPOP", "k", "0"],
+        &["SELECT", "3"],
+        &["AUTH", "user", "password"],
+        &["NONSENSE"],
+    ];
+    for request in requests {
+        let start = Instant::now();
+        assert_unavailable(&client.text(request));
+        assert!(start.elapsed() < BOUND, "{request:?} took {:?}", start.elapsed());
+    }
+    assert_eq!(client.text(&["PING"]), "+PONG\r\n");
+}
+
+#[test]
+fn a_client_that_stays_is_served_again_once_a_killed_upstream_is_back() {
+    let redis = Redis::start();
+    let port = redis.port;
+    let proxy = Proxy::start_with(redis.addr(), |config| config.upstream.reconnect_max_ms = 400);
+    proxy.wait_armed();
+    let stop = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let load: Vec<_> = (0..8)
+        .map(|number| {
+            let (mut client, stop, answered) = (proxy.client(), stop.clone(), answered.clone());
+            std::thread::spawn(move || {
+                let (key, mut failed) = (format!("k{number}"), 0);
+                for round in 0.. {
+                    let (mark, last) = (format!("{number}:{round}"), stop.load(Ordering::Relaxed));
+                    client.send(&["SET", &key, &mark]);
+                    client.send(&["ECHO", &mark]);
+                    client.send(&["GET", &key]);
+                    let (set, echo, get) = (client.frame(), client.frame(), client.frame());
+                    assert_eq!(echo, format!("${}\r\n{mark}\r\n", mark.len()).as_bytes());
+                    if set == b"+OK\r\n" && !get.starts_with(b"-") {
+                        assert_eq!(get, echo, "the client's own write");
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        failed += 1;
+                        assert!(set == b"+OK\r\n" || set.starts_with(b"-ERR anteroom: upstream "));
+                    }
+                    if last {
+                        assert_eq!(get, echo, "served again");
+                        return failed;
+                    }
+                }
+                0
+            })
+        })
+        .collect();
+    eventually("the load runs", || answered.load(Ordering::Relaxed) > 200);
+    drop(redis);
+    eventually("the loss is noticed", || proxy.client().text(&["GET", "k"]).starts_with("-ERR anteroom: upstream "));
+    let back = Redis::start_on(port, &[]);
+    let restarted = Instant::now();
+    let before = answered.load(Ordering::Relaxed);
+    eventually("it recovers", || answered.load(Ordering::Relaxed) > before + 100);
+    assert!(restarted.elapsed() < Duration::from_millis(400 + 1500), "{:?}", restarted.elapsed());
+    // Every worker has its own back-off; no client is left behind.
+    eventually("every worker has recovered", || (0..4).all(|_| proxy.client().text(&["SET", "k", "v"]) == "+OK\r\n"));
+    stop.store(true, Ordering::Relaxed);
+    let failed: usize = load.into_iter().map(|thread| thread.join().expect("a client was content")).sum();
+    assert!(failed > 0, "nobody noticed the loss");
+    proxy.wait_armed();
+    drop(back);
+}
+
+#[test]
+fn while_the_upstream_is_frozen_every_kind_of_request_fails_within_the_timeout() {
+    let redis = Redis::start();
+    let proxy = proxy_for(redis.addr());
+    let requests: &[&[&str]] = &[
+        &["GET", "k"],
+        &["SET", "k", "v"],
+        &["EVAL", "return 1", "0"],
+        &["SELECT", "7"],
+        &["AUTH", "user", "password"],
+        &["MULTI"],
+        &["WATCH", "k"],
+        &["SUBSCRIBE", "c"],
+        &["BLPOP", "k", "0"],
+        &["NONSENSE"],
+    ];
+    let mut clients: Vec<Client> = requests.iter().map(|_| proxy.client()).collect();
+    // Lanes and pools stand before the freeze: the requests go out on live connections where there are any.
+    for client in &mut clients {
+        assert_eq!(client.text(&["SET", "k", "v"]), "+OK\r\n");
+    }
+    assert_eq!(proxy.client().text(&["UNWATCH"]), "+OK\r\n");
+    let mut queued = proxy.client();
+    assert_eq!(queued.text(&["MULTI"]), "+OK\r\n");
+    redis.pause();
+    let start = Instant::now();
+    queued.send(&["SET", "k", "w"]);
+    for (client, request) in clients.iter_mut().zip(requests) {
+        client.send(request);
+    }
+    for (client, request) in clients.iter_mut().zip(requests) {
+        let reply = String::from_utf8_lossy(&client.frame()).into_owned();
+        assert_lost(&reply);
+        assert!(!reply.contains("in use"), "nothing is in use: {reply}");
+        assert!(start.elapsed() < BOUND, "{request:?} took {:?}", start.elapsed());
+    }
+    assert_lost(&String::from_utf8_lossy(&queued.frame()));
+    assert!(queued.is_closed(), "its transaction is no more");
+    assert!(proxy.client().text(&["INFO", "anteroom"]).contains("anteroom_workers:2"));
+    redis.resume();
+    let resumed = Instant::now();
+    for client in &mut clients {
+        eventually("it recovers", || client.text(&["SET", "k", "v"]) == "+OK\r\n");
+        eventually("dedicated connections too", || client.text(&["MULTI"]) == "+OK\r\n");
+        assert_eq!(client.text(&["DISCARD"]), "+OK\r\n");
+    }
+    assert!(resumed.elapsed() < Duration::from_millis(400 + 1500), "{:?}", resumed.elapsed());
+    assert_eq!(clients[0].text(&["GET", "k"]), "$1\r\nv\r\n", "the queued write never ran");
+}
+
+#[test]
+fn a_reply_that_keeps_coming_is_not_silence() {
+    let redis = Scripted::start(|mut peer| {
+        while peer.request().is_some() {
+            // Longer than the timeout on the whole, but never silent for as long.
+            if !peer.send("$12\r\n") {
+                return;
+            }
+            for piece in ["abc", "def", "ghi", "jkl", "\r\n"] {
+                std::thread::sleep(TIMEOUT / 3);
+                peer.send(piece);
+            }
+        }
+    });
+    let proxy = proxy_without_tier(redis.addr, |_| {});
+    assert_eq!(proxy.client().text(&["GET", "k"]), "$12\r\nabcdefghijkl\r\n");
+    assert_eq!(proxy.client().text(&["BLPOP", "k", "0"]), "$12\r\nabcdefghijkl\r\n");
+}
+
+#[test]
+fn a_client_with_state_on_the_lost_connection_is_closed_and_never_continued() {
+    let redis = Redis::start();
+    let proxy = proxy_for(redis.addr());
+    let states: &[&[&str]] =
+        &[&["MULTI"], &["WATCH", "k"], &["SUBSCRIBE", "c"], &["MONITOR"], &["CLIENT", "TRACKING", "ON"]];
+    let mut clients: Vec<Client> = states.iter().map(|_| proxy.client()).collect();
+    for (client, state) in clients.iter_mut().zip(states) {
+        assert!(!client.text(state).starts_with('-'), "{state:?}");
+    }
+    // In flight, but nothing is believed: an error, and the client goes on.
+    let mut popper = proxy.client();
+    popper.send(&["BLPOP", "l", "0"]);
+    let mut control = redis.client();
+    eventually("it blocks", || control.text(&["INFO", "clients"]).contains("blocked_clients:1\r\n"));
+    control.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    control.ask(&["CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes"]);
+    for (client, state) in clients.iter_mut().zip(states) {
+        // MONITOR may have shown a command or two before.
+        let rest = client.rest();
+        assert!(!rest.starts_with(b"-"), "{state:?} had nothing in flight: {}", String::from_utf8_lossy(&rest));
+    }
+    assert_lost(&String::from_utf8_lossy(&popper.frame()));
+    assert_eq!(popper.text(&["SET", "k", "v"]), "+OK\r\n");
+}
+
+#[test]
+fn a_transaction_whose_connection_is_lost_before_exec_never_answers_as_if_it_stood() {
+    let redis = Redis::start();
+    let proxy = proxy_for(redis.addr());
+    let mut control = redis.client();
+    for _ in 0..20 {
+        let mut client = proxy.client();
+        assert_eq!(client.text(&["MULTI"]), "+OK\r\n");
+        assert_eq!(client.text(&["SET", "k", "from a lost transaction"]), "+QUEUED\r\n");
+        control.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        // The client may not know yet: what it sends now must not run outside its transaction.
+        client.send_best_effort(&["SET", "k", "outside"]);
+        client.send_best_effort(&["EXEC"]);
+        let rest = String::from_utf8_lossy(&client.rest()).into_owned();
+        assert!(rest.is_empty() || rest.starts_with("-ERR anteroom: upstream "), "{rest}");
+        assert!(!rest.contains("+OK"), "{rest}");
+        assert_eq!(control.text(&["EXISTS", "k"]), ":0\r\n");
+    }
+}
+
+#[test]
+fn a_write_is_never_sent_twice() {
+    let redis = Redis::start();
+    let proxy = proxy_for(redis.addr());
+    let stop = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..6)
+        .map(|number| {
+            let (mut client, stop) = (proxy.client(), stop.clone());
+            let key = format!("count{number}");
+            std::thread::spawn(move || {
+                let (mut seen, mut unknown, mut losses) = (0u64, 0u64, 0u64);
+                while !stop.load(Ordering::Relaxed) {
+                    for _ in 0..16 {
+                        client.send(&["INCR", &key]);
+                    }
+                    for _ in 0..16 {
+                        let reply = client.frame();
+                        let reply = String::from_utf8_lossy(&reply);
+                        if let Some(value) = reply.strip_prefix(':') {
+                            let value: u64 = value.trim().parse().expect("a number");
+                            let most = seen + unknown + 1;
+                            assert!(value > seen && value <= most, "{value} after {seen} with {unknown} unknown");
+                            (seen, unknown) = (value, 0);
+                        } else if reply.contains("may or may not have run") {
+                            (unknown, losses) = (unknown + 1, losses + 1);
+                        } else {
+                            assert_unavailable(&reply);
+                        }
+                    }
+                }
+                (key, seen, unknown, losses)
+            })
+        })
+        .collect();
+    let mut control = redis.client();
+    for _ in 0..60 {
+        control.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        // Not an event to be awaited: what is in flight at the next cut is left to chance.
+        std::thread::sleep(Duration::from_millis(15));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut losses = 0;
+    for thread in load {
+        let (key, seen, unknown, lost) = thread.join().expect("a client was content");
+        let reply = control.text(&["GET", &key]);
+        let value: u64 = reply.lines().nth(1).expect("a value").parse().expect("a number");
+        assert!((seen..=seen + unknown).contains(&value), "{key} is {value}, {seen} seen and {unknown} unknown");
+        losses += lost;
+    }
+    assert!(losses > 0, "no write was ever cut off");
+}
+
+#[test]
+fn an_upstream_given_by_name_is_found_again_by_name() {
+    let redis = Redis::start();
+    let port = redis.port;
+    let proxy = Proxy::start_with(redis.addr(), |config| {
+        config.upstream.url = format!("redis://localhost:{port}").parse().expect("a sound URL");
+        config.upstream.reconnect_max_ms = 200;
+    });
+    let mut client = proxy.client();
+    assert_eq!(client.text(&["SET", "k", "v"]), "+OK\r\n");
+    drop(redis);
+    eventually("the loss is noticed", || client.text(&["SET", "k", "v"]).starts_with('-'));
+    let _redis = Redis::start_on(port, &[]);
+    eventually("it recovers", || client.text(&["SET", "k", "v"]) == "+OK\r\n");
+}
+
+#[test]
+fn loading_and_readonly_are_passed_on_and_the_server_is_looked_up_again() {
+    for refusal in [
+        "-LOADING Redis is loading the dataset in memory\r\n",
+        "-READONLY You can't write against a read only replica.\r\n",
+    ] {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let redis = Scripted::start(move |mut peer| {
+            let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+            while peer.request().is_some() {
+                peer.send(if first { refusal } else { "+OK\r\n" });
+            }
+        });
+        let proxy = proxy_without_tier(redis.addr, |_| {});
+        let mut client = proxy.client();
+        assert_eq!(client.text(&["SET", "k", "v"]), refusal);
+        eventually("another connection serves", || client.text(&["SET", "k", "v"]) == "+OK\r\n");
+        assert_eq!(connections.load(Ordering::Relaxed), 2);
+    }
+}
+
+#[test]
+fn a_replica_refuses_writes_in_its_own_words_until_it_is_promoted() {
+    let redis = Redis::start();
+    let proxy = proxy_for(redis.addr());
+    let (mut client, mut control) = (proxy.client(), redis.client());
+    assert_eq!(client.text(&["SET", "k", "v"]), "+OK\r\n");
+    control.ask(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]);
+    assert_eq!(client.text(&["SET", "k", "w"]), control.text(&["SET", "k", "w"]));
+    control.ask(&["REPLICAOF", "NO", "ONE"]);
+    eventually("writes are accepted again", || client.text(&["SET", "k", "x"]) == "+OK\r\n");
+    assert_eq!(client.text(&["GET", "k"]), "$1\r\nx\r\n");
+}
+
+#[test]
+fn bytes_that_are_no_reply_cost_those_in_flight_their_connection_and_nobody_else_anything() {
+    let nesting = "*1\r\n".repeat(1_000_000) + "!";
+    let rubbish: Vec<String> = vec![
+        "HTTP/1.1 400 Bad Request\r\n\r\n".into(),
+        "$-7\r\n".into(),
+        "$99999999999999999999\r\n".into(),
+        "*9223372036854775807\r\n*2\r\n".into(),
+        nesting,
+    ];
+    for rubbish in rubbish {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (count, reply) = (connections.clone(), rubbish.clone());
+        let redis = Scripted::start(move |mut peer| {
+            count.fetch_add(1, Ordering::Relaxed);
+            while let Some(request) = peer.request() {
+                let reply = if request.join(" ").contains("bad") { &reply } else { "+fine\r\n" };
+                peer.send(reply);
+            }
+        });
+        let proxy = proxy_without_tier(redis.addr, |_| {});
+        let (mut one, mut other) = (proxy.client(), proxy.client());
+        let shown = &rubbish[..rubbish.len().min(40)];
+        assert_eq!(other.text(&["GET", "k"]), "+fine\r\n");
+        assert_lost(&one.text(&["GET", "bad"]));
+        assert_eq!(one.text(&["GET", "k"]), "+fine\r\n", "after {shown:?}");
+        assert_eq!(other.text(&["GET", "k"]), "+fine\r\n");
+        assert_eq!(connections.load(Ordering::Relaxed), 2, "the lane was replaced after {shown:?}");
+        assert_lost(&one.text(&["BLPOP", "bad", "0"]));
+        assert_eq!(one.text(&["BLPOP", "k", "0"]), "+fine\r\n", "after {shown:?}");
+    }
+}
+
+#[test]
+fn a_reply_nobody_asked_for_ends_the_connection_and_reaches_nobody() {
+    let redis = Scripted::start(|mut peer| {
+        while let Some(request) = peer.request() {
+            let request = request.join(" ");
+            // In one write: a stray reply that comes once the next request has left cannot be told from that one's.
+            let stray = if request.contains("then") { "+stray\r\n" } else { "" };
+            peer.send(format!("+{request}\r\n{stray}"));
+        }
+    });
+    let proxy = proxy_without_tier(redis.addr, |_| {});
+    let mut clients: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
+    for round in 0..50 {
+        for command in ["GET", "BLPOP"] {
+            assert_eq!(clients[0].text(&[command, "then", "0"]), format!("+{command} then 0\r\n"));
+            for (number, client) in clients.iter_mut().enumerate() {
+                let key = format!("{round}-{number}");
+                let reply = client.text(&[command, &key, "0"]);
+                assert!(
+                    reply == format!("+{command} {key} 0\r\n") || reply.starts_with("-ERR anteroom: upstream "),
+                    "{reply}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reply_to_no_request_behind_the_greeting_reaches_nobody() {
+    let stray = Arc::new(AtomicUsize::new(0));
+    let count = stray.clone();
+    // `Scripted` has answered HELLO, in one write of its own; here a whole upstream is needed to put both in one packet.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let count = count.clone();
+            std::thread::spawn(move || {
+                use std::io::{Read, Write};
+                let (mut stream, mut chunk) = (stream, [0; 4096]);
+                let mut greeted = false;
+                while let Ok(n @ 1..) = stream.read(&mut chunk) {
+                    let text = String::from_utf8_lossy(&chunk[..n]).into_owned();
+                    let reply = if greeted {
+                        "+yours\r\n".to_owned()
+                    } else if count.fetch_add(usize::from(!text.contains("survey")), Ordering::Relaxed) == 0 {
+                        // Half a reply: what comes next would be read as its other half.
+                        format!("{GREETING}$20\r\n")
+                    } else {
+                        GREETING.to_owned()
+                    };
+                    greeted = true;
+                    if stream.write_all(reply.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let proxy = proxy_without_tier(addr, |_| {});
+    let mut client = proxy.client();
+    assert_lost(&client.text(&["GET", "k"]));
+    assert_eq!(client.text(&["GET", "k"]), "+yours\r\n");
+    assert_eq!(stray.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_reply_without_end_takes_bounded_memory() {
+    for header in ["$9000000000000000000\r\n", "*9000000000000000000\r\n"] {
+        let redis = Scripted::start(move |mut peer| {
+            while let Some(request) = peer.request() {
+                if !request.join(" ").contains("endless") {
+                    peer.send("+fine\r\n");
+                    continue;
+                }
+                let element = if header.starts_with('$') { "x" } else { ":1\r\n" };
+                let piece = element.repeat((1 << 20) / element.len());
+                peer.send(header);
+                while peer.send(&piece) {}
+                return;
+            }
+        });
+        let binary = Binary::start(redis.addr, "cache.enabled = false\nupstream.reply_max_bytes = \"8MiB\"\n");
+        for command in ["GET", "BLPOP"] {
+            let mut client = binary.client();
+            let reply = client.text(&[command, "endless", "0"]);
+            assert_lost(&reply);
+            assert!(reply.contains("upstream.reply_max_bytes"), "{reply}");
+            assert_eq!(client.text(&[command, "k", "0"]), "+fine\r\n");
+        }
+        let peak = binary.peak_rss();
+        assert!(peak < 64 << 20, "{peak} bytes were resident");
+    }
+}
+
+#[test]
+fn sigterm_lets_requests_in_flight_finish_and_closes_idle_clients() {
+    let redis = Redis::start();
+    let mut binary = Binary::start(redis.addr(), "drain.timeout_ms = 8000\n");
+    binary.wait_armed();
+    let (mut reader, mut writer, mut script, mut filler) =
+        (binary.client(), binary.client(), binary.client(), binary.client());
+    let (mut idle, mut listener) = (binary.client(), binary.client());
+    assert_eq!(idle.text(&["PING"]), "+PONG\r\n");
+    listener.ask(&["SUBSCRIBE", "c"]);
+    for client in [&mut reader, &mut writer, &mut script, &mut filler] {
+        client.ask(&["SET", "k", "v"]);
+    }
+    filler.ask(&["GET", "filled"]);
+    redis.pause();
+    reader.send(&["STRLEN", "k"]);
+    writer.send(&["APPEND", "k", "w"]);
+    // Its reply is held until the tracker has caught up; the read after it is one of the tracker's own.
+    script.send(&["EVAL", "return redis.call('SET', KEYS[1], 'script')", "1", "s"]);
+    filler.send(&["GET", "filled"]);
+    eventually("all four are read", || binary.count("anteroom_requests") >= 10 + 4);
+    let start = Instant::now();
+    binary.terminate();
+    assert!(idle.is_closed());
+    assert!(listener.is_closed());
+    redis.resume();
+    assert!(reader.text_frame().starts_with(':'));
+    assert_eq!(writer.text_frame(), ":2\r\n");
+    assert_eq!(script.text_frame(), "+OK\r\n");
+    assert_eq!(filler.text_frame(), "$-1\r\n");
+    assert!(reader.is_closed() && writer.is_closed() && script.is_closed() && filler.is_closed());
+    assert_eq!(binary.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_client_blocked_for_ever_does_not_hold_up_the_drain_beyond_its_bound() {
+    let redis = Redis::start();
+    let mut binary = Binary::start(redis.addr(), "drain.timeout_ms = 600\n");
+    let mut popper = binary.client();
+    popper.send(&["BLPOP", "l", "0"]);
+    let mut control = redis.client();
+    eventually("it blocks", || control.text(&["INFO", "clients"]).contains("blocked_clients:1\r\n"));
+    let start = Instant::now();
+    binary.terminate();
+    assert_eq!(binary.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_millis(600 + 1000), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(500), "it was given its time: {:?}", start.elapsed());
+    assert!(popper.is_closed());
+    assert_eq!(control.text(&["LPUSH", "l", "kept"]), ":1\r\n");
+    assert_eq!(control.text(&["LLEN", "l"]), ":1\r\n", "nobody pops for a client that is gone");
+}
+
+#[test]
+fn a_second_sigterm_ends_the_process_at_once() {
+    let redis = Redis::start();
+    let mut binary = Binary::start(redis.addr(), "drain.timeout_ms = 60000\n");
+    let (mut popper, mut idle) = (binary.client(), binary.client());
+    popper.send(&["BLPOP", "l", "0"]);
+    let mut control = redis.client();
+    eventually("it blocks", || control.text(&["INFO", "clients"]).contains("blocked_clients:1\r\n"));
+    binary.terminate();
+    assert!(idle.is_closed(), "the drain has begun");
+    assert!(binary.is_running());
+    let start = Instant::now();
+    binary.terminate();
+    assert_eq!(binary.wait().code(), Some(128 + 15));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(matches!(popper.try_frame(), Err(e) if e.kind() != ErrorKind::WouldBlock));
+}
