@@ -392,3 +392,53 @@ fn the_counts_of_all_workers_are_summed_even_of_those_that_ended() {
     a.coherence.tidy();
     assert_eq!(a.coherence.size().entries, 0);
 }
+
+#[test]
+fn what_a_near_table_serves_after_the_tier_evicted_it_is_voided_by_an_upstream_read_like_any_other()
+{
+    // The slot moves after the entry was stored, for a neighbour, or it does not.
+    for neighbour_moves in [false, true] {
+        let a = Armory::with_slots(1);
+        let mut near = Near::default();
+        a.fill(b"k", b"older");
+        if neighbour_moves {
+            a.coherence.invalidate_key(b"j", Cause::Push);
+        }
+        let mut from_near = || near.serve(&a.coherence, &a.source, b"k", &GET, T0).is_ok();
+        assert!(from_near());
+        a.coherence.shared().tier.evict(b"k");
+        assert!(from_near(), "an evicted entry is not wrong");
+        let miss = a
+            .coherence
+            .serve(&a.source, b"k", &GET, T0)
+            .expect_err("evicted");
+        a.coherence.read_answered(b"k", miss.watch);
+        assert!(!from_near(), "older than what was read upstream");
+    }
+}
+
+#[test]
+fn without_tracking_a_newer_fill_is_not_hidden_by_an_older_one_in_a_near_table() {
+    for evicted in [false, true] {
+        let a = Armory::new();
+        let timed = a.coherence.source(1, SourceKind::Ttl).expect("room");
+        let fill = |value: &[u8]| {
+            let ticket = a.coherence.ticket(&timed, b"k", T0).expect("always armed");
+            ticket.commit(&reply_of(GET, value)).expect("stored");
+        };
+        let mut near = Near::default();
+        let mut from_near = || {
+            let (view, _) = near
+                .serve(&a.coherence, &timed, b"k", &GET, T0)
+                .expect("a hit");
+            view.resp3().to_vec()
+        };
+        fill(b"older");
+        assert_eq!(from_near(), b"older");
+        if evicted {
+            a.coherence.shared().tier.evict(b"k");
+        }
+        fill(b"newer");
+        assert_eq!(from_near(), b"newer");
+    }
+}
