@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use support::binary::Binary;
-use support::scripted::{GREETING, Scripted};
+use support::canned::{GREETING, Scripted};
 use support::{Client, Proxy, Redis, eventually, free_port};
 
 /// `upstream.timeout_ms` in these tests. Silence is looked for four times as often.

@@ -26,19 +26,16 @@ enum Views {
 }
 
 impl Entry {
-    /// `old`'s views plus `new`; the flag says whether `new` took the place of a view that answers the same question.
+    /// `old`'s views plus `new`, which takes the place of a view that answers the same question.
     ///
     /// Views past their deadline are left out, then the longest-standing ones beyond `views_max`.
-    pub(crate) fn with(old: Option<&Entry>, new: View, views_max: usize, now: Millis) -> (Entry, bool) {
+    pub(crate) fn with(old: Option<&Entry>, new: View, views_max: usize, now: Millis) -> Entry {
         let Some(old) = old else {
-            return (Entry::new(Views::One(new), false), false);
+            return Entry::new(Views::One(new), false);
         };
-        let mut replaced = false;
         let mut views: Vec<View> = Vec::with_capacity(old.views().len() + 1);
         for view in old.views() {
-            if view.answers(new.scope(), &new.question()) {
-                replaced = true;
-            } else if view.deadline() > now {
+            if view.deadline() > now && !view.answers(new.scope(), &new.question()) {
                 views.push(view.clone());
             }
         }
@@ -51,7 +48,7 @@ impl Entry {
             Ok([one]) => Views::One(one),
             Err(many) => Views::Many(many.into_boxed_slice()),
         };
-        (Entry::new(views, served), replaced)
+        Entry::new(views, served)
     }
 
     fn new(views: Views, served: bool) -> Entry {
@@ -120,28 +117,25 @@ mod tests {
 
     #[test]
     fn a_new_view_joins_the_old_ones_and_replaces_its_own_predecessor() {
-        let (one, replaced) = Entry::with(None, view(1, 99, b"a"), 8, Millis(0));
-        assert!(!replaced);
-        let (two, replaced) = Entry::with(Some(&one), view(2, 99, b"b"), 8, Millis(0));
-        assert!(!replaced);
-        let (three, replaced) = Entry::with(Some(&two), view(1, 99, b"c"), 8, Millis(0));
-        assert!(replaced);
+        let one = Entry::with(None, view(1, 99, b"a"), 8, Millis(0));
+        let two = Entry::with(Some(&one), view(2, 99, b"b"), 8, Millis(0));
+        let three = Entry::with(Some(&two), view(1, 99, b"c"), 8, Millis(0));
         assert_eq!(replies(&three), [b"b", b"c"]);
     }
 
     #[test]
     fn past_the_bound_the_oldest_view_is_dropped() {
-        let (mut entry, _) = Entry::with(None, view(0, 99, b"0"), 3, Millis(0));
+        let mut entry = Entry::with(None, view(0, 99, b"0"), 3, Millis(0));
         for n in 1..=3 {
-            entry = Entry::with(Some(&entry), view(n, 99, n.to_string().as_bytes()), 3, Millis(0)).0;
+            entry = Entry::with(Some(&entry), view(n, 99, n.to_string().as_bytes()), 3, Millis(0));
         }
         assert_eq!(replies(&entry), [b"1", b"2", b"3"]);
     }
 
     #[test]
     fn a_view_past_its_deadline_is_not_carried_along() {
-        let (one, _) = Entry::with(None, view(1, 10, b"a"), 8, Millis(0));
-        let (two, _) = Entry::with(Some(&one), view(2, 99, b"b"), 8, Millis(10));
+        let one = Entry::with(None, view(1, 10, b"a"), 8, Millis(0));
+        let two = Entry::with(Some(&one), view(2, 99, b"b"), 8, Millis(10));
         assert_eq!(replies(&two), [b"b"]);
     }
 }

@@ -94,6 +94,12 @@ impl Tier {
         self.entries.run_pending_tasks();
     }
 
+    /// What moka may do at any time: an entry goes, and nothing else changes.
+    #[cfg(test)]
+    pub(crate) fn evict(&self, key: &[u8]) {
+        self.entries.invalidate(key);
+    }
+
     pub(crate) fn size(&self) -> TierSize {
         TierSize { entries: self.entries.entry_count(), bytes: self.entries.weighted_size() }
     }

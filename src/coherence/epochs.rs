@@ -3,7 +3,7 @@
 //! A slot stands for every key that hashes to it. Its state is one word, the marks that stand and the epoch, so that both are
 //! read and compared at once and no order between two loads needs arguing.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Locks; slots are dealt to them by their low bits. Held for the length of one tier operation, so a few per worker suffice.
@@ -18,14 +18,17 @@ const EPOCH: u64 = 1 << 32;
 const BEGUN: u64 = 1 << 32;
 
 /// One slot. Aligned so that none straddles two cache lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(32))]
 pub(crate) struct Slot {
     state: AtomicU64,
     fills: AtomicU64,
-    /// Whether an entry was ever stored for a key of this slot: writes to keys nobody caches need not ask the tier.
-    filled: AtomicBool,
+    /// The last state under which an entry of this slot was stored in the tier or kept in a near table, or `NEVER`.
+    stored_under: AtomicU64,
 }
+
+/// No state: the epoch would have wrapped and every mark there can be would stand.
+const NEVER: u64 = u64::MAX;
 
 /// What a slot's state was at some instant. Equal to a later one only if nothing happened in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,12 @@ impl Fills {
     }
 }
 
+impl Default for Slot {
+    fn default() -> Self {
+        Slot { state: AtomicU64::new(0), fills: AtomicU64::new(0), stored_under: AtomicU64::new(NEVER) }
+    }
+}
+
 impl Slot {
     /// Acquire: what an invalidation removed before it moved the epoch is gone for whoever sees the moved epoch.
     pub(crate) fn state(&self) -> SlotState {
@@ -63,6 +72,12 @@ impl Slot {
     /// Acquire: an entry whose ticket is no longer counted as open has been stored.
     pub(crate) fn fills(&self) -> Fills {
         Fills(self.fills.load(Ordering::Acquire))
+    }
+
+    /// Whether something was stored under this very state. Then a near table may hold it and serve it, even if the tier has
+    /// evicted it since. If not, no near table holds anything of this slot.
+    pub(crate) fn stored_under(&self, state: SlotState) -> bool {
+        self.stored_under.load(Ordering::Acquire) == state.0
     }
 
     /// Called before the fill's read leaves. SeqCst, though the proof needs only this: the count is visible to whoever has
@@ -104,14 +119,15 @@ impl SlotGuard<'_> {
         self.slot.state.fetch_add(EPOCH + 1, Ordering::SeqCst);
     }
 
-    /// Whether the slot ever held an entry. Written and read under the lock only.
+    /// Whether the slot ever held an entry: writes to keys nobody caches need not ask the tier.
     pub(crate) fn was_filled(&self) -> bool {
-        self.slot.filled.load(Ordering::Relaxed)
+        self.slot.stored_under.load(Ordering::Relaxed) != NEVER
     }
 
-    /// Notes that the slot holds an entry now.
-    pub(crate) fn note_filled(&self) {
-        self.slot.filled.store(true, Ordering::Relaxed);
+    /// Notes that an entry is about to be stored, or kept in a near table. `state` is the current one; the lock keeps it from
+    /// going back.
+    pub(crate) fn note_stored(&self, state: SlotState) {
+        self.slot.stored_under.store(state.0, Ordering::Release);
     }
 }
 

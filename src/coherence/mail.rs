@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::FlightId;
+use crate::cache::Millis;
 
 /// One letter.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub enum Mail {
         resp3: Vec<u8>,
         /// The reply as a RESP2 client gets it, where it differs.
         resp2: Option<Vec<u8>>,
+        /// From when on Redis may have let the value expire: who asked at or after it must ask again.
+        expires: Millis,
     },
     /// The fill will not come back: its readers must ask for themselves.
     Failed {

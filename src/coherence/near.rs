@@ -2,8 +2,9 @@
 //!
 //! moka hears of every read and counts references, which workers on other cores fight over; a near hit writes to no shared
 //! memory at all. It is safe because of one comparison: the entry was looked up after its slot's state was read, and is trusted
-//! only while the state is the same. Whatever takes an entry out of the tier moves the state afterwards. Eviction alone does
-//! not, and need not: an evicted entry is not wrong.
+//! only while the state is the same. Whatever invalidates an entry moves the state afterwards. Eviction alone does not: an
+//! evicted entry is not wrong and may go on being served from here. So a look-up that finds nothing in the tier does not prove
+//! that nothing is being served; who needs that proof asks the slot as well (`watch.rs`).
 //!
 //! Single-threaded: each worker has one.
 
@@ -80,8 +81,8 @@ impl Near {
             }
         };
         let (at, seen) = (hit.at(), hit.seen());
-        let small = hit.entry().bytes() <= ENTRY_BYTES_MAX;
-        let Some(way) = own.or_else(|| vacate(set)).filter(|_| small) else {
+        let keep = hit.entry().bytes() <= ENTRY_BYTES_MAX && coherence.may_keep(key, seen);
+        let Some(way) = own.or_else(|| vacate(set)).filter(|_| keep) else {
             return Ok((&**self.passing.insert(hit), seen));
         };
         let (key, credit) = match set[way].take() {
@@ -91,6 +92,25 @@ impl Near {
         let entry = hit.into_entry();
         let kept = set[way].insert(Place { hash, seen, hits: 0, credit, key, entry });
         Ok((&kept.entry.views()[at], seen))
+    }
+}
+
+impl Coherence {
+    /// Whether an entry just looked up may be served from a near table for as long as its slot's state stands.
+    ///
+    /// The slot must say so to whoever no longer finds it in the tier (`watch.rs`). First the slot says it, then the tier must
+    /// still have the key: then an eviction comes after both, and whoever does not find the key sees what the slot says.
+    fn may_keep(&self, key: &[u8], seen: Seen) -> bool {
+        let shared = self.shared();
+        if !shared.epochs.slot(seen.slot).stored_under(seen.state) {
+            // The state has moved since the entry was stored, for another key of the slot.
+            let held = shared.epochs.lock(seen.slot);
+            if held.state() != seen.state {
+                return false;
+            }
+            held.note_stored(seen.state);
+        }
+        shared.tier.contains(key)
     }
 }
 

@@ -154,7 +154,8 @@ impl Coherence {
             return Err(miss(MissReason::Silent, true));
         }
         let Some(entry) = shared.tier.get(key) else {
-            return Err(miss(MissReason::NoEntry, false));
+            // The tier may have evicted what a near table still serves; that counts as seen.
+            return Err(miss(MissReason::NoEntry, slot.stored_under(state)));
         };
         let Some(at) = entry.find(source.scope(), question) else {
             return Err(miss(MissReason::NoView, true));

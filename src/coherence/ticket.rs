@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Coherence, Local, ScopeId, Source};
+use super::{Coherence, Local, ScopeId, Source, SourceKind};
 use crate::cache::{Entry, Millis, NewView, View, tier_weight};
 use crate::coherence::epochs::SlotState;
 
@@ -172,7 +172,7 @@ impl FillTicket {
         }
         // Everything that allocates or copies comes before the lock.
         let view = View::copied(self.source.scope(), self.stamp, new).ok_or(CommitRefused::TooBig)?;
-        let (alone, _) = Entry::with(None, view.clone(), limits.views_per_key_max, new.filled_at);
+        let alone = Entry::with(None, view.clone(), limits.views_per_key_max, new.filled_at);
         if tier_weight(&self.key, &alone) > limits.entry_bytes_max {
             return Err(CommitRefused::TooBig);
         }
@@ -190,18 +190,20 @@ impl FillTicket {
         }
         let key = std::mem::take(&mut self.key);
         let old = if held.was_filled() { shared.tier.get(&key) } else { None };
-        let (mut entry, mut replaced) = (alone, false);
+        let mut entry = alone;
         if let Some(old) = old {
-            (entry, replaced) = Entry::with(Some(&old), view.clone(), limits.views_per_key_max, new.filled_at);
-            if tier_weight(&key, &entry) > limits.entry_bytes_max {
-                // Together they are too big: the newest view stays. Its predecessors were right, so nothing need move.
-                (entry, _) = Entry::with(None, view.clone(), limits.views_per_key_max, new.filled_at);
+            let together = Entry::with(Some(&old), view.clone(), limits.views_per_key_max, new.filled_at);
+            // If they are too big together the newest view stays; the others were right, so nothing need move.
+            if tier_weight(&key, &together) <= limits.entry_bytes_max {
+                entry = together;
             }
         }
+        // Without tracking, a near table may hold an older value of this view. (With it, whatever made it older has been heard
+        // of before this reply was, and has moved the state.)
+        let overtaken = self.source.kind() == SourceKind::Ttl && shared.slot(self.hash).stored_under(self.state);
+        held.note_stored(self.state);
         shared.tier.insert(&held, key, Arc::new(entry));
-        held.note_filled();
-        if replaced {
-            // A near entry may still hold the replaced view, which, without tracking, may show an older value than this one.
+        if overtaken {
             held.move_epoch();
         }
         Ok(view)

@@ -297,8 +297,14 @@ struct Line<'a> {
     buffer: Vec<u8>,
     splitter: ReplySplitter,
     owed: VecDeque<Owed>,
+    /// The database that is selected once everything written has run.
     db: u32,
+    /// The last SELECT was refused.
+    wrong_db: bool,
 }
+
+/// A database no fill is for: the next one selects its own.
+const DB_UNKNOWN: u32 = u32::MAX;
 
 impl<'a> Line<'a> {
     fn new(
@@ -325,6 +331,7 @@ impl<'a> Line<'a> {
             splitter: ReplySplitter::default(),
             owed: VecDeque::new(),
             db: 0,
+            wrong_db: false,
         }
     }
 
@@ -456,13 +463,19 @@ impl<'a> Line<'a> {
             return Err(io::Error::other(String::from_utf8_lossy(frame).trim().to_owned()));
         }
         match self.owed.pop_front() {
-            Some(Owed::Select) if kind == FrameKind::Simple => {}
-            Some(Owed::Select) => return Err(io::Error::other("SELECT failed on the tracking connection")),
+            Some(Owed::Select) => {
+                // Refused (a busy script, a right taken away): what follows was read in another database.
+                self.wrong_db = kind != FrameKind::Simple;
+                if self.wrong_db {
+                    self.db = DB_UNKNOWN;
+                }
+            }
             Some(Owed::Pttl(fill, sent)) => {
                 let pttl = frame.strip_prefix(b":").and_then(|n| std::str::from_utf8(n).ok()?.trim_end().parse().ok());
                 // Its reply is the next one: nothing can stand between but pushes.
                 self.owed.push_front(Owed::Value(fill, sent, pttl));
             }
+            Some(Owed::Value(fill, ..)) if self.wrong_db => fill.fail(),
             Some(Owed::Value(fill, sent, pttl)) => self.filled(*fill, sent, pttl, frame, kind),
             Some(Owed::Pong(_, sent, fences)) => {
                 let lease = sent.0 + (self.limits.heartbeat + self.limits.deadline).as_millis() as u64;
@@ -488,6 +501,10 @@ impl<'a> Line<'a> {
             }
             resp2 = Some(converted);
         }
+        let expires = match pttl {
+            Some(left @ 0..) => sent + left as u64,
+            _ => Millis::NEVER,
+        };
         // Without its expiry a value cannot be kept; an error never is (race R16).
         if let Some(pttl) = pttl
             && !kind.is_error()
@@ -504,7 +521,7 @@ impl<'a> Line<'a> {
                 resp2: resp2.as_deref(),
             });
         }
-        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2 });
+        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires });
     }
 }
 

@@ -8,7 +8,8 @@
 //! ```text
 //!            look-up                         reply
 //!   ────────────┼──────────────────────────────┼──────────►
-//!   entry seen ─┘                              │              1. stored before the look-up: the look-up saw it
+//!   entry seen ─┘                              │              1. stored before the look-up: the look-up saw it, or, if the
+//!               │                              │                 tier has evicted it, that its slot has not moved since
 //!        ticket ──────┼──── stored (or later)  │              2. open at the look-up
 //!               │        ticket ───── stored (or later)       3. begun since the look-up
 //! ```
@@ -42,9 +43,11 @@ impl Coherence {
     pub fn read_sent(&self, key: &[u8]) -> ReadWatch {
         let shared = self.shared();
         let slot = shared.epochs.index(self.hash(key));
-        // The fills first: an entry stored after them was open in them.
-        let fills = shared.epochs.slot(slot).fills();
-        ReadWatch::new(slot, fills, shared.tier.contains(key))
+        let of_key = shared.epochs.slot(slot);
+        // The fills first: an entry stored after them was open in them, or is begun after them.
+        let fills = of_key.fills();
+        let state = of_key.state();
+        ReadWatch::new(slot, fills, shared.tier.contains(key) || of_key.stored_under(state))
     }
 
     /// To be called when the reply of a watched read has come, before the client gets it.
@@ -72,13 +75,14 @@ impl Coherence {
         if !watch.suspect && fills.begun() == watch.begun {
             return;
         }
-        // A fill that is open may still store the older value. If there is none, whatever was stored is there to be compared;
-        // the other views of the entry are of the same state of the key as the one compared.
+        // A fill that is open may still store the older value. If there is none, whatever was stored is there to be compared, or
+        // evicted and perhaps still in a near table; the other views of an entry are of the same state of the key as the one
+        // compared.
         let agrees = |entry: &Entry| {
             let view = entry.find(source.scope(), question).map(|at| &entry.views()[at]);
             view.is_some_and(|v| v.stamp() == source.stamp() && v.deadline() > now && v.resp3() == reply)
         };
-        let newer = fills.any_open() || shared.tier.get(key).is_some_and(|entry| !agrees(&entry));
+        let newer = fills.any_open() || shared.tier.get(key).is_none_or(|entry| !agrees(&entry));
         if newer {
             self.invalidate_key(key, Cause::Read);
         }

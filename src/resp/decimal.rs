@@ -2,7 +2,7 @@
 
 /// Reads a number as Redis's `string2ll` does: an optional `-`, no `+`, no leading zero, nothing around it, at most 20
 /// bytes, and within 64 bits. `None` for anything else.
-pub(super) fn decimal(text: &[u8]) -> Option<i64> {
+pub(crate) fn decimal(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),

@@ -24,6 +24,7 @@ mod request_limits;
 
 pub use args::{ArgRange, Args};
 pub use convert::{NullAs, Resp2Rule, same_in_resp2, to_resp2};
+pub(crate) use decimal::decimal;
 pub use element::{FrameError, HEADER_LINE_MAX_BYTES, LINE_MAX_BYTES};
 pub use protocol::Protocol;
 pub use protocol_error::ProtocolError;

@@ -24,6 +24,8 @@ pub struct Client {
     pub active_ms: AtomicU64,
     /// Its selected database.
     pub db: AtomicU32,
+    /// The id of its identity.
+    pub identity: AtomicU32,
     /// 2 or 3.
     pub protocol: AtomicU8,
     /// The id of the last command's row in the command table.
@@ -75,6 +77,8 @@ pub enum Mode {
     Subscribed = 3,
     /// MONITOR.
     Monitor = 4,
+    /// SYNC or PSYNC: it follows the upstream as a replica does.
+    Replica = 5,
 }
 
 impl Mode {
@@ -85,6 +89,7 @@ impl Mode {
             2 => Self::Transaction,
             3 => Self::Subscribed,
             4 => Self::Monitor,
+            5 => Self::Replica,
             _ => Self::Normal,
         }
     }
@@ -99,6 +104,7 @@ impl Client {
             since: Instant::now(),
             active_ms: AtomicU64::new(0),
             db: AtomicU32::new(0),
+            identity: AtomicU32::new(0),
             protocol: AtomicU8::new(2),
             command: AtomicU16::new(u16::MAX),
             mode: AtomicU8::new(0),

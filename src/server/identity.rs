@@ -40,6 +40,35 @@ impl Scopes {
     }
 }
 
+/// What a user may or may not run of that which the proxy answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // Each variant is the command of the same name.
+pub enum Right {
+    Ping,
+    Echo,
+    Info,
+    Config,
+    ClientId,
+    ClientInfo,
+    ClientList,
+    ClientKill,
+    ClientGetname,
+    ClientSetname,
+    ClientSetinfo,
+    ClientReply,
+    ClientNoEvict,
+    ClientNoTouch,
+}
+
+impl Right {
+    /// Whether it shows or ends what is not the client's own.
+    pub fn concerns_others(self) -> bool {
+        matches!(self, Self::ClientList | Self::ClientKill | Self::Config)
+    }
+}
+
+const RIGHTS: usize = Right::ClientNoTouch as usize + 1;
+
 /// One ACL user with one of its passwords, or nobody in particular.
 pub struct Identity {
     /// Dense and never reused; 0 is the unauthenticated client.
@@ -50,7 +79,10 @@ pub struct Identity {
     pub scopes: Scopes,
     /// What fills and hears for it.
     pub tracker: Option<Arc<Tracker>>,
+    /// When the upstream last accepted the credentials; 0 for not since rights changed.
     vouched_ms: AtomicU64,
+    /// When the upstream last permitted each command; 0 for not since rights changed.
+    permitted_ms: [AtomicU64; RIGHTS],
 }
 
 impl fmt::Debug for Identity {
@@ -63,7 +95,7 @@ impl Identity {
     fn new(id: u32, credentials: Option<Arc<Credentials>>, coherence: &Coherence) -> Self {
         let scopes = Scopes::of(coherence, id);
         let tracker = scopes.tracked.clone().map(Tracker::new);
-        Self { id, credentials, scopes, tracker, vouched_ms: AtomicU64::new(0) }
+        Self { id, credentials, scopes, tracker, vouched_ms: AtomicU64::new(0), permitted_ms: Default::default() }
     }
 
     /// The ACL user's name.
@@ -77,6 +109,7 @@ pub struct Identities {
     start: Instant,
     nobody: Arc<Identity>,
     known: Mutex<Known>,
+    rights: AtomicU64,
 }
 
 struct Known {
@@ -88,7 +121,8 @@ impl Identities {
     /// Only the unauthenticated client exists at first.
     pub fn new(coherence: &Coherence) -> Self {
         let nobody = Arc::new(Identity::new(0, None, coherence));
-        Self { start: Instant::now(), nobody, known: Mutex::new(Known { by_credentials: HashMap::new(), next: 1 }) }
+        let known = Mutex::new(Known { by_credentials: HashMap::new(), next: 1 });
+        Self { start: Instant::now(), nobody, known, rights: AtomicU64::new(0) }
     }
 
     /// Who a client is before AUTH.
@@ -99,17 +133,58 @@ impl Identities {
     /// The identity of these credentials, if the upstream accepted them within the last second.
     pub fn trusted(&self, credentials: &Credentials) -> Option<Arc<Identity>> {
         let identity = self.lock().by_credentials.get(credentials).cloned()?;
-        let age = self.now_ms().saturating_sub(identity.vouched_ms.load(Ordering::Relaxed));
-        (u128::from(age) < TRUST.as_millis()).then_some(identity)
+        self.is_recent(&identity.vouched_ms).then_some(identity)
     }
 
-    /// The upstream has just accepted these credentials. Also says whether the identity is new, so that its tracker is
-    /// still to be started.
-    pub fn vouched(&self, credentials: Credentials, coherence: &Coherence) -> (Arc<Identity>, bool) {
-        let now = self.now_ms();
+    /// Changes whenever a client may have changed who may do what. To be read before the upstream is asked.
+    pub fn rights(&self) -> u64 {
+        self.rights.load(Ordering::Acquire)
+    }
+
+    /// A client may have changed who may do what: nothing the upstream said before is trusted any more.
+    pub fn rights_changed(&self) {
+        self.rights.fetch_add(1, Ordering::AcqRel);
+        for identity in self.all() {
+            identity.vouched_ms.store(0, Ordering::Relaxed);
+            identity.permitted_ms.iter().for_each(|at| at.store(0, Ordering::Relaxed));
+        }
+    }
+
+    /// Whether the upstream has permitted this within the last second.
+    pub fn permits(&self, identity: &Identity, right: Right) -> bool {
+        self.is_recent(&identity.permitted_ms[right as usize])
+    }
+
+    /// The upstream permitted it, asked when [`Identities::rights`] was `asked`.
+    pub fn permitted(&self, identity: &Identity, right: Right, asked: u64) {
+        self.stamp(&identity.permitted_ms[right as usize], asked);
+    }
+
+    /// Notes the time, unless rights have changed since `asked`.
+    fn stamp(&self, at: &AtomicU64, asked: u64) {
+        // Under the lock that `rights_changed` takes after it has moved the number: one of the two sees the other.
+        let _known = self.lock();
+        if self.rights() == asked {
+            at.store(self.now_ms(), Ordering::Relaxed);
+        }
+    }
+
+    fn is_recent(&self, at: &AtomicU64) -> bool {
+        let at = at.load(Ordering::Relaxed);
+        at != 0 && u128::from(self.now_ms().saturating_sub(at)) < TRUST.as_millis()
+    }
+
+    /// The upstream has just accepted these credentials, asked when [`Identities::rights`] was `asked`. Also says whether
+    /// the identity is new, so that its tracker is still to be started.
+    pub fn vouched(&self, credentials: Credentials, coherence: &Coherence, asked: u64) -> (Arc<Identity>, bool) {
+        let (identity, new) = self.known_as(credentials, coherence);
+        self.stamp(&identity.vouched_ms, asked);
+        (identity, new)
+    }
+
+    fn known_as(&self, credentials: Credentials, coherence: &Coherence) -> (Arc<Identity>, bool) {
         let mut known = self.lock();
         if let Some(identity) = known.by_credentials.get(&credentials) {
-            identity.vouched_ms.store(now, Ordering::Relaxed);
             return (identity.clone(), false);
         }
         if known.by_credentials.len() >= IDENTITIES_MAX {
@@ -118,7 +193,6 @@ impl Identities {
         let id = known.next;
         known.next += 1;
         let identity = Arc::new(Identity::new(id, Some(Arc::new(credentials.clone())), coherence));
-        identity.vouched_ms.store(now, Ordering::Relaxed);
         known.by_credentials.insert(credentials, identity.clone());
         (identity, true)
     }
@@ -131,7 +205,8 @@ impl Identities {
     }
 
     fn now_ms(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64
+        // Never 0, which stands for "not".
+        self.start.elapsed().as_millis() as u64 + 1
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {

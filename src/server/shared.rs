@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::clients::Clients;
 use super::facts::Facts;
@@ -14,7 +14,7 @@ use super::identity::{Identities, Identity};
 use super::stats::WorkerStats;
 use super::worker::connector_for;
 use crate::cache::{Clock, KeyPolicy, Policies, TierLimits};
-use crate::coherence::{Coherence, CoherenceLimits};
+use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::{Config, Mode};
 use crate::upstream::connect::{Address, Connector, Credentials};
@@ -39,6 +39,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Identities whose tracker is to be started; at most [`super::identity::IDENTITIES_MAX`] wait.
     pub trackers_wanted: mpsc::UnboundedSender<Arc<Identity>>,
+    /// Has the upstream asked about itself at once.
+    pub survey_bell: Notify,
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
     touched: AtomicU64,
@@ -84,6 +86,7 @@ impl Shared {
             address: Arc::new(address),
             clients: Clients::default(),
             identities: Identities::new(&coherence),
+            survey_bell: Notify::new(),
             stats: (0..workers).map(|_| Arc::default()).collect(),
             touched: AtomicU64::new(0),
             facts: RwLock::default(),
@@ -154,23 +157,28 @@ impl Shared {
         self.table_version.fetch_add(1, Ordering::Release);
     }
 
+    /// The server that answers is not, or no longer, the one whose data is in memory (a demoted primary keeps its
+    /// connections; redis-facts R15): nothing kept is served any more, and the trackers begin anew.
+    pub fn another_server(&self, why: &str) {
+        tracing::warn!(reason = why, "the upstream is not what it was");
+        self.coherence.everything(Cause::Push);
+        self.identities.all().iter().filter_map(|i| i.tracker.as_ref()).for_each(|tracker| tracker.restart());
+    }
+
     /// How to connect as this identity.
     pub fn connector(&self, identity: Option<&Identity>) -> Connector {
         connector_for(self, identity)
     }
 
-    /// The server is not what it was: whatever was read from it is dropped.
-    pub fn restart_trackers(&self) {
-        for identity in self.identities.all() {
-            if let Some(tracker) = &identity.tracker {
-                tracker.restart();
-            }
-        }
+    /// A client may have changed users, passwords or databases.
+    pub fn rights_changed(&self) {
+        self.identities.rights_changed();
+        self.survey_bell.notify_one();
     }
 
-    /// The upstream accepted these credentials.
-    pub fn vouched(&self, credentials: Credentials) -> Arc<Identity> {
-        let (identity, new) = self.identities.vouched(credentials, &self.coherence);
+    /// The upstream accepted these credentials, asked when `identities.rights()` was `asked`.
+    pub fn vouched(&self, credentials: Credentials, asked: u64) -> Arc<Identity> {
+        let (identity, new) = self.identities.vouched(credentials, &self.coherence, asked);
         if new {
             // The receiver ends with the process.
             let _ = self.trackers_wanted.send(identity.clone());

@@ -27,7 +27,8 @@ pub(super) async fn keep(shared: Arc<Shared>, control: Control) {
                 WHILE_DOWN
             }
         };
-        tokio::time::sleep(pause).await;
+        // Rung when rights may have changed; too early a bell is not lost.
+        let _ = tokio::time::timeout(pause, shared.survey_bell.notified()).await;
     }
 }
 
@@ -56,12 +57,12 @@ async fn ask(shared: &Shared, control: &Control, commands_of: &mut String) -> Re
             Ok(table) => shared.set_table(table),
             Err(error) => tracing::warn!(%error, "the upstream's COMMAND cannot be read; using the built-in table"),
         }
-        if !commands_of.is_empty() {
-            // Another process, and so perhaps another history: what was read from the old one is not to be trusted.
-            shared.restart_trackers();
-        }
         commands_of.clone_from(&facts.run_id);
         tracing::info!(version = facts.version, role = facts.role, "upstream reached");
+    }
+    let before = shared.facts();
+    if !before.run_id.is_empty() && (&before.run_id, &before.role) != (&facts.run_id, &facts.role) {
+        shared.another_server("its role or process has changed");
     }
     shared.set_facts(facts);
     Ok(())

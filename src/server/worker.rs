@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -67,10 +68,12 @@ pub struct Worker {
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
     table: RefCell<(u64, Rc<Table>)>,
-    lanes: RefCell<HashMap<(u32, Protocol), Rc<Lane<Waiter>>>>,
+    lanes: RefCell<HashMap<(u32, Protocol, u32), Rc<Lane<Waiter>>>>,
     auth_lane: RefCell<Option<Rc<Lane<Waiter>>>>,
-    pools: RefCell<HashMap<(u32, Protocol), Rc<DedicatedPool>>>,
-    known_dbs: RefCell<HashSet<(u32, u32)>>,
+    select_lanes: RefCell<HashMap<u32, Rc<Lane<Waiter>>>>,
+    pools: RefCell<HashMap<(u32, Protocol, u32), Rc<DedicatedPool>>>,
+    /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
+    known_dbs: RefCell<(u64, HashSet<(u32, u32)>)>,
     spares: RefCell<Vec<Vec<u8>>>,
     draining: Cell<bool>,
 }
@@ -96,6 +99,7 @@ impl Worker {
             table: RefCell::new((version, Rc::new((*table).clone()))),
             lanes: RefCell::default(),
             auth_lane: RefCell::default(),
+            select_lanes: RefCell::default(),
             pools: RefCell::default(),
             known_dbs: RefCell::default(),
             spares: RefCell::default(),
@@ -152,13 +156,12 @@ impl Worker {
         }
     }
 
-    /// The lane of an identity and protocol, made on first use.
-    pub fn lane(self: &Rc<Self>, identity: &Arc<Identity>, protocol: Protocol) -> Rc<Lane<Waiter>> {
+    /// The lane of an identity, protocol and database, made on first use.
+    pub fn lane(self: &Rc<Self>, identity: &Arc<Identity>, protocol: Protocol, db: u32) -> Rc<Lane<Waiter>> {
         let mut lanes = self.lanes.borrow_mut();
-        let lane = lanes.entry((identity.id, protocol)).or_insert_with(|| {
-            let connector = self.shared.connector(Some(identity));
-            let events = Rc::new(Events { worker: self.clone(), wanted: protocol, identity: identity.clone() });
-            Lane::spawn(connector, protocol, "anteroom:lane", self.limits(), events)
+        let lane = lanes.entry((identity.id, protocol, db)).or_insert_with(|| {
+            let connector = Connector { db, ..self.shared.connector(Some(identity)) };
+            self.spawn_lane(connector, protocol, "anteroom:lane", identity)
         });
         lane.clone()
     }
@@ -166,21 +169,38 @@ impl Worker {
     /// The lane on which passwords are tried and nothing else is ever sent.
     pub fn auth_lane(self: &Rc<Self>) -> Rc<Lane<Waiter>> {
         let mut lane = self.auth_lane.borrow_mut();
+        let nobody = self.shared.identities.nobody();
         let made = lane.get_or_insert_with(|| {
-            let connector = self.shared.connector(None);
-            let events = Rc::new(Events {
-                worker: self.clone(),
-                wanted: Protocol::Resp2,
-                identity: self.shared.identities.nobody().clone(),
-            });
-            Lane::spawn(connector, Protocol::Resp2, "anteroom:auth", self.limits(), events)
+            self.spawn_lane(self.shared.connector(None), Protocol::Resp2, "anteroom:auth", nobody)
         });
         made.clone()
     }
 
+    /// The lane on which an identity's databases are tried: nothing but SELECT is ever sent, so that it does not matter
+    /// which one it has selected.
+    pub fn select_lane(self: &Rc<Self>, identity: &Arc<Identity>) -> Rc<Lane<Waiter>> {
+        let mut lanes = self.select_lanes.borrow_mut();
+        let made = lanes.entry(identity.id).or_insert_with(|| {
+            self.spawn_lane(self.shared.connector(Some(identity)), Protocol::Resp2, "anteroom:select", identity)
+        });
+        made.clone()
+    }
+
+    fn spawn_lane(
+        self: &Rc<Self>,
+        connector: Connector,
+        protocol: Protocol,
+        name: &'static str,
+        identity: &Arc<Identity>,
+    ) -> Rc<Lane<Waiter>> {
+        let events = Rc::new(Events { worker: self.clone(), wanted: protocol, identity: identity.clone() });
+        Lane::spawn(connector, protocol, name, self.limits(), events)
+    }
+
     /// Every lane of this worker, for the console.
-    pub fn lanes(&self) -> Vec<(u32, Protocol, Rc<Lane<Waiter>>)> {
-        self.lanes.borrow().iter().map(|(&(identity, protocol), lane)| (identity, protocol, lane.clone())).collect()
+    pub fn lanes(&self) -> Vec<(u32, Protocol, u32, Rc<Lane<Waiter>>)> {
+        let lanes = self.lanes.borrow();
+        lanes.iter().map(|(&(identity, protocol, db), lane)| (identity, protocol, db, lane.clone())).collect()
     }
 
     /// Borrows a dedicated connection.
@@ -188,12 +208,13 @@ impl Worker {
         &self,
         identity: &Arc<Identity>,
         protocol: Protocol,
+        db: u32,
     ) -> impl Future<Output = Result<Loan, CheckoutError>> + use<> {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools.entry((identity.id, protocol)).or_insert_with(|| {
+        let pool = pools.entry((identity.id, protocol, db)).or_insert_with(|| {
             let upstream = &self.shared.config.upstream;
             Rc::new(DedicatedPool::new(
-                self.shared.connector(Some(identity)),
+                Connector { db, ..self.shared.connector(Some(identity)) },
                 protocol,
                 upstream.dedicated_max as u32,
                 Duration::from_millis(upstream.dedicated_idle_ms),
@@ -206,12 +227,17 @@ impl Worker {
 
     /// Whether the upstream has accepted this database from this identity.
     pub fn knows_db(&self, identity: &Identity, db: u32) -> bool {
-        db == 0 || self.known_dbs.borrow().contains(&(identity.id, db))
+        let mut known = self.known_dbs.borrow_mut();
+        let rights = self.shared.identities.rights();
+        if known.0 != rights {
+            *known = (rights, HashSet::new());
+        }
+        db == 0 || known.1.contains(&(identity.id, db))
     }
 
     /// The upstream has accepted it.
     pub fn learn_db(&self, identity: &Identity, db: u32) {
-        self.known_dbs.borrow_mut().insert((identity.id, db));
+        self.known_dbs.borrow_mut().1.insert((identity.id, db));
     }
 
     /// An output buffer to reuse.
@@ -271,9 +297,7 @@ impl Worker {
         for lane in self.lanes.borrow().values() {
             lane.shut();
         }
-        if let Some(lane) = &*self.auth_lane.borrow() {
-            lane.shut();
-        }
+        self.auth_lane.borrow().iter().chain(self.select_lanes.borrow().values()).for_each(|lane| lane.shut());
         self.pools.borrow_mut().clear();
     }
 }
@@ -333,13 +357,19 @@ impl LaneEvents for Events {
         }
     }
 
-    fn demoted(&self) {
-        self.worker.shared.restart_trackers();
+    fn another_server(&self) {
+        self.worker.shared.another_server("it is loading, or a replica");
     }
 
     fn disconnected(&self, why: &Lost) {
         self.worker.stats.lane_losses.add(1);
         tracing::warn!(worker = self.worker.index, reason = %why.reason, "lane lost");
+        // The user was deleted or has another password: Redis closes the connections of such a user.
+        if self.identity.credentials.is_some() && why.reason.starts_with("WRONGPASS") {
+            let clients = self.worker.shared.clients.all();
+            let theirs = clients.iter().filter(|client| client.identity.load(Relaxed) == self.identity.id);
+            theirs.for_each(|client| client.kill());
+        }
     }
 }
 
@@ -348,6 +378,7 @@ pub fn connector_for(shared: &Shared, identity: Option<&Identity>) -> Connector 
     Connector {
         address: shared.address.clone(),
         credentials: identity.and_then(|i| i.credentials.clone()),
+        db: 0,
         timeout: Duration::from_millis(shared.config.upstream.timeout_ms),
     }
 }

@@ -18,7 +18,7 @@ use super::then::{Then, elements};
 use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
 use crate::upstream::connect::reason;
 use crate::upstream::dedicated::Loan;
-use crate::upstream::lane::{LaneLimits, Lost, REPLY_TOO_LONG};
+use crate::upstream::lane::{LaneLimits, Lost, REPLY_TOO_LONG, says_another_server};
 
 /// A reply that the upstream owes on this connection.
 pub enum Owed {
@@ -44,13 +44,27 @@ pub enum Owed {
         /// What the reply sets off.
         then: Then,
     },
-    /// The reply of an EXEC whose transaction selected other databases.
+    /// The reply of the client's own SELECT.
+    Select {
+        /// Its place in the client's order.
+        seq: Seq,
+        /// The database, if the upstream accepts it.
+        db: Option<u32>,
+    },
+    /// The reply of a command that makes the connection the session's own, unless it is refused.
+    Enters {
+        /// Its place in the client's order.
+        seq: Seq,
+        /// What it enters.
+        state: Entered,
+    },
+    /// The reply of an EXEC whose transaction tried to select a database.
     ExecWithSelect {
         /// Its place in the client's order.
         seq: Seq,
         /// What the reply sets off.
         then: Then,
-        /// What was selected, if the transaction ran: see [`Transaction::selects`].
+        /// See [`Transaction::selects`].
         selects: Vec<(usize, u32)>,
     },
     /// The reply of a command the proxy inserted; an error spoils the connection.
@@ -81,10 +95,23 @@ impl Owed {
             | Self::Unknown { seq, .. }
             | Self::ExecWithSelect { seq, .. }
             | Self::Multi { seq }
+            | Self::Select { seq, .. }
+            | Self::Enters { seq, .. }
             | Self::Confirmations { seq, .. } => Some(*seq),
             Self::Inserted => None,
         }
     }
+}
+
+/// See [`Owed::Enters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// MONITOR.
+    Monitor,
+    /// A state the proxy does not model.
+    Pinned,
+    /// WATCH.
+    Watching,
 }
 
 /// A transaction between MULTI and its end.
@@ -98,7 +125,7 @@ pub struct Transaction {
     pub everything: bool,
     /// Commands queued.
     pub queued: usize,
-    /// Queued SELECTs: their place in the queue, and the database. Each takes effect if its own reply is +OK.
+    /// Which of them are SELECTs, and of what database.
     pub selects: Vec<(usize, u32)>,
     /// A queued command was refused by the proxy: EXEC must fail.
     pub doomed: bool,
@@ -126,6 +153,8 @@ pub struct Attached {
     pub pinned: bool,
     /// State was left on the connection that only closing it removes.
     pub spoiled: bool,
+    /// The server has answered that it is loading, or a replica; the session passes that on.
+    pub another_server: bool,
     /// Commands in flight that may block as long as they like.
     pub blocking: usize,
     /// The database that a transaction's SELECT left the session in; the session takes it.
@@ -158,6 +187,7 @@ impl Attached {
             tunnel: false,
             pinned: false,
             spoiled: false,
+            another_server: false,
             blocking: 0,
             selected: None,
             held_up: false,
@@ -198,11 +228,11 @@ impl Attached {
 
     /// Subscribed to anything, or about to be.
     pub fn is_subscribed(&self) -> bool {
-        self.subscriptions.total() > 0 || self.is_unconfirmed()
+        self.subscriptions.total() > 0 || self.awaits_confirmation()
     }
 
-    /// A change of what is subscribed to is still to be confirmed.
-    pub fn is_unconfirmed(&self) -> bool {
+    /// Whether a subscription or its end is still to be confirmed.
+    pub fn awaits_confirmation(&self) -> bool {
         self.owed.iter().any(|o| matches!(o, Owed::Confirmations { .. }))
     }
 
@@ -233,15 +263,10 @@ impl Attached {
         self.out.len() - self.head
     }
 
-    /// Queues one request for database `db`.
-    pub fn send(&mut self, db: u32, request: &[u8], owed: Owed) {
+    /// Queues one request.
+    pub fn send(&mut self, request: &[u8], owed: Owed) {
         if self.owed.is_empty() {
             self.last_progress = Instant::now();
-        }
-        if self.loan.connection.db != db && self.transaction.is_none() {
-            let mut digits = itoa::Buffer::new();
-            self.insert(&[b"SELECT", digits.format(db).as_bytes()]);
-            self.loan.connection.db = db;
         }
         self.out.extend_from_slice(request);
         self.owed.push_back(owed);
@@ -273,7 +298,10 @@ impl Attached {
                 | Owed::Blocking { seq, then }
                 | Owed::Unknown { seq, then }
                 | Owed::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
-                Owed::Multi { seq } | Owed::Confirmations { seq, .. } => Then::Nothing.lost(outbox, seq, why),
+                Owed::Multi { seq }
+                | Owed::Select { seq, .. }
+                | Owed::Enters { seq, .. }
+                | Owed::Confirmations { seq, .. } => Then::Nothing.lost(outbox, seq, why),
                 Owed::Inserted => {}
             }
         }
@@ -408,6 +436,10 @@ impl Attached {
             }
             None => {}
         }
+        if kind == FrameKind::Error && says_another_server(frame) && !self.spoiled {
+            self.spoiled = true;
+            self.another_server = true;
+        }
         match self.owed.pop_front() {
             Some(Owed::Reply { seq, then }) => then.answered(outbox, seq, frame, kind),
             Some(Owed::Blocking { seq, then }) => {
@@ -419,18 +451,34 @@ impl Attached {
                 then.answered(outbox, seq, frame, kind);
             }
             Some(Owed::ExecWithSelect { seq, then, selects }) => {
-                let replies: Vec<&[u8]> = if kind == FrameKind::Array { elements(frame).collect() } else { Vec::new() };
-                let done =
-                    selects.iter().rev().find(|&&(place, _)| replies.get(place).is_some_and(|r| *r == b"+OK\r\n"));
-                if let Some(&(_, db)) = done {
-                    self.loan.connection.db = db;
-                    self.selected = Some(db);
+                // The last of them that Redis accepted counts; none, if the transaction did not run.
+                let replies = elements(frame);
+                let accepted = |at: usize| replies.get(at).is_some_and(|reply| reply.starts_with(b"+OK"));
+                if let Some(&(_, db)) = selects.iter().rev().find(|(at, _)| accepted(*at)) {
+                    self.select(Some(db));
                 }
                 then.answered(outbox, seq, frame, kind);
+            }
+            Some(Owed::Select { seq, db }) => {
+                if kind == FrameKind::Simple {
+                    self.select(db);
+                }
+                outbox.complete(seq, frame);
             }
             Some(Owed::Multi { seq }) => {
                 if kind == FrameKind::Error && !frame.starts_with(b"-ERR MULTI calls can not be nested") {
                     self.transaction = None;
+                }
+                outbox.complete(seq, frame);
+            }
+            Some(Owed::Enters { seq, state }) => {
+                // Refused, and nothing behind it that may have been taken: the connection is as it was.
+                if kind.is_error() && self.owed.is_empty() && self.head == self.out.len() {
+                    match state {
+                        Entered::Monitor => self.monitoring = false,
+                        Entered::Pinned => self.pinned = false,
+                        Entered::Watching => self.watching = false,
+                    }
                 }
                 outbox.complete(seq, frame);
             }
@@ -444,6 +492,12 @@ impl Attached {
             None => return Err(io::Error::other("a reply that no one asked for")),
         }
         Ok(())
+    }
+
+    /// The upstream has selected another database for the client; the pool's connections each have their own.
+    fn select(&mut self, db: Option<u32>) {
+        self.spoiled |= db != Some(self.loan.connection.db);
+        self.selected = db.or(self.selected);
     }
 
     /// A channel was subscribed to or left. In order with the replies, except when the upstream does it of its own.

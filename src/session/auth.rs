@@ -46,10 +46,11 @@ impl Session {
         let mut request = Vec::new();
         encode::command(&mut request, &[b"AUTH", &credentials.user, &credentials.password]);
         let shared = self.worker.shared.clone();
+        let asked = shared.identities.rights();
         self.ask(
-            |waiter: Waiter| lane.send(0, &request, waiter),
+            |waiter: Waiter| lane.send(&request, waiter),
             move |told| match told {
-                Ok(reply) if reply.starts_with(b"+") => Verdict::Identity(shared.vouched(credentials)),
+                Ok(reply) if reply.starts_with(b"+") => Verdict::Identity(shared.vouched(credentials, asked)),
                 Ok(reply) => Verdict::Reply(reply),
                 Err(why) => Verdict::Reply(lost_reply(&why)),
             },

@@ -11,7 +11,7 @@ use super::then::Then;
 use super::waiter::Waiter;
 use super::{End, Mute, Session};
 use crate::command::LocalClient;
-use crate::resp::{Args, encode};
+use crate::resp::{Args, decimal, encode};
 use crate::server::clients::{Client, Mode};
 use crate::server::worker::Worker;
 
@@ -102,9 +102,9 @@ impl Session {
 
     /// The id is one of ours; what is blocked upstream is that client's dedicated connection.
     fn unblock(&mut self, args: &Args<'_>) -> Flow {
-        let Some(id) = args.get(2).and_then(parse_id) else {
-            self.answer(|out, _| encode::error(out, "ERR value is not an integer or out of range"));
-            return Flow::Next;
+        // What does not form the command the upstream refuses, in its own words.
+        let Some(id) = args.get(2).and_then(parse_id).filter(|_| args.len() <= 4) else {
+            return self.pass(args, Then::Nothing);
         };
         let blocked = self.worker.shared.clients.get(id).filter(|c| c.mode.load(Relaxed) == Mode::Blocked as u8);
         let upstream_id = blocked.map_or(0, |c| c.upstream_id.load(Relaxed));
@@ -120,7 +120,7 @@ impl Session {
             return Flow::Hold;
         }
         let seq = self.reserve();
-        lane.send(self.db, &bytes, Waiter::Client { outbox: self.outbox(), seq, then: Then::Nothing });
+        lane.send(&bytes, Waiter::Client { outbox: self.outbox(), seq, then: Then::Nothing });
         Flow::Next
     }
 
@@ -187,20 +187,24 @@ fn switch(client: &Client, args: &Args<'_>, bit: u8) -> Result<(), String> {
 }
 
 fn parse_id(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+    decimal(text).and_then(|id| u64::try_from(id).ok())
 }
 
 fn client_type(text: &[u8]) -> Result<&'static str, String> {
     match text.to_ascii_lowercase().as_slice() {
         b"normal" => Ok("normal"),
         b"pubsub" => Ok("pubsub"),
-        // The proxy has no replicas and no master among its clients.
-        b"master" | b"slave" | b"replica" => Ok("none"),
+        b"slave" | b"replica" => Ok("replica"),
+        // The proxy has no master among its clients.
+        b"master" => Ok("master"),
         _ => Err(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(text))),
     }
 }
 
 fn type_of(client: &Client) -> &'static str {
+    if Mode::from_u8(client.mode.load(Relaxed)) == Mode::Replica {
+        return "replica";
+    }
     if client.subscribed.iter().any(|s| s.load(Relaxed) > 0) { "pubsub" } else { "normal" }
 }
 
@@ -228,7 +232,7 @@ impl Victims {
         while let Some(option) = args.get(at) {
             let value = args.get(at + 1).ok_or(SYNTAX)?;
             match option.to_ascii_lowercase().as_slice() {
-                b"id" => match std::str::from_utf8(value).ok().and_then(|v| v.parse::<i64>().ok()) {
+                b"id" => match decimal(value) {
                     Some(id) if id > 0 => chosen.id = Some(id as u64),
                     _ => return Err("ERR client-id should be greater than 0".into()),
                 },
@@ -281,6 +285,7 @@ fn line(worker: &Worker, client: &Client) -> String {
     let mut flags = String::new();
     match mode {
         Mode::Monitor => flags.push('O'),
+        Mode::Replica => flags.push('S'),
         Mode::Subscribed => flags.push('P'),
         Mode::Transaction => flags.push('x'),
         Mode::Blocked => flags.push('b'),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::request::Flow;
 use super::{Session, Verdict};
-use crate::resp::{Args, Protocol, encode};
+use crate::resp::{Args, Protocol, decimal, encode};
 use crate::upstream::connect::Credentials;
 
 /// What a HELLO asks for.
@@ -39,9 +39,8 @@ impl Session {
             self.answer(|out, _| {
                 encode::error(
                     out,
-                    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
-                     <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
-                     the same time",
+                    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> \
+                     option can be used to authenticate the client and select the RESP protocol version at the same time",
                 );
             });
             return Flow::Next;
@@ -113,10 +112,7 @@ impl Hello {
     fn parse(args: &Args<'_>) -> Result<Self, String> {
         let mut hello = Self { protocol: None, credentials: None, name: None };
         let Some(version) = args.get(1) else { return Ok(hello) };
-        let version: i64 = std::str::from_utf8(version)
-            .ok()
-            .and_then(|v| v.parse().ok())
-            .ok_or("ERR Protocol version is not an integer or out of range")?;
+        let version = decimal(version).ok_or("ERR Protocol version is not an integer or out of range")?;
         hello.protocol = Some(Protocol::from_version(version).ok_or("NOPROTO unsupported protocol version")?);
         let mut at = 2;
         while let Some(option) = args.get(at) {

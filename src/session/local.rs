@@ -9,11 +9,14 @@ use super::waiter::lost_reply;
 use super::{End, Mute, Session, Verdict};
 use crate::admin;
 use crate::command::Local;
-use crate::resp::{Args, Protocol, encode};
+use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
 
 impl Session {
     pub(super) fn local(&mut self, local: Local, args: &Args<'_>) -> Flow {
+        if let Err(flow) = self.permit(local, args) {
+            return flow;
+        }
         match local {
             Local::Ping if args.len() > 2 => {
                 self.answer(|out, _| encode::error(out, "ERR wrong number of arguments for 'ping' command"));
@@ -42,11 +45,15 @@ impl Session {
         Flow::Next
     }
 
-    /// SELECT is the session's own; the lane selects when the next command's database differs. Which databases exist,
-    /// and whether this identity may select them, only the upstream knows: it is asked once per identity and worker.
+    /// SELECT is the session's own: it moves to the lane of another database. Which databases exist, and whether this
+    /// identity may select them, only the upstream knows: it is asked once per identity and worker.
     fn select(&mut self, args: &Args<'_>) -> Flow {
         let asked = args.get(1).unwrap_or_default();
-        let number: Option<u32> = std::str::from_utf8(asked).ok().and_then(|a| a.parse().ok());
+        let number = decimal(asked).and_then(|n| u32::try_from(n).ok());
+        // What is in flight stays on its own lane, and what follows must not overtake it.
+        if number != Some(self.db) && self.verdict.is_none() && !self.is_settled() {
+            return Flow::Hold;
+        }
         // The verdict first: left behind, it would be taken for the answer to the next SELECT.
         match self.verdict.take() {
             None if number.is_some_and(|db| self.worker.knows_db(&self.identity, db)) => {
@@ -67,9 +74,12 @@ impl Session {
                 Flow::Next
             }
             _ => {
-                let lane = self.lane();
+                let lane = self.worker.select_lane(&self.identity);
+                if lane.is_full(&self.outbox.task()) {
+                    return Flow::Hold;
+                }
                 self.ask(
-                    |waiter| lane.try_select(asked, waiter),
+                    |waiter| lane.send(args.raw(), waiter),
                     |told| match told {
                         Ok(reply) if reply.starts_with(b"+") => Verdict::Granted,
                         Ok(reply) => Verdict::Reply(reply),
@@ -80,9 +90,12 @@ impl Session {
         }
     }
 
-    fn set_db(&mut self, db: u32) {
-        self.db = db;
-        self.client.db.store(db, Relaxed);
+    pub(super) fn set_db(&mut self, db: u32) {
+        if db != self.db {
+            self.db = db;
+            self.client.db.store(db, Relaxed);
+            self.changed();
+        }
     }
 
     /// Everything as on a new connection. What is in flight is answered first, in the protocol it was asked in.

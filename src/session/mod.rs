@@ -8,17 +8,20 @@
 //! | --- | --- |
 //! | `poll` | when is what read, run and written? |
 //! | `request` | where does this request go? |
-//! | `local`, `hello`, `auth`, `client` | what does the proxy answer itself? |
+//! | `local`, `hello`, `auth`, `client`, `permission` | what does the proxy answer itself, and whom? |
 //! | `read`, `write` | when does memory answer, and what does a write set off? |
+//! | `beside` | what of reads that memory is not asked about? |
 //! | `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
 
 mod attached;
 mod auth;
+mod beside;
 mod client;
 mod hello;
 mod local;
 mod outbox;
+mod permission;
 mod poll;
 mod pubsub;
 mod read;
@@ -184,12 +187,12 @@ impl Session {
         })
     }
 
-    /// The lane of this session's identity and protocol.
+    /// The lane of this session's identity, protocol and database.
     fn lane(&mut self) -> Rc<Lane<Waiter>> {
-        self.lane.get_or_insert_with(|| self.worker.lane(&self.identity, self.protocol)).clone()
+        self.lane.get_or_insert_with(|| self.worker.lane(&self.identity, self.protocol, self.db)).clone()
     }
 
-    /// Identity or protocol changed: what is kept for the old one is let go.
+    /// Identity, protocol or database changed: what is kept for the old one is let go.
     fn changed(&mut self) {
         self.lane = None;
     }

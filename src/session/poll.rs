@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use super::request::Flow;
 use super::{Backlog, End, Session, Way};
-use crate::resp::{RequestLimits, RequestScanner, Scanned};
+use crate::resp::{ProtocolError, RequestLimits, RequestScanner, Scanned};
 use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
 use std::sync::atomic::Ordering::Relaxed;
@@ -70,9 +70,10 @@ impl Session {
         if self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > 0) {
             self.poll_attached(cx)?;
         }
-        // A full output may be what held the rest up; now that it has room, only another look goes on with it.
-        let wrote = self.poll_write(cx)?;
-        moved |= wrote && (self.backlog.is_some() || self.attached.is_some());
+        let paused = self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES;
+        self.poll_write(cx)?;
+        // What stood still because the client did not read goes on: nothing else would wake this task for it.
+        moved |= paused && self.outbox.held_bytes() <= OUTPUT_PAUSE_BYTES;
         self.let_go();
         Ok(moved)
     }
@@ -140,10 +141,14 @@ impl Session {
     /// After replies came: shows the mode, and gives the connection back when nothing holds it any more.
     fn settle_attached(&mut self) {
         let Some(attached) = &mut self.attached else { return };
-        if let Some(db) = attached.selected.take() {
-            self.db = db;
-            self.client.db.store(db, Relaxed);
+        if std::mem::take(&mut attached.another_server) {
+            self.worker.shared.another_server("it is loading, or a replica");
         }
+        let selected = attached.selected.take();
+        if let Some(db) = selected {
+            self.set_db(db);
+        }
+        let Some(attached) = &mut self.attached else { return };
         let counts = attached.subscriptions;
         for (shown, count) in self.client.subscribed.iter().zip([counts.channels, counts.patterns, counts.shards]) {
             shown.store(count as u32, Relaxed);
@@ -320,8 +325,12 @@ impl Session {
                     Flow::Hold => break,
                 },
                 Err(error) => {
-                    // The scanner may be the worker's: the next session must not find it in the middle of this request.
+                    // The scanner may be the worker's, and the next client's: it must not go on from here.
                     *scanner = RequestScanner::default();
+                    if error == ProtocolError::CrossProtocol {
+                        // Redis drops what it has not written yet: a browser is to learn nothing.
+                        self.outbox.close();
+                    }
                     self.outbox.reply(|out| error.reply(out));
                     self.ending = Some(End::ProtocolError);
                     return (bytes.len(), false);
@@ -331,18 +340,14 @@ impl Session {
         (at, partial)
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let mut moved = false;
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
             let written = self
                 .outbox
                 .with_unwritten(|bytes| if bytes.is_empty() { None } else { Some(self.socket.try_write(bytes)) });
             match written {
-                None => return Ok(moved),
-                Some(Ok(n)) => {
-                    self.outbox.written(n);
-                    moved = true;
-                }
+                None => return Ok(()),
+                Some(Ok(n)) => self.outbox.written(n),
                 Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
                     if self.outbox.held_bytes() > self.worker.shared.config.clients.output_max_bytes {
                         return Err(End::OutputFull);
@@ -350,7 +355,7 @@ impl Session {
                     match self.socket.poll_write_ready(cx) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Err(End::Left),
-                        Poll::Pending => return Ok(moved),
+                        Poll::Pending => return Ok(()),
                     }
                 }
                 Some(Err(_)) => return Err(End::Left),

@@ -30,14 +30,17 @@ pub struct Joiner {
     outbox: Rc<Outbox>,
     seq: Seq,
     protocol: Protocol,
-    db: u32,
     request: Rc<[u8]>,
     lane: Rc<Lane<Waiter>>,
+    asked_at: Millis,
 }
 
 impl Joiner {
-    /// The fill is back.
-    pub fn answered(self, resp3: &[u8], resp2: Option<&[u8]>) {
+    /// The fill is back. A flight may be old when it is joined: its value must not have expired by then (races R4 and R12).
+    pub fn answered(self, resp3: &[u8], resp2: Option<&[u8]>, expires: Millis) {
+        if self.asked_at >= expires {
+            return self.failed();
+        }
         let reply = match (self.protocol, resp2) {
             (Protocol::Resp2, Some(differing)) => differing,
             _ => resp3,
@@ -48,11 +51,12 @@ impl Joiner {
     /// There will be no fill. A read may be asked again: it changes nothing.
     pub fn failed(self) {
         let waiter = Waiter::Client { outbox: self.outbox, seq: self.seq, then: Then::Nothing };
-        self.lane.send(self.db, &self.request, waiter);
+        self.lane.send(&self.request, waiter);
     }
 }
 
-/// Which keys the session has reads of in flight, by hash: a bit each, so a false alarm costs a bypass.
+/// Which keys the session has reads or fenced writes of in flight, by hash: a bit each, so a false alarm costs a bypass.
+/// What follows them in the pipeline is not answered from memory: a hit would overtake them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct KeysInFlight([u64; 4]);
 
@@ -61,9 +65,14 @@ impl KeysInFlight {
         ((hash >> 6) as usize & 3, 1 << (hash & 63))
     }
 
-    fn add(&mut self, hash: u64) {
+    pub(super) fn add(&mut self, hash: u64) {
         let (word, bit) = Self::place(hash);
         self.0[word] |= bit;
+    }
+
+    /// Any key may have been: what a script changed or saw is not in sight.
+    pub(super) fn add_all(&mut self) {
+        self.0 = [u64::MAX; 4];
     }
 
     fn may_contain(&self, hash: u64) -> bool {
@@ -83,11 +92,11 @@ impl Session {
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         let worker = self.worker.clone();
         let (source, ttl_ms) = match worker.policies.of(key) {
-            KeyPolicy::Strict => return self.bypass(args, Bypass::Strict),
+            KeyPolicy::Strict => return self.bypass(command, args, Bypass::Strict),
             KeyPolicy::Tracked => (&self.identity.scopes.tracked, None),
             KeyPolicy::Ttl(ms) => (self.identity.scopes.ttl(self.protocol), Some(ms)),
         };
-        let Some(source) = source.clone() else { return self.bypass(args, Bypass::NoSource) };
+        let Some(source) = source.clone() else { return self.bypass(command, args, Bypass::NoSource) };
         // The tail begins after the key's own CRLF.
         let tail = args.raw_after(1).get(2..).unwrap_or_default();
         let question = ViewKey { db: self.db, command: command.id, tail };
@@ -98,7 +107,7 @@ impl Session {
             if self.reads.may_contain(hash) {
                 return match (self.way, ttl_ms) {
                     (Way::Fills, None) => self.fill_behind(command, args, &source, &asked, now, hash),
-                    _ => self.bypass(args, Bypass::OwnReadInFlight),
+                    _ => self.bypass(command, args, Bypass::OwnReadInFlight),
                 };
             }
         }
@@ -166,7 +175,9 @@ impl Session {
         now: Millis,
         hash: u64,
     ) -> Flow {
-        let Some(ticket) = self.ticket(source, asked, now) else { return self.bypass(args, Bypass::OwnReadInFlight) };
+        let Some(ticket) = self.ticket(source, asked, now) else {
+            return self.bypass(command, args, Bypass::OwnReadInFlight);
+        };
         let joiner = self.joiner(args);
         self.launch(command, args, asked, ticket, Some(joiner));
         self.reads.add(hash);
@@ -179,9 +190,9 @@ impl Session {
             outbox: self.outbox.clone(),
             seq,
             protocol: self.protocol,
-            db: self.db,
             request: args.raw().into(),
             lane,
+            asked_at: self.worker.now(),
         }
     }
 
@@ -262,18 +273,20 @@ impl Session {
     }
 
     /// MGET: from memory if every key hits, and all at one instant; else upstream as a whole.
-    pub(super) fn read_all(&mut self, args: &Args<'_>) -> Flow {
+    pub(super) fn read_all(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         let worker = self.worker.clone();
         let table = worker.table();
         let Some(get) = table.by_name("get") else { return self.pass(args, Then::Nothing) };
-        let Some(source) = self.identity.scopes.tracked.clone() else { return self.bypass(args, Bypass::NoSource) };
+        let Some(source) = self.identity.scopes.tracked.clone() else {
+            return self.bypass(command, args, Bypass::NoSource);
+        };
         if args.iter().skip(1).any(|key| worker.policies.of(key) != KeyPolicy::Tracked) {
-            return self.bypass(args, Bypass::Strict);
+            return self.bypass(command, args, Bypass::Strict);
         }
         if self.outbox.pending() > 0
             && args.iter().skip(1).any(|key| self.reads.may_contain(worker.coherence.hash(key)))
         {
-            return self.bypass(args, Bypass::OwnReadInFlight);
+            return self.bypass(command, args, Bypass::OwnReadInFlight);
         }
         let now = worker.now();
         let question = ViewKey { db: self.db, command: get.id, tail: b"" };
@@ -334,8 +347,8 @@ impl Session {
     }
 
     /// A read that memory has nothing to do with, and why.
-    pub(super) fn bypass(&mut self, args: &Args<'_>, why: Bypass) -> Flow {
-        let flow = self.pass(args, Then::Nothing);
+    pub(super) fn bypass(&mut self, command: &Command, args: &Args<'_>, why: Bypass) -> Flow {
+        let flow = self.pass_beside(command, args);
         if flow == Flow::Next {
             self.worker.stats.bypasses[why as usize].add(1);
         }
@@ -356,9 +369,9 @@ pub async fn deliver_mail(worker: Rc<Worker>) {
     loop {
         for letter in worker.mailbox.collect().await {
             match letter {
-                Mail::Filled { flight, resp3, resp2 } => {
+                Mail::Filled { flight, resp3, resp2, expires } => {
                     let joiners = worker.flights.borrow_mut().take(flight);
-                    joiners.into_iter().flatten().for_each(|joiner| joiner.answered(&resp3, resp2.as_deref()));
+                    joiners.into_iter().flatten().for_each(|joiner| joiner.answered(&resp3, resp2.as_deref(), expires));
                 }
                 Mail::Failed { flight } => {
                     let joiners = worker.flights.borrow_mut().take(flight);

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::attached::{Attached, Owed, Transaction};
+use super::attached::{Attached, Entered, Owed, Transaction};
 use super::then::Then;
 use super::waiter::Waiter;
 use super::{Mute, Seq, Session, Verdict, Way};
-use crate::command::{Access, Command, Dedicated, Effect, Found, Local, LocalClient, Route};
-use crate::resp::{Args, Protocol, encode};
+use crate::command::{Access, Command, Dedicated, Effect, Found, Local, Route};
+use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
 
 /// What became of a request.
@@ -39,7 +39,14 @@ impl Session {
         if self.must_authenticate()
             && !matches!(route, Route::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
         {
-            self.answer(|out, _| encode::error(out, "NOAUTH Authentication required."));
+            let text = match route {
+                // Whatever EXEC is refused for, it says so in this way (server.c, `rejectCommand`).
+                Route::Dedicated(Dedicated::Exec) => {
+                    "EXECABORT Transaction discarded because of: NOAUTH Authentication required."
+                }
+                _ => "NOAUTH Authentication required.",
+            };
+            self.answer(|out, _| encode::error(out, text));
             return Flow::Next;
         }
         if self.attached.as_ref().is_some_and(|a| a.is_sticky() || a.inflight() > 0) {
@@ -92,7 +99,7 @@ impl Session {
     }
 
     /// Whether CLIENT REPLY silences the request at hand. Asked exactly once a request.
-    fn mute_this(&mut self) -> bool {
+    pub(super) fn mute_this(&mut self) -> bool {
         match self.mute {
             Mute::Off => false,
             Mute::On => true,
@@ -123,7 +130,7 @@ impl Session {
         let lane = self.lane();
         self.way = Way::Lane;
         let seq = self.reserve();
-        lane.send(self.db, args.raw(), Waiter::Client { outbox: self.outbox.clone(), seq, then });
+        lane.send(args.raw(), Waiter::Client { outbox: self.outbox.clone(), seq, then });
         Flow::Next
     }
 
@@ -158,7 +165,7 @@ impl Session {
             }
             _ if !self.is_settled() => Flow::Hold,
             _ => {
-                let checkout = self.worker.checkout(&self.identity, self.protocol);
+                let checkout = self.worker.checkout(&self.identity, self.protocol, self.db);
                 let limits = self.worker.limits();
                 self.operation = Some(Box::pin(async move {
                     match checkout.await {
@@ -181,11 +188,18 @@ impl Session {
         let in_transaction = attached.transaction.is_some();
         let listening = attached.is_subscribed() && self.protocol == Protocol::Resp2;
         let upstream_answers = in_transaction || listening || attached.monitoring;
+        // Whether a RESP2 client still listens, and so who answers, is known only once every (un)subscription is confirmed.
+        if matches!(route, Route::Local(local) if local != Local::Ping)
+            && listening
+            && attached.awaits_confirmation()
+            && !in_transaction
+            && !self.is_settled()
+        {
+            return Flow::Hold;
+        }
         match route {
             Route::Local(local @ (Local::Reset | Local::Quit)) => self.local(local, args),
-            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(LocalClient::Reply))
-                if in_transaction =>
-            {
+            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(_)) if in_transaction => {
                 self.refuse_in_transaction(command)
             }
             Route::Dedicated(Dedicated::PubSub(_) | Dedicated::Monitor | Dedicated::Tunnel | Dedicated::State)
@@ -193,12 +207,11 @@ impl Session {
             {
                 self.refuse_in_transaction(command)
             }
+            Route::Local(Local::Select) if !upstream_answers => self.select_attached(args),
             Route::Local(local) if !upstream_answers => self.local(local, args),
             Route::Local(Local::Select) if in_transaction => {
-                let db = args.get(1).and_then(|a| std::str::from_utf8(a).ok()).and_then(|a| a.parse().ok());
-                if let Some(transaction) = self.transaction()
-                    && let Some(db) = db
-                {
+                let db = args.get(1).and_then(decimal).and_then(|db| u32::try_from(db).ok());
+                if let (Some(transaction), Some(db)) = (self.transaction(), db) {
                     transaction.selects.push((transaction.queued, db));
                 }
                 self.ride_plain(command, args)
@@ -210,12 +223,6 @@ impl Session {
                 }
                 self.ride_plain(command, args)
             }
-            // The upstream refuses most of these while it has the client subscribed, and else must not see them: which, is
-            // known once what was asked for is confirmed.
-            Route::Local(_) if listening && self.attached.as_ref().is_some_and(|a| a.is_unconfirmed()) => {
-                self.settle = true;
-                Flow::Hold
-            }
             Route::Local(_) | Route::Lane => self.ride_plain(command, args),
             Route::Dedicated(why) => self.ride(why, command, args),
             Route::Refused(_) if in_transaction => self.refuse_in_transaction(command),
@@ -224,6 +231,18 @@ impl Session {
                 Flow::Next
             }
         }
+    }
+
+    /// SELECT while the connection holds the session's watches, subscriptions or tracking: it is run there, and the next
+    /// request waits for what became of it. Without any of them the connection is let go first.
+    fn select_attached(&mut self, args: &Args<'_>) -> Flow {
+        if self.attached.as_ref().is_none_or(|a| !a.is_sticky()) {
+            return if self.is_settled() { self.local(Local::Select, args) } else { Flow::Hold };
+        }
+        let db = args.get(1).and_then(decimal).and_then(|db| u32::try_from(db).ok());
+        let seq = self.reserve();
+        self.settle = true;
+        self.send_attached(args, Owed::Select { seq, db })
     }
 
     fn transaction(&mut self) -> Option<&mut Transaction> {
@@ -244,7 +263,7 @@ impl Session {
     /// Sends a request over the dedicated connection.
     pub(super) fn send_attached(&mut self, args: &Args<'_>, owed: Owed) -> Flow {
         if let Some(attached) = &mut self.attached {
-            attached.send(self.db, args.raw(), owed);
+            attached.send(args.raw(), owed);
         }
         Flow::Next
     }
@@ -259,7 +278,8 @@ impl Session {
             let seq = self.reserve();
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }
-        let then = self.after_write(command, args);
+        let effect = command.effect_for(args);
+        let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
         let seq = self.reserve();
         self.send_attached(args, Owed::Reply { seq, then })
     }
@@ -276,12 +296,12 @@ impl Session {
             Dedicated::Script => self.ride_plain(command, args),
             Dedicated::Blocking => self.block(command, args),
             Dedicated::Wait => {
-                // A connection's replication offset is that of the last command it ran: PING takes in every write
-                // before, whichever connection it went over (replication.c, waitCommand).
+                // A connection's replication offset is that of the last command it ran: HELLO, which every user may run,
+                // takes in every write before, whichever connection it went over (replication.c, waitCommand).
                 if let Some(attached) = &mut self.attached
                     && attached.transaction.is_none()
                 {
-                    attached.insert(&[b"PING"]);
+                    attached.insert(&[b"HELLO"]);
                 }
                 self.block(command, args)
             }
@@ -291,9 +311,10 @@ impl Session {
                 if let Some(attached) = &mut self.attached {
                     attached.monitoring = true;
                 }
-                self.send_attached(args, Owed::Reply { seq, then: Then::Nothing })
+                self.send_attached(args, Owed::Enters { seq, state: Entered::Monitor })
             }
             Dedicated::Tunnel => {
+                self.show_mode(Mode::Replica);
                 if let Some(attached) = &mut self.attached {
                     attached.tunnel = true;
                     attached.send_raw(args.raw());
@@ -301,13 +322,17 @@ impl Session {
                 Flow::Next
             }
             Dedicated::State => {
-                if let Some(attached) = &mut self.attached {
-                    attached.pinned = true;
-                }
                 let redirected = self.with_upstream_ids(args);
                 let seq = self.reserve();
                 if let Some(attached) = &mut self.attached {
-                    attached.send(self.db, &redirected, Owed::Reply { seq, then: Then::Nothing });
+                    // What is pinned already stays so, whatever becomes of this one.
+                    let owed = if attached.pinned {
+                        Owed::Reply { seq, then: Then::Nothing }
+                    } else {
+                        Owed::Enters { seq, state: Entered::Pinned }
+                    };
+                    attached.pinned = true;
+                    attached.send(&redirected, owed);
                 }
                 Flow::Next
             }
@@ -333,7 +358,7 @@ impl Session {
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }
         self.show_mode(Mode::Blocked);
-        let then = if command.effect_for(args).drops() { self.fence_only() } else { Then::Nothing };
+        let then = if command.effect_for(args).drops() { self.fence_only() } else { self.beside(command, args) };
         let seq = self.reserve();
         if let Some(attached) = &mut self.attached {
             attached.blocking += 1;
@@ -373,6 +398,7 @@ impl Session {
     /// The identity changed: so do its lane, and what it may be served.
     pub(super) fn become_identity(&mut self, identity: Arc<crate::server::identity::Identity>) {
         self.client.labels().user = identity.user().to_vec();
+        self.client.identity.store(identity.id, Relaxed);
         self.identity = identity;
         self.changed();
     }

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::beside::Beside;
 use super::outbox::{Outbox, Seq};
 use super::waiter::lost_reply;
 use crate::admin::info::Asked;
@@ -21,8 +22,13 @@ pub enum Then {
     Nothing,
     /// A write mark is lifted.
     Lift(WriteMark),
-    /// A flush mark is lifted.
-    LiftFlush(FlushMark),
+    /// Everything may have changed, who may do what included; a flush mark is lifted.
+    LiftFlush {
+        /// Where rights are asked anew.
+        worker: Rc<Worker>,
+        /// Absent where nothing is cached.
+        mark: Option<FlushMark>,
+    },
     /// The reply is held until every invalidation it caused has been applied; then the mark is lifted.
     Fence {
         /// Where the fence is raised.
@@ -39,6 +45,8 @@ pub enum Then {
         /// What was known when the read was sent.
         watch: ReadWatch,
     },
+    /// A read that the tier was not asked about: the same for each of its keys.
+    Beside(Beside),
     /// An MGET beside the tier.
     WatchedMany(Box<WatchedMany>),
     /// The reply is kept, under a `ttl` policy.
@@ -94,13 +102,18 @@ impl Then {
                 drop(mark);
                 outbox.complete(seq, frame);
             }
-            Self::LiftFlush(mark) => {
+            Self::LiftFlush { worker, mark } => {
                 drop(mark);
+                worker.shared.rights_changed();
                 outbox.complete(seq, frame);
             }
             Self::Fence { worker, mark } => worker.fence(outbox, seq, frame, mark),
             Self::Watched { worker, key, watch } => {
                 worker.coherence.read_answered(&key, watch);
+                outbox.complete(seq, frame);
+            }
+            Self::Beside(beside) => {
+                beside.answered();
                 outbox.complete(seq, frame);
             }
             Self::WatchedMany(many) => {
@@ -123,6 +136,8 @@ impl Then {
     pub fn lost(self, outbox: &Rc<Outbox>, seq: Seq, why: &Lost) {
         match self {
             Self::Info { .. } => self.answered(outbox, seq, b"", FrameKind::Error),
+            // It may have run.
+            Self::LiftFlush { .. } => self.answered(outbox, seq, &lost_reply(why), FrameKind::Error),
             other => {
                 drop(other);
                 outbox.complete(seq, &lost_reply(why));
@@ -133,7 +148,7 @@ impl Then {
 
 impl WatchedMany {
     fn answered(&self, frame: &[u8], kind: FrameKind) {
-        let mut elements = if kind == FrameKind::Array { elements(frame) } else { Vec::new().into_iter() };
+        let mut elements = if kind == FrameKind::Array { elements(frame) } else { Vec::new() }.into_iter();
         let now = self.worker.now();
         let question = ViewKey { db: self.db, command: self.get, tail: b"" };
         for (key, watch) in &self.keys {
@@ -149,8 +164,8 @@ impl WatchedMany {
     }
 }
 
-/// The elements of a flat array, as frames.
-pub(super) fn elements(frame: &[u8]) -> std::vec::IntoIter<&[u8]> {
+/// The elements of an array, as frames.
+pub(super) fn elements(frame: &[u8]) -> Vec<&[u8]> {
     let mut found = Vec::new();
     let mut splitter = ReplySplitter::default();
     let mut rest = frame.iter().position(|b| *b == b'\n').map_or(&frame[..0], |end| &frame[end + 1..]);
@@ -158,7 +173,7 @@ pub(super) fn elements(frame: &[u8]) -> std::vec::IntoIter<&[u8]> {
         found.push(&rest[..element.len]);
         rest = &rest[element.len..];
     }
-    found.into_iter()
+    found
 }
 
 impl Keep {

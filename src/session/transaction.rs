@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Session;
-use super::attached::{Owed, Transaction};
+use super::attached::{Entered, Owed, Transaction};
 use super::pubsub::Verb;
 use super::request::Flow;
 use super::then::Then;
@@ -67,13 +67,15 @@ impl Session {
     }
 
     pub(super) fn watch(&mut self, args: &Args<'_>) -> Flow {
+        let seq = self.reserve();
+        let mut owed = Owed::Reply { seq, then: Then::Nothing };
         if let Some(attached) = &mut self.attached
             && attached.transaction.is_none()
+            && !std::mem::replace(&mut attached.watching, true)
         {
-            attached.watching = true;
+            owed = Owed::Enters { seq, state: Entered::Watching };
         }
-        let seq = self.reserve();
-        self.send_attached(args, Owed::Reply { seq, then: Then::Nothing })
+        self.send_attached(args, owed)
     }
 
     pub(super) fn unwatch(&mut self, command: &Command, args: &Args<'_>) -> Flow {
@@ -97,7 +99,9 @@ impl Session {
         let named = args.len() - 1;
         let left = (named > 0 || !leaves).then_some(named);
         self.show_mode(Mode::Subscribed);
-        let seq = self.reserve();
+        // A confirmation is a push, which CLIENT REPLY does not silence (pubsub.c, `addReplyPubsubSubscribed`).
+        self.mute_this();
+        let seq = self.outbox.reserve(false);
         self.send_attached(args, Owed::Confirmations { seq, verb, left })
     }
 }

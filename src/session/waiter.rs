@@ -47,11 +47,20 @@ impl lane::Waiter for Waiter {
 /// The error a client gets for a request that will have no reply.
 pub fn lost_reply(why: &Lost) -> Vec<u8> {
     let mut out = Vec::new();
-    let text = if why.sent {
+    let text = if !why.sent && is_upstreams_word(&why.reason) {
+        // The upstream refused the connection for a reason that concerns the client: it would have said the same to it.
+        why.reason.clone()
+    } else if why.sent {
         format!("ERR anteroom: upstream connection lost ({}); the command may or may not have run", why.reason)
     } else {
         format!("ERR anteroom: upstream unavailable ({})", why.reason)
     };
     crate::resp::encode::error(&mut out, &text);
     out
+}
+
+/// Whether a reason is an error reply of Redis's that clients act on (redis-facts, section 7).
+fn is_upstreams_word(reason: &str) -> bool {
+    const WORDS: [&str; 8] = ["BUSY", "LOADING", "MASTERDOWN", "NOAUTH", "NOPERM", "WRONGPASS", "READONLY", "ERR DB"];
+    WORDS.iter().any(|word| reason.strip_prefix(word).is_some_and(|rest| rest.starts_with(' ')))
 }

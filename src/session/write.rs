@@ -14,9 +14,9 @@ impl Session {
         let cached = self.worker.shared.config.cache.enabled;
         match command.effect_for(args) {
             Effect::Serve if cached => self.read(command, args),
-            Effect::ServeAll if cached => self.read_all(args),
-            Effect::Serve | Effect::ServeAll => self.bypass(args, Bypass::Disabled),
-            Effect::Nothing => self.pass(args, Then::Nothing),
+            Effect::ServeAll if cached => self.read_all(command, args),
+            Effect::Serve | Effect::ServeAll => self.bypass(command, args, Bypass::Disabled),
+            Effect::Nothing => self.pass_beside(command, args),
             Effect::DropKeys | Effect::DropKeysAndFence | Effect::DropEverything => {
                 // Asked first, so that a mark is not put up for a write that then has to wait.
                 if !self.may_pass() {
@@ -30,14 +30,14 @@ impl Session {
 
     /// Puts up the marks of a write, to be lifted when its reply has been handled.
     pub(super) fn after_write(&mut self, command: &Command, args: &Args<'_>) -> Then {
-        let worker = &self.worker;
-        if !worker.shared.config.cache.enabled {
-            return Then::Nothing;
-        }
+        let worker = self.worker.clone();
         let effect = command.effect_for(args);
+        if !worker.shared.config.cache.enabled {
+            return if effect == Effect::DropEverything { self.after_flush() } else { Then::Nothing };
+        }
         match effect {
             Effect::Serve | Effect::ServeAll | Effect::Nothing => Then::Nothing,
-            Effect::DropEverything => Then::LiftFlush(worker.coherence.flush_mark()),
+            Effect::DropEverything => self.after_flush(),
             Effect::DropKeys | Effect::DropKeysAndFence => {
                 let mut at = worker.key_positions.take();
                 let parsed = command.written(args, &mut at);
@@ -45,7 +45,8 @@ impl Session {
                 worker.key_positions.replace(at);
                 // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.
                 if effect == Effect::DropKeysAndFence || parsed.is_err() {
-                    Then::Fence { worker: worker.clone(), mark: Some(mark) }
+                    self.reads.add_all();
+                    Then::Fence { worker, mark: Some(mark) }
                 } else {
                     Then::Lift(mark)
                 }
@@ -53,22 +54,30 @@ impl Session {
         }
     }
 
+    fn after_flush(&self) -> Then {
+        let worker = self.worker.clone();
+        let mark = worker.shared.config.cache.enabled.then(|| worker.coherence.flush_mark());
+        Then::LiftFlush { worker, mark }
+    }
+
     /// For a write that may not run for hours: no mark, but its change is known before its client sees the reply.
     pub(super) fn fence_only(&mut self) -> Then {
+        self.reads.add_all();
         Then::Fence { worker: self.worker.clone(), mark: None }
     }
 
     /// Puts up the marks of everything a transaction has queued.
     pub(super) fn after_transaction(&mut self, transaction: &Transaction) -> Then {
-        let worker = &self.worker;
+        let worker = self.worker.clone();
+        if transaction.everything {
+            return self.after_flush();
+        }
         if !worker.shared.config.cache.enabled {
             return Then::Nothing;
         }
-        if transaction.everything {
-            return Then::LiftFlush(worker.coherence.flush_mark());
-        }
         let mark = worker.coherence.write_mark(transaction.write_keys.iter().map(Vec::as_slice));
         // A transaction may also have read what others wrote a moment ago: the fence lets no older value be served after it.
-        Then::Fence { worker: worker.clone(), mark: Some(mark) }
+        self.reads.add_all();
+        Then::Fence { worker, mark: Some(mark) }
     }
 }

@@ -55,6 +55,8 @@ pub struct Connector {
     pub address: Arc<Address>,
     /// As whom; nobody in particular when absent.
     pub credentials: Option<Arc<Credentials>>,
+    /// The database the connection is for.
+    pub db: u32,
     /// Bound on resolving, connecting and the handshake together.
     pub timeout: Duration,
 }
@@ -119,7 +121,27 @@ impl Connector {
     }
 
     async fn open_unbounded(&self, wanted: Protocol, name: &str) -> Result<Connection, ConnectError> {
-        let socket = match &*self.address {
+        let mut asked = Conversation::new(self.stream().await?);
+        let mut greeting = self.greet(&mut asked, wanted, name).await?;
+        if self.db != 0 && greeting.authenticated {
+            match self.select(&mut asked).await {
+                // A user who may not SELECT may still work in a database that was selected before AUTH, as any client
+                // can that connects as the default user first.
+                Err(ConnectError::Refused(text)) if text.starts_with("NOPERM") && self.credentials.is_some() => {
+                    asked = Conversation::new(self.stream().await?);
+                    self.select(&mut asked).await.map_err(|_| ConnectError::Refused(text))?;
+                    greeting = self.greet(&mut asked, wanted, name).await?;
+                }
+                selected => selected?,
+            }
+        }
+        let Greeting { protocol, upstream_id, authenticated } = greeting;
+        let connection = asked.into_connection(protocol, upstream_id, authenticated)?;
+        Ok(Connection { db: if authenticated { self.db } else { 0 }, ..connection })
+    }
+
+    async fn stream(&self) -> io::Result<Socket> {
+        Ok(match &*self.address {
             Address::Tcp(host, port) => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 stream.set_nodelay(true)?;
@@ -127,24 +149,33 @@ impl Connector {
                 Socket::Tcp(stream)
             }
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
-        };
-        let mut asked = Conversation::new(socket);
+        })
+    }
+
+    async fn select(&self, asked: &mut Conversation) -> Result<(), ConnectError> {
+        let mut digits = itoa::Buffer::new();
+        refusal(&asked.ask(&[b"SELECT", digits.format(self.db).as_bytes()]).await?)
+    }
+
+    /// Introduces the connection: protocol, user, name.
+    async fn greet(&self, asked: &mut Conversation, wanted: Protocol, name: &str) -> Result<Greeting, ConnectError> {
         let mut hello: Vec<&[u8]> = vec![b"HELLO", if wanted == Protocol::Resp3 { b"3" } else { b"2" }];
         if let Some(c) = &self.credentials {
             hello.extend_from_slice(&[b"AUTH", &c.user, &c.password]);
         }
         hello.extend_from_slice(&[b"SETNAME", name.as_bytes()]);
         let reply = asked.ask(&hello).await?;
-        let Some(error) = reply.strip_prefix(b"-") else {
+        let Err(error) = refusal(&reply) else {
             let upstream_id = map_integer(&reply, b"id").unwrap_or(0);
-            return Ok(asked.into_connection(wanted, upstream_id, true)?);
+            return Ok(Greeting { protocol: wanted, upstream_id, authenticated: true });
         };
-        let text = String::from_utf8_lossy(error).trim_end().to_owned();
+        let plain = |authenticated| Greeting { protocol: Protocol::Resp2, upstream_id: 0, authenticated };
+        let text = error.to_string();
         if text.starts_with("NOAUTH") && self.credentials.is_none() {
-            return Ok(asked.into_connection(Protocol::Resp2, 0, false)?);
+            return Ok(plain(false));
         }
         if !text.starts_with("ERR unknown command") && !text.starts_with("NOPERM") {
-            return Err(ConnectError::Refused(text));
+            return Err(error);
         }
         // Before Redis 6 there is no HELLO, and no user but the default one.
         if let Some(c) = &self.credentials {
@@ -153,12 +184,24 @@ impl Connector {
                 auth.push(&c.user);
             }
             auth.push(&c.password);
-            let reply = asked.ask(&auth).await?;
-            if let Some(error) = reply.strip_prefix(b"-") {
-                return Err(ConnectError::Refused(String::from_utf8_lossy(error).trim_end().to_owned()));
-            }
+            refusal(&asked.ask(&auth).await?)?;
         }
-        Ok(asked.into_connection(Protocol::Resp2, 0, true)?)
+        Ok(plain(true))
+    }
+}
+
+/// What the upstream said of itself and of us.
+struct Greeting {
+    protocol: Protocol,
+    upstream_id: i64,
+    authenticated: bool,
+}
+
+/// An error reply as an error.
+fn refusal(reply: &[u8]) -> Result<(), ConnectError> {
+    match reply.strip_prefix(b"-") {
+        Some(text) => Err(ConnectError::Refused(String::from_utf8_lossy(text).trim_end().to_owned())),
+        None => Ok(()),
     }
 }
 

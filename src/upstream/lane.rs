@@ -1,7 +1,10 @@
-//! A lane: one shared, pipelined upstream connection of a worker, for one identity and protocol.
+//! A lane: one shared, pipelined upstream connection of a worker, for one identity, protocol and database.
+//!
+//! A database has a lane of its own, selected in the handshake, rather than a SELECT between two requests: a SELECT that
+//! is refused (-BUSY, -NOPERM) would let the write behind it run in the wrong database.
 //!
 //! ```text
-//!  sessions ── send(db, request, waiter) ──► unsent bytes ── one write per turn ──► Redis
+//!  sessions ── send(request, waiter) ──► unsent bytes ── one write per turn ──► Redis
 //!  sessions ◄─ waiter.answered(frame) ◄── FIFO of waiters ◄── frame boundaries ◄── Redis
 //! ```
 //!
@@ -26,7 +29,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::connect::{Connection, Connector, reason};
-use crate::resp::{Frame, FrameKind, Protocol, ReplySplitter, encode};
+use crate::resp::{Frame, FrameKind, Protocol, ReplySplitter};
 
 /// Whoever waits for one reply. Exactly one of the two is called, exactly once.
 pub trait Waiter {
@@ -66,20 +69,13 @@ pub struct LaneLimits {
 pub trait LaneEvents {
     /// A connection stands. `authenticated` is false where the upstream wants a password we were not given.
     fn connected(&self, connection: &Connection);
-    /// The server answered that it is no longer, or not yet, the one to ask: -READONLY, -LOADING, -MASTERDOWN.
-    fn demoted(&self);
     /// The connection is gone, or could not be had.
     fn disconnected(&self, why: &Lost);
+    /// The server has answered that it is loading, or a replica: it is no longer the one whose data was read.
+    /// Called before the reply is handed on, once for each connection.
+    fn another_server(&self);
 }
 
-enum Entry<W> {
-    /// A SELECT that the lane inserted: its reply must be +OK.
-    Select,
-    Request(W),
-}
-
-/// A database no request ever asks for: the next request selects its own.
-const DB_UNKNOWN: u32 = u32::MAX;
 /// What becomes of a reply that passes [`LaneLimits::reply_max_bytes`], in words fit for a reply.
 pub const REPLY_TOO_LONG: &str = "a reply longer than upstream.reply_max_bytes";
 /// Room made for every read.
@@ -99,11 +95,9 @@ struct State<W> {
     up: bool,
     unsent: Vec<u8>,
     head: usize,
-    fifo: VecDeque<Entry<W>>,
+    fifo: VecDeque<W>,
     /// The last so many of them have not left at all: whatever comes, it is no reply to them.
     fifo_unsent: usize,
-    /// The database the upstream will have selected once everything queued has run.
-    db: u32,
     /// Until then requests fail at once, with `down_reason`.
     retry_at: Option<Instant>,
     down_reason: String,
@@ -139,7 +133,6 @@ impl<W: Waiter + 'static> Lane<W> {
                 head: 0,
                 fifo: VecDeque::new(),
                 fifo_unsent: 0,
-                db: 0,
                 retry_at: None,
                 down_reason: String::new(),
                 failures: 0,
@@ -154,8 +147,8 @@ impl<W: Waiter + 'static> Lane<W> {
         lane
     }
 
-    /// Queues one request for database `db`. The waiter is told at once when the lane is down.
-    pub fn send(&self, db: u32, request: &[u8], waiter: W) {
+    /// Queues one request. The waiter is told at once when the lane is down.
+    pub fn send(&self, request: &[u8], waiter: W) {
         let mut state = self.state.borrow_mut();
         if let Some(at) = state.retry_at {
             if Instant::now() < at || !state.open {
@@ -165,24 +158,8 @@ impl<W: Waiter + 'static> Lane<W> {
             }
             state.retry_at = None;
         }
-        if state.db != db {
-            select(&mut state.unsent, db);
-            state.fifo.push_back(Entry::Select);
-            state.fifo_unsent += 1;
-            state.db = db;
-        }
         state.unsent.extend_from_slice(request);
         state.queue(waiter);
-    }
-
-    /// Queues a client's own SELECT, to learn whether the upstream accepts that database. Whatever the answer, the
-    /// next request selects its own.
-    pub fn try_select(&self, db: &[u8], waiter: W) {
-        let mut request = Vec::new();
-        encode::command(&mut request, &[b"SELECT", db]);
-        let now = self.state.borrow().db;
-        self.send(now, &request, waiter);
-        self.state.borrow_mut().db = DB_UNKNOWN;
     }
 
     /// Whether the lane is at one of its bounds; if so `waker` is woken when there is room again.
@@ -233,13 +210,10 @@ impl<W: Waiter + 'static> Lane<W> {
             state.unsent = Vec::new();
             state.head = 0;
             state.fifo_unsent = 0;
-            state.db = 0;
             (std::mem::take(&mut state.fifo), std::mem::take(&mut state.room))
         };
-        for entry in entries {
-            if let Entry::Request(waiter) = entry {
-                waiter.lost(why);
-            }
+        for waiter in entries {
+            waiter.lost(why);
         }
         room.into_iter().for_each(Waker::wake);
     }
@@ -265,7 +239,7 @@ impl<W> State<W> {
         if self.fifo.is_empty() {
             self.last_progress = Instant::now();
         }
-        self.fifo.push_back(Entry::Request(waiter));
+        self.fifo.push_back(waiter);
         self.fifo_unsent += 1;
         self.wake();
     }
@@ -281,11 +255,6 @@ impl<W> State<W> {
 fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     (RandomState::new().hash_one(0u8) % 1000) as f64 / 1000.0
-}
-
-fn select(out: &mut Vec<u8>, db: u32) {
-    let mut digits = itoa::Buffer::new();
-    encode::command(out, &[b"SELECT", digits.format(db).as_bytes()]);
 }
 
 async fn drive<W: Waiter + 'static>(
@@ -371,7 +340,6 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             if state.fifo.is_empty() && state.replace && self.since.elapsed() > REPLACE_INTERVAL {
                 state.up = false;
                 state.replace = false;
-                state.db = 0;
                 return Poll::Ready(Ok(Ended::Replaced));
             }
             state.task = Some(cx.waker().clone());
@@ -455,21 +423,18 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 continue;
             }
             // The borrow ends before the waiter runs: it may send again on this very lane.
-            let entry = {
+            let (entry, replace) = {
                 let mut state = self.lane.state.borrow_mut();
-                if kind == FrameKind::Error && is_demotion(frame) && !state.replace {
-                    state.replace = true;
-                    self.events.demoted();
-                }
-                if state.fifo.len() > state.fifo_unsent { state.fifo.pop_front() } else { None }
+                let replace = kind == FrameKind::Error && says_another_server(frame) && !state.replace;
+                state.replace |= replace;
+                let entry = if state.fifo.len() > state.fifo_unsent { state.fifo.pop_front() } else { None };
+                (entry, replace)
             };
+            if replace {
+                self.events.another_server();
+            }
             match entry {
-                Some(Entry::Request(waiter)) => waiter.answered(frame, kind),
-                Some(Entry::Select) if kind == FrameKind::Simple => {}
-                Some(Entry::Select) => {
-                    let text = format!("SELECT failed: {}", String::from_utf8_lossy(frame).trim());
-                    return Err(io::Error::other(text));
-                }
+                Some(waiter) => waiter.answered(frame, kind),
                 None => return Err(io::Error::other("a reply that no one asked for")),
             }
         }
@@ -496,9 +461,9 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
     }
 }
 
-/// Whether an error says that this server is not the one to ask (redis-facts, race R15).
-fn is_demotion(frame: &[u8]) -> bool {
-    [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN"].iter().any(|word| frame.starts_with(word))
+/// Whether an error is one by which a server says that it is not, or not yet, the one to ask (redis-facts R15).
+pub fn says_another_server(error: &[u8]) -> bool {
+    [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN"].iter().any(|word| error.starts_with(word))
 }
 
 trait PollUnpin {

@@ -4,6 +4,7 @@
 #![allow(dead_code, missing_docs)] // Each test file uses its own part of this.
 
 pub mod binary;
+pub mod canned;
 pub mod scripted;
 
 use std::io::{Read, Write};
@@ -242,6 +243,29 @@ impl Client {
         let seen = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).expect("a socket");
         !self.buffer.is_empty() || !matches!(seen, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends these commands in one write and returns their replies, in order.
+    pub fn pipeline(&mut self, commands: &[&[&str]]) -> Vec<String> {
+        let mut bytes = Vec::new();
+        for command in commands {
+            encode::command(&mut bytes, &command.iter().map(|a| a.as_bytes()).collect::<Vec<_>>());
+        }
+        self.send_raw(&bytes);
+        commands.iter().map(|_| String::from_utf8_lossy(&self.frame()).into_owned()).collect()
+    }
+
+    /// The next frame if it comes within a short while. That none comes cannot prove that none ever would: let it follow
+    /// an event after which a wrong reply would have come at once.
+    pub fn soon(&mut self) -> Option<Vec<u8>> {
+        self.stream.set_read_timeout(Some(Duration::from_millis(60))).expect("a sound timeout");
+        let heard = self.try_frame();
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a sound timeout");
+        match heard {
+            Ok(frame) => Some(frame),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => None,
+            Err(e) => panic!("no frame: {e}"),
+        }
     }
 
     /// Whether the other end closes without sending anything more.

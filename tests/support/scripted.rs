@@ -1,95 +1,273 @@
-//! An upstream that does what a test tells it to: says nothing, says too much, hangs up.
+//! A man in the middle between the proxy and a real redis-server, for tests that need events in a certain order.
+//!
+//! The server stays real; what is forced is only when bytes arrive. The proxy's connections are told apart by the name
+//! they give in HELLO (`anteroom:tracker`, `anteroom:lane`, `anteroom:dedicated`, …) and by the order in which they came.
+//! Each direction of each can be held, let through up to some bytes, discarded, released and cut.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Instant;
 
-use anteroom::resp::{RequestLimits, RequestScanner, Scanned};
+use super::PATIENCE;
 
-/// The upstream. Connections still open when it is dropped are left to their scripts.
-pub struct Scripted {
+pub const TRACKER: &str = "anteroom:tracker";
+pub const LANE: &str = "anteroom:lane";
+pub const DEDICATED: &str = "anteroom:dedicated";
+
+/// Which way bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the proxy to Redis: requests.
+    Up,
+    /// From Redis to the proxy: replies and pushes.
+    Down,
+}
+
+/// Stands where the proxy looks for Redis.
+pub struct Middleman {
     pub addr: SocketAddr,
-    stopped: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
-impl Scripted {
-    /// Runs `script` for every lane and dedicated connection, after the greeting, in a thread of its own. The connections
-    /// on which the proxy asks for itself (survey, tracker) are closed.
-    pub fn start(script: impl Fn(Peer) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let addr = listener.local_addr().expect("it is bound");
-        let stopped = Arc::new(AtomicBool::new(false));
-        let (script, stop) = (Arc::new(script), stopped.clone());
-        // Ends with the handle, which connects once more.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                let script = script.clone();
-                // Ends with its connection.
-                std::thread::spawn(move || {
-                    let mut peer = Peer { stream, name: String::new(), buffer: Vec::new() };
-                    if peer.greet() {
-                        script(peer);
-                    }
-                });
-            }
-        });
-        Self { addr, stopped }
-    }
+struct Shared {
+    upstream: SocketAddr,
+    state: Mutex<State>,
+    changed: Condvar,
+    stop: AtomicBool,
 }
 
-impl Drop for Scripted {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(self.addr);
-    }
+#[derive(Default)]
+struct State {
+    lines: Vec<Arc<Ends>>,
+    refused: Vec<String>,
 }
 
 /// One connection of the proxy's.
-pub struct Peer {
-    stream: TcpStream,
-    /// `anteroom:lane`, `anteroom:dedicated`, `anteroom:auth`.
-    pub name: String,
-    buffer: Vec<u8>,
+struct Ends {
+    name: String,
+    pipes: [Mutex<Pipe>; 2],
+    moved: Condvar,
+    proxy: TcpStream,
+    redis: TcpStream,
 }
 
-/// What Redis 7 answers to HELLO 2.
-pub const GREETING: &str = "*14\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n:2\r\n\
-                            $2\r\nid\r\n:7\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n\
-                            $7\r\nmodules\r\n*0\r\n";
+/// One direction of it.
+struct Pipe {
+    held: Vec<u8>,
+    holding: bool,
+    closed: bool,
+    to: TcpStream,
+}
 
-impl Peer {
-    /// Answers HELLO; false if this connection is not one for the script.
-    fn greet(&mut self) -> bool {
-        let Some(hello) = self.request() else { return false };
-        self.name = hello.last().cloned().unwrap_or_default();
-        matches!(&*self.name, "anteroom:lane" | "anteroom:dedicated" | "anteroom:auth") && self.send(GREETING)
+impl Middleman {
+    /// In front of the server at `upstream`.
+    pub fn before(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("it is bound");
+        let shared = Arc::new(Shared {
+            upstream,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
+        let accepting = shared.clone();
+        // Ends with the middleman, which connects once more to wake it.
+        std::thread::spawn(move || {
+            while let Ok((proxy, _)) = listener.accept() {
+                if accepting.stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let shared = accepting.clone();
+                // Ends when either end closes.
+                std::thread::spawn(move || shared.introduce(proxy));
+            }
+        });
+        Self { addr, shared }
     }
 
-    /// The next request; `None` once the proxy has hung up.
-    pub fn request(&mut self) -> Option<Vec<String>> {
-        let mut scanner = RequestScanner::default();
+    /// The connection that was the `nth` (from 0) to give this name, waited for if it has yet to come.
+    pub fn line(&self, name: &str, nth: usize) -> Line {
+        let end = Instant::now() + PATIENCE;
+        let mut state = self.shared.state();
         loop {
-            let scanned = scanner.scan(&self.buffer, &RequestLimits::AUTHENTICATED).expect("the proxy speaks RESP");
-            if let Scanned::Request { len } = scanned {
-                let args = scanner.args(&self.buffer);
-                let words = args.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-                self.buffer.drain(..len);
-                return Some(words);
+            if let Some(ends) = state.lines.iter().filter(|l| l.name == name).nth(nth) {
+                return Line(ends.clone());
             }
-            let mut chunk = [0; 4096];
-            match self.stream.read(&mut chunk) {
-                Ok(0) | Err(_) => return None,
-                Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
-            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{name} number {nth} never came");
+            state = self.shared.changed.wait_timeout(state, left).expect("no panic under the lock").0;
         }
     }
 
-    /// False once the proxy has hung up.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.stream.write_all(bytes.as_ref()).is_ok()
+    /// How many connections have given this name so far.
+    pub fn count(&self, name: &str) -> usize {
+        self.shared.state().lines.iter().filter(|l| l.name == name).count()
+    }
+
+    /// From now on whoever gives this name is hung up on.
+    pub fn refuse(&self, name: &str) {
+        self.shared.state().refused.push(name.to_owned());
+    }
+
+    /// Nobody is hung up on any more.
+    pub fn welcome(&self) {
+        self.shared.state().refused.clear();
+    }
+}
+
+impl Drop for Middleman {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.addr);
+        for ends in &self.shared.state().lines {
+            ends.cut();
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic under the lock")
+    }
+
+    fn introduce(&self, mut proxy: TcpStream) {
+        let mut heard = Vec::new();
+        let name = loop {
+            let mut chunk = [0; 4096];
+            match proxy.read(&mut chunk) {
+                Ok(0) | Err(_) => return,
+                Ok(n) => heard.extend_from_slice(&chunk[..n]),
+            }
+            if let Some(name) = name_in(&heard) {
+                break name;
+            }
+        };
+        let Ok(redis) = TcpStream::connect(self.upstream) else { return };
+        let clone = |stream: &TcpStream| stream.try_clone().expect("descriptors are left");
+        for stream in [&proxy, &redis] {
+            stream.set_nodelay(true).expect("a TCP socket");
+        }
+        let pipe = |to: &TcpStream| Mutex::new(Pipe { held: Vec::new(), holding: false, closed: false, to: clone(to) });
+        let ends = Arc::new(Ends {
+            name,
+            pipes: [pipe(&redis), pipe(&proxy)],
+            moved: Condvar::new(),
+            proxy: clone(&proxy),
+            redis: clone(&redis),
+        });
+        {
+            let mut state = self.state();
+            if state.refused.contains(&ends.name) {
+                ends.cut();
+                return;
+            }
+            state.lines.push(ends.clone());
+        }
+        self.changed.notify_all();
+        ends.pass(Way::Up, &heard);
+        let down = ends.clone();
+        std::thread::spawn(move || down.pump(Way::Down, redis));
+        ends.pump(Way::Up, proxy);
+    }
+}
+
+fn name_in(hello: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(hello);
+    let (_, after) = text.split_once("SETNAME\r\n")?;
+    let mut lines = after.split("\r\n");
+    let (name, _end) = (lines.nth(1)?, lines.next()?);
+    Some(name.to_owned())
+}
+
+impl Ends {
+    fn pipe(&self, way: Way) -> MutexGuard<'_, Pipe> {
+        self.pipes[way as usize].lock().expect("no panic under the lock")
+    }
+
+    fn pump(&self, way: Way, mut from: TcpStream) {
+        let mut chunk = [0; 64 * 1024];
+        while let Ok(n @ 1..) = from.read(&mut chunk) {
+            self.pass(way, &chunk[..n]);
+        }
+        let mut pipe = self.pipe(way);
+        pipe.closed = true;
+        if !pipe.holding {
+            self.cut();
+        }
+        self.moved.notify_all();
+    }
+
+    fn pass(&self, way: Way, bytes: &[u8]) {
+        let mut pipe = self.pipe(way);
+        pipe.held.extend_from_slice(bytes);
+        if !pipe.holding {
+            pipe.let_through(usize::MAX);
+        }
+        self.moved.notify_all();
+    }
+
+    fn cut(&self) {
+        let _ = self.proxy.shutdown(Shutdown::Both);
+        let _ = self.redis.shutdown(Shutdown::Both);
+    }
+}
+
+impl Pipe {
+    fn let_through(&mut self, bytes: usize) {
+        let bytes: Vec<u8> = self.held.drain(..bytes.min(self.held.len())).collect();
+        // Whoever closed is noticed by the pump of the other direction.
+        let _ = self.to.write_all(&bytes);
+    }
+
+    /// Where the first occurrence of `bytes` ends.
+    fn end_of(&self, bytes: &[u8]) -> Option<usize> {
+        self.held.windows(bytes.len()).position(|w| w == bytes).map(|at| at + bytes.len())
+    }
+}
+
+/// A handle to one connection.
+pub struct Line(Arc<Ends>);
+
+impl Line {
+    /// From now on what comes this way is kept back.
+    pub fn hold(&self, way: Way) {
+        self.0.pipe(way).holding = true;
+    }
+
+    /// Waits until what is kept back contains `bytes`.
+    pub fn await_held(&self, way: Way, bytes: &[u8]) {
+        let end = Instant::now() + PATIENCE;
+        let mut pipe = self.0.pipe(way);
+        while pipe.end_of(bytes).is_none() {
+            let left = end.saturating_duration_since(Instant::now());
+            let (wanted, held) = (String::from_utf8_lossy(bytes), String::from_utf8_lossy(&pipe.held).into_owned());
+            assert!(!left.is_zero(), "{} never held {wanted:?}, only {held:?}", self.0.name);
+            pipe = self.0.moved.wait_timeout(pipe, left).expect("no panic under the lock").0;
+        }
+    }
+
+    /// Waits for `bytes`, lets everything up to their end through, and keeps back the rest.
+    pub fn release_through(&self, way: Way, bytes: &[u8]) {
+        self.await_held(way, bytes);
+        let mut pipe = self.0.pipe(way);
+        let end = pipe.end_of(bytes).expect("it was just there");
+        pipe.let_through(end);
+    }
+
+    /// Lets everything through, and what comes from now on.
+    pub fn release(&self, way: Way) {
+        let mut pipe = self.0.pipe(way);
+        pipe.holding = false;
+        pipe.let_through(usize::MAX);
+        if pipe.closed {
+            self.0.cut();
+        }
+    }
+
+    /// Closes both ends. What is kept back is never delivered.
+    pub fn cut(&self) {
+        self.0.cut();
     }
 }

@@ -119,6 +119,10 @@ impl World {
                     let key = self.dice.below(KEYS);
                     self.server.set(written_with(key));
                 }
+                23 if self.dice.one_in(2) => {
+                    let key = name(self.dice.below(KEYS));
+                    self.armory.coherence.shared().tier.evict(key);
+                }
                 _ if self.dice.one_in(6) => self.lose_tracker(),
                 _ => {}
             }

@@ -31,10 +31,10 @@ pub(super) const ROWS: &[Row] = &[
     row("xinfo|stream",           -3, SECOND,        "readonly",                      "stream"),
     row("xlen",                    2, ONE,           "readonly fast",                 "stream").serve(),
     row("xpending",               -3, ONE,           "readonly",                      "stream"),
-    row("xrange",                 -4, ONE,           "readonly",                      "stream").serve(),
+    row("xrange",                 -4, ONE,           "readonly",                      "stream").serve().null_array(),
     row("xread",                  -4, Keys::Streams, "readonly blocking movablekeys", "stream").null_array().nested_null_array().varies(Varies::Streams),
     row("xreadgroup",             -7, Keys::Streams, "write blocking movablekeys",    "stream").null_array().nested_null_array().varies(Varies::Streams),
-    row("xrevrange",              -4, ONE,           "readonly",                      "stream").serve(),
+    row("xrevrange",              -4, ONE,           "readonly",                      "stream").serve().null_array(),
     row("xsetid",                 -3, ONE,           "write denyoom fast",            "stream"),
     row("xtrim",                  -4, ONE,           "write",                         "stream"),
 ];

@@ -1,0 +1,91 @@
+//! Whether the client's ACL user may run what the proxy answers itself.
+//!
+//! Only the upstream knows. It is asked with a form of the same command that changes nothing, so that a refusal comes in
+//! its own words; its consent is taken for a second, or until rights change through this proxy. While it cannot be asked,
+//! PING, INFO and what concerns the client alone are answered, and what concerns others is not.
+//!
+//! Not asked: HELLO, AUTH, QUIT and RESET, which every user may run (acl.c, `CMD_NO_AUTH`); SELECT and CLIENT UNBLOCK,
+//! which go upstream anyway; READONLY and READWRITE, which do nothing.
+
+use super::request::Flow;
+use super::waiter::lost_reply;
+use super::{Session, Verdict};
+use crate::command::{Local, LocalClient};
+use crate::resp::{Args, encode};
+use crate::server::identity::Right;
+
+impl Session {
+    /// Goes on if the upstream permits it, or says what the request becomes instead.
+    pub(super) fn permit(&mut self, local: Local, args: &Args<'_>) -> Result<(), Flow> {
+        let Some((right, probe)) = probe(local) else { return Ok(()) };
+        // Whose clients are to be killed must be a user, and only the upstream knows its users.
+        let user = if local == Local::Client(LocalClient::Kill) { named_user(args) } else { None };
+        let rights = &self.worker.shared.identities;
+        if self.verdict.is_none() && user.is_none() && rights.permits(&self.identity, right) {
+            return Ok(());
+        }
+        match self.verdict.take() {
+            Some(Verdict::Granted) => Ok(()),
+            Some(Verdict::Reply(bytes)) => {
+                self.answer(|out, _| out.extend_from_slice(&bytes));
+                Err(Flow::Next)
+            }
+            _ => {
+                let mut request = Vec::new();
+                match user {
+                    // Nobody's connection has this address, so nobody is killed.
+                    Some(user) => encode::command(&mut request, &[b"CLIENT", b"KILL", b"USER", user, b"ADDR", b"0:0"]),
+                    None => encode::command(&mut request, probe),
+                }
+                let refusal: &[u8] = if user.is_some() { b"-" } else { b"-NOPERM" };
+                let (shared, identity) = (self.worker.shared.clone(), self.identity.clone());
+                let asked = shared.identities.rights();
+                let lane = self.lane();
+                Err(self.ask(
+                    |waiter| lane.send(&request, waiter),
+                    move |told| match told {
+                        Ok(reply) if reply.starts_with(refusal) => Verdict::Reply(reply),
+                        Ok(_) => {
+                            shared.identities.permitted(&identity, right, asked);
+                            Verdict::Granted
+                        }
+                        Err(why) if right.concerns_others() => Verdict::Reply(lost_reply(&why)),
+                        Err(_) => Verdict::Granted,
+                    },
+                ))
+            }
+        }
+    }
+}
+
+/// What to ask for: mostly the command itself with arguments it refuses.
+fn probe(local: Local) -> Option<(Right, &'static [&'static [u8]])> {
+    Some(match local {
+        Local::Ping => (Right::Ping, &[b"PING"]),
+        Local::Echo => (Right::Echo, &[b"ECHO", b""]),
+        Local::Info => (Right::Info, &[b"INFO", b"anteroom"]),
+        // The console shows and changes the proxy as CONFIG does the server.
+        Local::Proxy => (Right::Config, &[b"CONFIG", b"GET", b""]),
+        Local::Client(which) => match which {
+            LocalClient::Id => (Right::ClientId, &[b"CLIENT", b"ID"]),
+            LocalClient::Info => (Right::ClientInfo, &[b"CLIENT", b"INFO"]),
+            LocalClient::List => (Right::ClientList, &[b"CLIENT", b"LIST", b"ID", b"0"]),
+            LocalClient::Kill => (Right::ClientKill, &[b"CLIENT", b"KILL", b"ID", b"0"]),
+            LocalClient::Getname => (Right::ClientGetname, &[b"CLIENT", b"GETNAME"]),
+            LocalClient::Setname => (Right::ClientSetname, &[b"CLIENT", b"SETNAME", b" "]),
+            LocalClient::Setinfo => (Right::ClientSetinfo, &[b"CLIENT", b"SETINFO", b"", b""]),
+            LocalClient::Reply => (Right::ClientReply, &[b"CLIENT", b"REPLY", b""]),
+            LocalClient::NoEvict => (Right::ClientNoEvict, &[b"CLIENT", b"NO-EVICT", b""]),
+            LocalClient::NoTouch => (Right::ClientNoTouch, &[b"CLIENT", b"NO-TOUCH", b""]),
+            LocalClient::Unblock => return None,
+        },
+        _ => return None,
+    })
+}
+
+/// The last USER among the filters of CLIENT KILL.
+fn named_user<'a>(args: &Args<'a>) -> Option<&'a [u8]> {
+    let options = (2..args.len().saturating_sub(1)).step_by(2);
+    let mut named = options.filter(|&at| args.get(at).is_some_and(|word| word.eq_ignore_ascii_case(b"user")));
+    named.next_back().and_then(|at| args.get(at + 1))
+}

@@ -1,0 +1,125 @@
+//! The races of redis-facts, section 3, each forced: the proxy stands behind a middleman that decides when the bytes of
+//! its tracker, of a lane or of a dedicated connection arrive. The server is real.
+//!
+//! | race | where |
+//! | --- | --- |
+//! | R1, R2, R4, R16, R17, R19, R24, R25 | `races/fills.rs` |
+//! | R3 | structural: the tier has no loader |
+//! | R5, R23 | `races/writes.rs` |
+//! | R6, R7, R8 and blocking commands | `races/hidden.rs` |
+//! | R9, R10, R14, R15, R26 | `races/tracker.rs` |
+//! | R11, other databases | `races/flush.rs` |
+//! | R12 and the policies | `races/expiry.rs` (R13, a clock that jumps: unit tests of `coherence`) |
+//! | R18 | `races/mget.rs` |
+//! | R20 to R22 | with downstream tracking and peers, which are yet to come |
+
+#[path = "races/expiry.rs"]
+mod expiry;
+#[path = "races/fills.rs"]
+mod fills;
+#[path = "races/flush.rs"]
+mod flush;
+#[path = "races/hidden.rs"]
+mod hidden;
+#[path = "races/mget.rs"]
+mod mget;
+mod support;
+#[path = "races/tracker.rs"]
+mod tracker;
+#[path = "races/writes.rs"]
+mod writes;
+
+use anteroom::config::Config;
+use support::scripted::Way::Down;
+use support::scripted::{LANE, Line, Middleman, TRACKER};
+use support::{Client, Proxy, Redis, eventually};
+
+/// A proxy with a middleman between it and a real server. Every read is admitted at once, and the tracker may be silent
+/// for a minute before that alone drops anything.
+struct Stage {
+    proxy: Proxy,
+    man: Middleman,
+    redis: Redis,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let redis = Redis::start();
+        let man = Middleman::before(redis.addr());
+        let proxy = Proxy::start_with(man.addr, |config| {
+            config.cache.admit_after = 1;
+            config.coherence.heartbeat_deadline_ms = 60_000;
+            change(config);
+        });
+        proxy.wait_armed();
+        Self { proxy, man, redis }
+    }
+
+    fn tracker(&self) -> Line {
+        self.man.line(TRACKER, 0)
+    }
+
+    /// A write that bypasses the proxy.
+    fn foreign(&self, command: &[&str]) -> String {
+        self.redis.client().text(command)
+    }
+
+    /// Asks until memory answers; returns what it says.
+    fn warm(&self, client: &mut Client, command: &[&str]) -> String {
+        let mut answer = String::new();
+        eventually("memory answers", || {
+            let before = self.hits();
+            answer = client.text(command);
+            self.hits() > before
+        });
+        answer
+    }
+
+    fn hits(&self) -> u64 {
+        self.proxy.count("anteroom_cache_hits")
+    }
+
+    /// When it returns, everything Redis pushed before the call has been applied. The tracker must not be held.
+    fn settle(&self) {
+        assert_eq!(self.proxy.client().text(&["EVAL", "return 1", "0"]), ":1\r\n");
+    }
+
+    /// Asks with the tracker held, releases it, and returns what each was told, before or after: memory would have
+    /// answered before.
+    fn asked_while_held(&self, clients: &mut [&mut Client], command: &[&str]) -> Vec<String> {
+        clients.iter_mut().for_each(|client| client.send(command));
+        let mut early: Vec<_> = clients.iter_mut().map(|client| client.soon()).collect();
+        self.tracker().release(Down);
+        let told = clients.iter_mut().zip(&mut early).map(|(client, early)| {
+            let frame = early.take().unwrap_or_else(|| client.frame());
+            String::from_utf8_lossy(&frame).into_owned()
+        });
+        told.collect()
+    }
+
+    /// Two clients of different workers; each has its worker's lane 0 or 1.
+    fn two_workers(&self) -> (Client, Client) {
+        let ask = |mut client: Client| {
+            client.ask(&["TTL", "nothing"]);
+            client
+        };
+        let first = ask(self.proxy.client());
+        let mut idle = Vec::new();
+        while self.man.count(LANE) < 2 {
+            assert!(idle.len() < 64, "every client came to the same worker");
+            idle.push(ask(self.proxy.client()));
+        }
+        (first, idle.pop().expect("the one that opened the second lane"))
+    }
+}
+
+fn bulk(value: &str) -> String {
+    format!("${}\r\n{value}\r\n", value.len())
+}
+
+const NIL: &str = "$-1\r\n";
+const OK: &str = "+OK\r\n";

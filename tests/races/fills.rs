@@ -1,0 +1,233 @@
+//! Fills against writes: what may be stored, who may join, what a question is.
+
+use super::support::Client;
+use super::support::scripted::Way::{Down, Up};
+use super::{NIL, OK, Stage, bulk};
+
+#[test]
+fn a_value_read_before_a_foreign_write_is_not_kept_when_the_push_comes_after_it() {
+    let stage = Stage::new();
+    stage.foreign(&["SET", "k", "old"]);
+    let tracker = stage.tracker();
+    tracker.hold(Down);
+    let mut client = stage.proxy.client();
+    client.send(&["GET", "k"]);
+    tracker.await_held(Down, b"$3\r\nold\r\n");
+    stage.foreign(&["SET", "k", "new"]);
+    tracker.await_held(Down, b"invalidate");
+    tracker.release(Down);
+    assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("old"), "the read overlaps the write");
+    stage.settle();
+    assert_eq!(client.text(&["GET", "k"]), bulk("new"));
+}
+
+#[test]
+fn a_push_between_the_two_replies_of_a_fill_voids_it() {
+    let stage = Stage::new();
+    stage.foreign(&["SET", "k", "old"]);
+    let tracker = stage.tracker();
+    tracker.hold(Up);
+    let mut client = stage.proxy.client();
+    client.send(&["GET", "k"]);
+    tracker.release_through(Up, b"$4\r\nPTTL\r\n$1\r\nk\r\n");
+    // Registered by PTTL, k is now pushed about; the write gives it an expiry that PTTL has not seen.
+    super::support::eventually("PTTL has run", || stage.foreign(&["INFO", "commandstats"]).contains("cmdstat_pttl"));
+    stage.foreign(&["SET", "k", "new", "PX", "100"]);
+    tracker.release(Up);
+    assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("new"));
+    assert_eq!(stage.proxy.count("anteroom_cache_fills_discarded_moved"), 1);
+    let end = std::time::Instant::now() + std::time::Duration::from_millis(110);
+    super::support::eventually("the value expires", || {
+        let late = std::time::Instant::now() > end;
+        let reply = client.text(&["GET", "k"]);
+        assert!(!late || reply == NIL, "{reply:?} is served for ever");
+        reply == NIL
+    });
+}
+
+#[test]
+fn a_fill_that_was_read_before_an_own_write_is_not_kept_when_it_comes_after_its_reply() {
+    let stage = Stage::new();
+    stage.foreign(&["SET", "k", "old"]);
+    let tracker = stage.tracker();
+    let (mut reader, mut writer) = stage.two_workers();
+    tracker.hold(Down);
+    reader.send(&["GET", "k"]);
+    tracker.await_held(Down, b"$3\r\nold\r\n");
+    assert_eq!(writer.text(&["SET", "k", "new"]), OK);
+    tracker.release_through(Down, b"$3\r\nold\r\n");
+    reader.frame();
+    // The push is still held: only the mark can have told.
+    assert_eq!(stage.asked_while_held(&mut [&mut reader, &mut writer], &["GET", "k"]), [bulk("new"), bulk("new")]);
+}
+
+#[test]
+fn a_reader_who_comes_after_a_write_does_not_join_the_flight_from_before_it() {
+    let stage = Stage::new();
+    stage.foreign(&["SET", "k", "old"]);
+    let tracker = stage.tracker();
+    let (mut first, mut writer) = stage.two_workers();
+    tracker.hold(Down);
+    first.send(&["GET", "k"]);
+    tracker.await_held(Down, b"$3\r\nold\r\n");
+    assert_eq!(writer.text(&["SET", "k", "new"]), OK);
+    // One of them is on the first reader's worker, where the old flight still is.
+    let mut late: Vec<Client> = (0..4).map(|_| stage.proxy.client()).collect();
+    late.iter_mut().for_each(|client| client.send(&["GET", "k"]));
+    // Those who began a flight of their own wait for it; nobody is answered by the old one.
+    tracker.release_through(Down, b"$3\r\nold\r\n");
+    assert_eq!(String::from_utf8_lossy(&first.frame()), bulk("old"));
+    tracker.release(Down);
+    for client in &mut late {
+        assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("new"));
+    }
+}
+
+#[test]
+fn readers_of_one_key_that_is_being_filled_share_one_flight() {
+    let stage = Stage::new();
+    stage.foreign(&["SET", "k", "v"]);
+    let tracker = stage.tracker();
+    tracker.hold(Up);
+    let before = stage.proxy.count("anteroom_requests");
+    let mut herd: Vec<Client> = (0..50).map(|_| stage.proxy.client()).collect();
+    herd.iter_mut().for_each(|client| client.send(&["GET", "k"]));
+    super::support::eventually("all have been planned", || stage.proxy.count("anteroom_requests") >= before + 50);
+    tracker.release(Up);
+    for client in &mut herd {
+        assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("v"));
+    }
+    let stats = stage.foreign(&["INFO", "commandstats"]);
+    let calls = stats.split_once("cmdstat_get:calls=").and_then(|(_, s)| s.split(',').next()?.parse::<u32>().ok());
+    assert!(calls.is_some_and(|n| n <= 2), "one a worker at most: {calls:?}");
+}
+
+#[test]
+fn a_fill_cut_off_with_its_tracker_is_answered_by_the_lane() {
+    let stage = Stage::new();
+    stage.foreign(&["SET", "k", "old"]);
+    let tracker = stage.tracker();
+    tracker.hold(Down);
+    let mut client = stage.proxy.client();
+    client.send(&["GET", "k"]);
+    tracker.await_held(Down, b"$3\r\nold\r\n");
+    stage.foreign(&["SET", "k", "new"]);
+    tracker.cut();
+    assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("new"));
+    // The next arming is another source: nothing of the old connection's can land in it.
+    stage.man.line(super::TRACKER, 1);
+    tracker.release(Down);
+    stage.proxy.wait_armed();
+    assert_eq!(stage.warm(&mut client, &["GET", "k"]), bulk("new"));
+}
+
+#[test]
+fn an_absence_is_remembered_shortly_and_ends_with_a_write() {
+    let stage = Stage::with(|config| config.cache.negative_max_age_ms = 100);
+    let mut client = stage.proxy.client();
+    assert_eq!(stage.warm(&mut client, &["GET", "k"]), NIL);
+    stage.foreign(&["SET", "k", "one"]);
+    stage.settle();
+    assert_eq!(client.text(&["GET", "k"]), bulk("one"));
+    // A SWAPDB out of band is the one change that nobody pushes.
+    assert_eq!(stage.warm(&mut client, &["GET", "gone"]), NIL);
+    let mut foreign = stage.redis.client();
+    foreign.pipeline(&[&["SELECT", "1"], &["SET", "gone", "back"], &["SWAPDB", "0", "1"]]);
+    super::support::eventually("the absence is forgotten", || client.text(&["GET", "gone"]) == bulk("back"));
+}
+
+#[test]
+fn errors_are_never_kept() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    stage.foreign(&["RPUSH", "k", "a"]);
+    for _ in 0..4 {
+        assert!(client.text(&["GET", "k"]).starts_with("-WRONGTYPE"));
+        assert!(client.text(&["GETRANGE", "k", "x", "y"]).starts_with("-ERR value is not an integer"));
+    }
+    assert_eq!((stage.hits(), stage.proxy.count("anteroom_cache_fills")), (0, 0));
+    stage.foreign(&["DEL", "k"]);
+    stage.foreign(&["SET", "k", "v"]);
+    assert_eq!(client.text(&["GET", "k"]), bulk("v"));
+}
+
+#[test]
+fn every_argument_and_the_database_are_part_of_the_question() {
+    let stage = Stage::new();
+    let (mut two, mut three) = (stage.proxy.client(), stage.proxy.client3());
+    stage.foreign(&["HSET", "h", "f1", "one", "f2", "two", "F1", "ONE"]);
+    stage.foreign(&["ZADD", "z", "1", "a", "2", "b"]);
+    stage.foreign(&["SET", "k", "0123456789"]);
+    stage.foreign(&["HSET", "a", "bc", "a-bc"]);
+    stage.foreign(&["HSET", "ab", "c", "ab-c"]);
+    let questions: &[&[&str]] = &[
+        &["HGET", "h", "f1"],
+        &["HGET", "h", "f2"],
+        &["HGET", "h", "F1"],
+        &["hget", "h", "f1"],
+        &["HGET", "a", "bc"],
+        &["HGET", "ab", "c"],
+        &["HMGET", "h", "f1", "f2"],
+        &["HMGET", "h", "f2", "f1"],
+        &["HMGET", "h", "f1f2"],
+        &["ZRANGE", "z", "0", "-1"],
+        &["ZRANGE", "z", "0", "-1", "WITHSCORES"],
+        &["zrange", "z", "0", "-1", "withscores"],
+        &["ZRANGE", "z", "0", "-1", "REV"],
+        &["ZRANGE", "z", "0", "0"],
+        &["GETRANGE", "k", "0", "1"],
+        &["GETRANGE", "k", "1", "1"],
+        &["GETRANGE", "k", "11", "0"],
+        &["GET", "k"],
+        &["STRLEN", "k"],
+        &["TYPE", "k"],
+        &["EXISTS", "k"],
+    ];
+    let (mut direct_two, mut direct_three) = (stage.redis.client(), stage.redis.client());
+    direct_three.ask(&["HELLO", "3"]);
+    for round in 0..5 {
+        for question in questions {
+            assert_eq!(two.text(question), direct_two.text(question), "round {round}: {question:?}");
+            assert_eq!(three.text(question), direct_three.text(question), "round {round}: {question:?} in RESP3");
+        }
+    }
+    assert!(stage.hits() > 100, "memory has answered");
+    two.ask(&["SELECT", "3"]);
+    for question in questions {
+        direct_two.ask(&["SELECT", "3"]);
+        assert_eq!(two.text(question), direct_two.text(question), "{question:?} in another database");
+    }
+}
+
+#[test]
+fn a_key_that_is_written_as_often_as_it_is_read_is_soon_no_longer_filled() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    for n in 1..=400 {
+        assert_eq!(client.text(&["INCR", "counter"]), format!(":{n}\r\n"));
+        assert_eq!(client.text(&["GET", "counter"]), bulk(&n.to_string()));
+    }
+    let fills = stage.proxy.count("anteroom_cache_fills_begun");
+    assert!(fills < 80, "{fills} fills for 400 reads, none of which was ever answered from memory");
+}
+
+#[test]
+fn a_reader_who_comes_after_a_value_has_expired_does_not_join_the_flight_from_before() {
+    let stage = Stage::new();
+    stage.foreign(&["SET", "k", "v", "PX", "100"]);
+    let tracker = stage.tracker();
+    tracker.hold(Down);
+    // One of the second pair is on the first one's worker, where the flight is.
+    let mut clients: Vec<Client> = (0..4).map(|_| stage.proxy.client()).collect();
+    clients[0].send(&["GET", "k"]);
+    tracker.await_held(Down, b"$1\r\nv\r\n");
+    super::support::eventually("it has expired", || stage.foreign(&["EXISTS", "k"]) == ":0\r\n");
+    // Neither may the push that the expiry caused tell them: it is held.
+    let before = stage.proxy.count("anteroom_requests");
+    clients[1..].iter_mut().for_each(|client| client.send(&["GET", "k"]));
+    super::support::eventually("all have been planned", || stage.proxy.count("anteroom_requests") >= before + 3);
+    tracker.release(Down);
+    for client in &mut clients[1..] {
+        assert_eq!(String::from_utf8_lossy(&client.frame()), NIL);
+    }
+}

@@ -1,0 +1,147 @@
+//! The tracker lost, silent, flooded; the server no longer the one it was.
+
+use std::time::{Duration, Instant};
+
+use super::support::eventually;
+use super::support::scripted::Way::Down;
+use super::{OK, Stage, TRACKER, bulk};
+
+#[test]
+fn while_the_tracker_is_away_nothing_is_served_from_memory_and_it_recovers_by_itself() {
+    let stage = Stage::new();
+    let (mut one, mut two) = stage.two_workers();
+    one.ask(&["SET", "k", "0"]);
+    stage.warm(&mut one, &["GET", "k"]);
+    stage.warm(&mut two, &["GET", "k"]);
+    stage.man.refuse(TRACKER);
+    let list = stage.foreign(&["CLIENT", "LIST"]);
+    let tracker = list.lines().find(|line| line.contains("name=anteroom:tracker")).expect("it is connected");
+    let id = tracker.split("id=").nth(1).and_then(|rest| rest.split(' ').next()).expect("it has an id");
+    assert_eq!(stage.foreign(&["CLIENT", "KILL", "ID", id]), ":1\r\n");
+    eventually("the loss is noticed", || stage.proxy.info("anteroom_tracker_state") == "down");
+    let hits = stage.hits();
+    for n in 1..20 {
+        let n = n.to_string();
+        stage.foreign(&["SET", "k", &n]);
+        assert_eq!(one.text(&["GET", "k"]), bulk(&n));
+        assert_eq!(two.text(&["GET", "k"]), bulk(&n));
+    }
+    assert_eq!(stage.hits(), hits);
+    stage.man.welcome();
+    stage.proxy.wait_armed();
+    for client in [&mut one, &mut two] {
+        assert_eq!(stage.warm(client, &["GET", "k"]), bulk("19"), "what was kept before is gone");
+    }
+    stage.foreign(&["SET", "k", "20"]);
+    stage.settle();
+    assert_eq!(one.text(&["GET", "k"]), bulk("20"), "the new connection hears");
+}
+
+#[test]
+fn a_silent_tracker_is_believed_for_heartbeat_and_deadline_and_no_longer() {
+    let stage = Stage::with(|config| {
+        config.coherence.heartbeat_ms = 100;
+        config.coherence.heartbeat_deadline_ms = 200;
+    });
+    let mut client = stage.proxy.client();
+    client.ask(&["SET", "k", "old"]);
+    stage.warm(&mut client, &["GET", "k"]);
+    let tracker = stage.tracker();
+    tracker.hold(Down);
+    let silent = Instant::now();
+    stage.foreign(&["SET", "k", "new"]);
+    let mut stale = 0;
+    loop {
+        let asked = Instant::now();
+        let reply = client.text(&["GET", "k"]);
+        if reply == bulk("new") {
+            break;
+        }
+        stale += 1;
+        assert!(asked - silent < Duration::from_millis(301), "still believed after {:?}", asked - silent);
+    }
+    assert!(stale > 0, "memory held the old value, or this proves nothing");
+    for _ in 0..100 {
+        assert_eq!(client.text(&["GET", "k"]), bulk("new"));
+    }
+    eventually("it is given up and replaced", || stage.man.count(TRACKER) > 1);
+    stage.proxy.wait_armed();
+    assert_eq!(stage.warm(&mut client, &["GET", "k"]), bulk("new"));
+}
+
+#[test]
+fn data_is_read_on_the_connection_that_is_tracked() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    client.ask(&["SET", "k", "v"]);
+    stage.warm(&mut client, &["GET", "k"]);
+    let calls = stage.foreign(&["INFO", "commandstats"]);
+    assert!(calls.contains("cmdstat_pttl:calls=1,") && calls.contains("cmdstat_get:calls=1,"), "{calls}");
+    let list = stage.foreign(&["CLIENT", "LIST"]);
+    let tracker = list.lines().find(|line| line.contains("name=anteroom:tracker")).expect("it is connected");
+    assert!(tracker.contains("flags=t") && tracker.contains("resp=3"), "tracking, not redirected: {tracker}");
+    assert!(tracker.contains("redir=0") || tracker.contains("redir=-1"), "{tracker}");
+}
+
+#[test]
+fn a_server_that_says_it_is_read_only_is_no_longer_believed() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    client.ask(&["SET", "k", "v"]);
+    stage.warm(&mut client, &["GET", "k"]);
+    let losses = stage.proxy.count("anteroom_tracker_losses");
+    stage.foreign(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert!(client.text(&["SET", "k", "w"]).starts_with("-READONLY"));
+    eventually("the tracker begins anew", || stage.proxy.count("anteroom_tracker_losses") > losses);
+    stage.foreign(&["REPLICAOF", "NO", "ONE"]);
+    eventually("writes go on", || client.text(&["SET", "k", "w"]) == OK);
+    assert_eq!(client.text(&["GET", "k"]), bulk("w"));
+    // A transaction hears of it on another connection.
+    let losses = stage.proxy.count("anteroom_tracker_losses");
+    client.ask(&["MULTI"]);
+    stage.foreign(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert!(client.text(&["SET", "k", "x"]).starts_with("-READONLY"));
+    eventually("the tracker begins anew", || stage.proxy.count("anteroom_tracker_losses") > losses);
+}
+
+#[test]
+fn what_memory_held_is_not_served_after_another_key_met_a_read_only_server() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    client.ask(&["SET", "k", "v"]);
+    stage.warm(&mut client, &["GET", "k"]);
+    // The tracker cannot come back, so whatever hits from here on is of the old history.
+    stage.man.refuse(TRACKER);
+    stage.foreign(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert!(client.text(&["SET", "other", "w"]).starts_with("-READONLY"));
+    let hits = stage.hits();
+    for _ in 0..10 {
+        assert_eq!(client.text(&["GET", "k"]), bulk("v"));
+    }
+    assert_eq!(stage.hits(), hits);
+}
+
+#[test]
+fn a_flood_of_pushes_starves_nobody_and_loses_nothing() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    let keys: Vec<String> = (0..500).map(|n| format!("key:{n}")).collect();
+    let mut foreign = stage.redis.client();
+    let flood =
+        |n: usize| -> Vec<u8> { keys.iter().flat_map(|key| format!("SET {key} {n}\r\n").into_bytes()).collect() };
+    for round in 0..20 {
+        // Read, so that each is pushed about; then written, twice, while reading goes on.
+        client.send_raw(&keys.iter().flat_map(|key| format!("GET {key}\r\n").into_bytes()).collect::<Vec<_>>());
+        foreign.send_raw(&[flood(round), flood(round + 1)].concat());
+        for _ in &keys {
+            client.frame();
+        }
+        for _ in 0..2 * keys.len() {
+            foreign.frame();
+        }
+    }
+    stage.settle();
+    for key in &keys {
+        assert_eq!(client.text(&["GET", key]), bulk("20"), "{key}");
+    }
+}
