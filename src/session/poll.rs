@@ -340,18 +340,14 @@ impl Session {
         (at, partial)
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let mut moved = false;
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         loop {
             let written = self
                 .outbox
                 .with_unwritten(|bytes| if bytes.is_empty() { None } else { Some(self.socket.try_write(bytes)) });
             match written {
-                None => return Ok(moved),
-                Some(Ok(n)) => {
-                    self.outbox.written(n);
-                    moved = true;
-                }
+                None => return Ok(()),
+                Some(Ok(n)) => self.outbox.written(n),
                 Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
                     if self.outbox.held_bytes() > self.worker.shared.config.clients.output_max_bytes {
                         return Err(End::OutputFull);
@@ -359,7 +355,7 @@ impl Session {
                     match self.socket.poll_write_ready(cx) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Err(End::Left),
-                        Poll::Pending => return Ok(moved),
+                        Poll::Pending => return Ok(()),
                     }
                 }
                 Some(Err(_)) => return Err(End::Left),

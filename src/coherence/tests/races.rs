@@ -394,8 +394,7 @@ fn the_counts_of_all_workers_are_summed_even_of_those_that_ended() {
 }
 
 #[test]
-fn what_a_near_table_serves_after_the_tier_evicted_it_is_voided_by_an_upstream_read_like_any_other()
-{
+fn what_a_near_table_serves_after_the_tier_evicted_it_is_voided_by_an_upstream_read_like_any_other() {
     // The slot moves after the entry was stored, for a neighbour, or it does not.
     for neighbour_moves in [false, true] {
         let a = Armory::with_slots(1);
@@ -408,10 +407,7 @@ fn what_a_near_table_serves_after_the_tier_evicted_it_is_voided_by_an_upstream_r
         assert!(from_near());
         a.coherence.shared().tier.evict(b"k");
         assert!(from_near(), "an evicted entry is not wrong");
-        let miss = a
-            .coherence
-            .serve(&a.source, b"k", &GET, T0)
-            .expect_err("evicted");
+        let miss = a.coherence.serve(&a.source, b"k", &GET, T0).expect_err("evicted");
         a.coherence.read_answered(b"k", miss.watch);
         assert!(!from_near(), "older than what was read upstream");
     }
@@ -428,9 +424,7 @@ fn without_tracking_a_newer_fill_is_not_hidden_by_an_older_one_in_a_near_table()
         };
         let mut near = Near::default();
         let mut from_near = || {
-            let (view, _) = near
-                .serve(&a.coherence, &timed, b"k", &GET, T0)
-                .expect("a hit");
+            let (view, _) = near.serve(&a.coherence, &timed, b"k", &GET, T0).expect("a hit");
             view.resp3().to_vec()
         };
         fill(b"older");
