@@ -99,6 +99,7 @@ fn a_server_that_says_it_is_read_only_is_no_longer_believed() {
     eventually("writes go on", || client.text(&["SET", "k", "w"]) == OK);
     assert_eq!(client.text(&["GET", "k"]), bulk("w"));
     // A transaction hears of it on another connection.
+    stage.proxy.wait_armed();
     let losses = stage.proxy.count("anteroom_tracker_losses");
     client.ask(&["MULTI"]);
     stage.foreign(&["REPLICAOF", "127.0.0.1", "1"]);
