@@ -113,19 +113,35 @@ impl Stage {
         told.collect()
     }
 
-    /// Two clients of different workers; each has its worker's lane 0 or 1.
+    /// Two clients of different workers; the first one's lane is number 0.
     fn two_workers(&self) -> (Client, Client) {
-        let ask = |mut client: Client| {
+        let mut of_lane: [Option<Client>; 2] = [None, None];
+        let mut spare = Vec::new();
+        while let [None, _] | [_, None] = of_lane {
+            assert!(spare.len() < 64, "every client came to the same worker");
+            let mut client = self.proxy.client();
+            // Opens its worker's lane, if that has none yet.
             client.ask(&["TTL", "nothing"]);
-            client
-        };
-        let first = ask(self.proxy.client());
-        let mut idle = Vec::new();
-        while self.man.count(LANE) < 2 {
-            assert!(idle.len() < 64, "every client came to the same worker");
-            idle.push(ask(self.proxy.client()));
+            let place = usize::from(!self.is_on_first_lane(&mut client));
+            match &mut of_lane[place] {
+                Some(_) => spare.push(client),
+                free => *free = Some(client),
+            }
         }
-        (first, idle.pop().expect("the one that opened the second lane"))
+        let [first, second] = of_lane.map(|client| client.expect("the loop has found both"));
+        (first, second)
+    }
+
+    fn is_on_first_lane(&self, client: &mut Client) -> bool {
+        let lane = self.man.line(LANE, 0);
+        lane.hold(Down);
+        client.send(&["TTL", "nothing"]);
+        let answered = client.soon().is_some();
+        lane.release(Down);
+        if !answered {
+            client.frame();
+        }
+        !answered
     }
 }
 

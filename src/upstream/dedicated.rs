@@ -100,7 +100,8 @@ impl DedicatedPool {
         let failures = Failures::default();
         let pool = Pool::builder()
             .max_size(max)
-            .min_idle(0)
+            // One in reserve, so that a checkout need not wait for a handshake.
+            .min_idle(1)
             .idle_timeout(idle)
             .max_lifetime(None)
             .connection_timeout(wait)

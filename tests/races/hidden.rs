@@ -12,7 +12,7 @@ fn held_back(stage: &Stage, write: &[&str]) -> Client {
     writer.send(write);
     // Executed, and the fence's PING has been answered.
     stage.tracker().await_held(Down, b"invalidate");
-    stage.tracker().await_held(Down, b"+PONG\r\n");
+    stage.tracker().await_held(Down, b"$16\r\nanteroom:tracker\r\n");
     assert_eq!(writer.soon(), None, "{write:?} was answered before what it wrote was known");
     writer
 }
@@ -71,7 +71,7 @@ fn what_follows_a_script_in_a_pipeline_sees_what_it_wrote_though_its_reply_is_he
     stage.warm(&mut client, &["GET", "hidden"]);
     stage.tracker().hold(Down);
     client.send(HIDDEN[0]);
-    stage.tracker().await_held(Down, b"+PONG\r\n");
+    stage.tracker().await_held(Down, b"$16\r\nanteroom:tracker\r\n");
     // The script's connection has been given back, and memory still holds the old value.
     client.send(&["GET", "hidden"]);
     assert_eq!(stage.asked_while_held(&mut [&mut client], &["MGET", "hidden"]), [OK]);
@@ -232,7 +232,7 @@ fn what_a_blocking_pop_took_is_gone_for_everyone_once_the_popper_has_it() {
     stage.tracker().hold(Down);
     popper.send(&["BLPOP", "queue", "0"]);
     stage.tracker().await_held(Down, b"invalidate");
-    stage.tracker().await_held(Down, b"+PONG\r\n");
+    stage.tracker().await_held(Down, b"$16\r\nanteroom:tracker\r\n");
     assert_eq!(popper.soon(), None, "answered before what it took was known to be gone");
     stage.tracker().release(Down);
     assert_eq!(String::from_utf8_lossy(&popper.frame()), "*2\r\n$5\r\nqueue\r\n$1\r\na\r\n");

@@ -49,7 +49,7 @@ fn a_silent_tracker_is_believed_for_heartbeat_and_deadline_and_no_longer() {
     let tracker = stage.tracker();
     // The worst case: it falls silent just after a PONG, so the tracker itself finds out at the beat after the next one.
     tracker.hold(Down);
-    tracker.release_through(Down, b"+PONG\r\n");
+    tracker.release_through(Down, b"$16\r\nanteroom:tracker\r\n");
     let silent = Instant::now();
     stage.foreign(&["SET", "k", "new"]);
     let mut stale = 0;
