@@ -92,8 +92,11 @@ struct Queue {
     up: bool,
     restart: bool,
     fills: Vec<Fill>,
-    fences: Vec<(Arc<Mailbox>, u64)>,
+    fences: Vec<Raised>,
 }
+
+/// A fence raised: whose, and which.
+type Raised = (Arc<Mailbox>, u64);
 
 impl Tracker {
     /// A tracker that is not running yet.
@@ -227,7 +230,7 @@ impl Tracker {
     }
 
     /// Takes what was asked for since the last time.
-    fn take(&self) -> io::Result<(Vec<Fill>, Vec<(Arc<Mailbox>, u64)>)> {
+    fn take(&self) -> io::Result<(Vec<Fill>, Vec<Raised>)> {
         let mut queue = self.queue();
         if std::mem::take(&mut queue.restart) {
             return Err(io::Error::other("the upstream is not what it was"));
@@ -277,7 +280,7 @@ enum Owed {
     Select,
     Pttl(Box<Fill>, Millis),
     Value(Box<Fill>, Millis, Option<i64>),
-    Pong(Instant, Millis, Vec<(Arc<Mailbox>, u64)>),
+    Pong(Instant, Millis, Vec<Raised>),
 }
 
 /// Requests on the wire at most, in commands; beyond it fills wait in the queue.
@@ -391,7 +394,7 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    fn ping(&mut self, fences: Vec<(Arc<Mailbox>, u64)>) {
+    fn ping(&mut self, fences: Vec<Raised>) {
         // Named, so that a MONITOR through the proxy can leave it out.
         encode::command(&mut self.out, &[b"PING", b"anteroom:tracker"]);
         self.owed.push_back(Owed::Pong(Instant::now(), self.clock.now(), fences));

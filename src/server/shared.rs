@@ -45,6 +45,8 @@ pub struct Shared {
     pub stats: Vec<Arc<WorkerStats>>,
     touched: AtomicU64,
     scripts: Arc<AtomicUsize>,
+    /// Milliseconds after `started` until which a client has paused the upstream's writers.
+    paused_until_ms: AtomicU64,
     facts: RwLock<Arc<Facts>>,
     auth_required: AtomicBool,
     table: Mutex<Arc<Table>>,
@@ -91,6 +93,7 @@ impl Shared {
             stats: (0..workers).map(|_| Arc::default()).collect(),
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
+            paused_until_ms: AtomicU64::new(0),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
@@ -116,6 +119,18 @@ impl Shared {
     /// Whether a client's script may be running: then the upstream may be busy, and says so to whoever asks it anything.
     pub fn scripts_run(&self) -> bool {
         self.scripts.load(Ordering::Relaxed) > 0
+    }
+
+    /// A client has asked the upstream to hold back writers for so many milliseconds; 0 lets them go.
+    pub fn pause(&self, for_ms: u64) {
+        let until = if for_ms == 0 { 0 } else { (self.started.elapsed().as_millis() as u64).saturating_add(for_ms) };
+        self.paused_until_ms.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether the upstream may be holding back writers because a client asked for it.
+    pub fn is_paused(&self) -> bool {
+        let until = self.paused_until_ms.load(Ordering::Relaxed);
+        until != 0 && (self.started.elapsed().as_millis() as u64) < until
     }
 
     /// Keys were TOUCHed.

@@ -42,6 +42,9 @@ pub struct Scratch {
     pub scanner: RequestScanner,
 }
 
+/// What upstream connections are kept apart by: identity, protocol and database.
+type Place = (u32, Protocol, u32);
+
 /// See the head of this file.
 pub struct Worker {
     /// Its number, from 0.
@@ -68,10 +71,10 @@ pub struct Worker {
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
     table: RefCell<(u64, Rc<Table>)>,
-    lanes: RefCell<HashMap<(u32, Protocol, u32), Rc<Lane<Waiter>>>>,
+    lanes: RefCell<HashMap<Place, Rc<Lane<Waiter>>>>,
     auth_lane: RefCell<Option<Rc<Lane<Waiter>>>>,
     select_lanes: RefCell<HashMap<u32, Rc<Lane<Waiter>>>>,
-    pools: RefCell<HashMap<(u32, Protocol, u32), Rc<DedicatedPool>>>,
+    pools: RefCell<HashMap<Place, Rc<DedicatedPool>>>,
     /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
     known_dbs: RefCell<(u64, HashSet<(u32, u32)>)>,
     spares: RefCell<Vec<Vec<u8>>>,
