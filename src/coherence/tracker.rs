@@ -172,8 +172,6 @@ impl Tracker {
                     pause = limits.reconnect.0;
                     let line = Line::new(&self, &coherence, connection, &clock, limits);
                     let error = line.serve().await;
-                    // `serve` has disarmed the source; what is still queued was never sent.
-                    self.fail_queued();
                     self.set_state(TrackerState::Down(reason(&error)));
                 }
                 Err(Refused::Unsupported(why)) => {
@@ -246,9 +244,7 @@ impl Tracker {
             (std::mem::take(&mut queue.fills), std::mem::take(&mut queue.fences))
         };
         fills.into_iter().for_each(Fill::fail);
-        for (mailbox, fence) in fences {
-            mailbox.post(Mail::Fenced { fence });
-        }
+        post_all(fences);
     }
 }
 
@@ -338,26 +334,12 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Serves until the connection is lost. Returns why, with the source disarmed and everyone who waited told.
+    /// Serves until the connection is lost, and says why.
     async fn serve(mut self) -> io::Error {
-        let error = match self.pump().await {
+        match self.pump().await {
             Ok(never) => match never {},
             Err(error) => error,
-        };
-        // Lost: before anything else, nothing more is served from what this connection filled.
-        self.armed = None;
-        for owed in std::mem::take(&mut self.owed) {
-            match owed {
-                Owed::Select => {}
-                Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.fail(),
-                Owed::Pong(_, _, fences) => {
-                    for (mailbox, fence) in fences {
-                        mailbox.post(Mail::Fenced { fence });
-                    }
-                }
-            }
         }
-        error
     }
 
     async fn pump(&mut self) -> io::Result<std::convert::Infallible> {
@@ -486,9 +468,7 @@ impl<'a> Line<'a> {
                 if let Some(armed) = &self.armed {
                     armed.heard(Millis(lease));
                 }
-                for (mailbox, fence) in fences {
-                    mailbox.post(Mail::Fenced { fence });
-                }
+                post_all(fences);
             }
             None => return Err(io::Error::other("a reply that no one asked for")),
         }
@@ -526,6 +506,28 @@ impl<'a> Line<'a> {
             });
         }
         fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires });
+    }
+}
+
+/// On every way out, a panic and an abort included: first nothing more is served from what this connection filled, then
+/// everyone who waits is told.
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.armed = None;
+        for owed in std::mem::take(&mut self.owed) {
+            match owed {
+                Owed::Select => {}
+                Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.fail(),
+                Owed::Pong(_, _, fences) => post_all(fences),
+            }
+        }
+        self.tracker.fail_queued();
+    }
+}
+
+fn post_all(fences: Vec<Raised>) {
+    for (mailbox, fence) in fences {
+        mailbox.post(Mail::Fenced { fence });
     }
 }
 

@@ -17,7 +17,7 @@ use crate::cache::{Clock, KeyPolicy, Policies, TierLimits};
 use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::{Config, Mode};
-use crate::upstream::connect::{Address, Connector, Credentials};
+use crate::upstream::connect::{Address, Connector, Credentials, Login};
 
 /// See the head of this file.
 pub struct Shared {
@@ -37,7 +37,7 @@ pub struct Shared {
     pub policies: Arc<Policies>,
     /// The clock that deadlines are on.
     pub clock: Clock,
-    /// Identities whose tracker is to be started; at most [`super::identity::IDENTITIES_MAX`] wait.
+    /// Identities whose tracker is to be started: at most one for each of the upstream's users.
     pub trackers_wanted: mpsc::UnboundedSender<Arc<Identity>>,
     /// Has the upstream asked about itself at once.
     pub survey_bell: Notify,
@@ -104,10 +104,12 @@ impl Shared {
     }
 
     /// The credentials of `upstream.url`, which are the proxy's own.
-    pub fn own_credentials(&self) -> Option<Arc<Credentials>> {
+    pub fn own_login(&self) -> Option<Arc<Login>> {
         let url = &self.config.upstream.url;
         let user = url.username.as_deref().unwrap_or("default").as_bytes();
-        url.password().map(|password| Arc::new(Credentials { user: user.into(), password: password.as_bytes().into() }))
+        let login =
+            |password: &str| Login::new(Credentials { user: user.into(), password: password.as_bytes().into() });
+        url.password().map(|password| Arc::new(login(password)))
     }
 
     /// A client's script is sent to the upstream.

@@ -368,7 +368,7 @@ impl LaneEvents for Events {
         self.worker.stats.lane_losses.add(1);
         tracing::warn!(worker = self.worker.index, reason = %why.reason, "lane lost");
         // The user was deleted or has another password: Redis closes the connections of such a user.
-        if self.identity.credentials.is_some() && why.reason.starts_with("WRONGPASS") {
+        if self.identity.login.is_some() && why.reason.starts_with("WRONGPASS") {
             let clients = self.worker.shared.clients.all();
             let theirs = clients.iter().filter(|client| client.identity.load(Relaxed) == self.identity.id);
             theirs.for_each(|client| client.kill());
@@ -380,7 +380,7 @@ impl LaneEvents for Events {
 pub fn connector_for(shared: &Shared, identity: Option<&Identity>) -> Connector {
     Connector {
         address: shared.address.clone(),
-        credentials: identity.and_then(|i| i.credentials.clone()),
+        login: identity.and_then(|i| i.login.clone()),
         db: 0,
         timeout: Duration::from_millis(shared.config.upstream.timeout_ms),
     }

@@ -417,7 +417,7 @@ impl Session {
 
     /// Whether this client has to give a password before anything else.
     pub(super) fn must_authenticate(&self) -> bool {
-        self.identity.credentials.is_none() && self.worker.shared.facts().auth_required
+        self.identity.login.is_none() && self.worker.shared.facts().auth_required
     }
 
     /// The identity changed: so do its lane, and what it may be served.
