@@ -1,11 +1,50 @@
 //! anteroom: a Redis-protocol caching proxy.
+//!
+//! # The tree is the data path
+//!
+//! | module | owns | does not |
+//! | --- | --- | --- |
+//! | [`server`] | the acceptor, the workers, what they share, the drain | understand a byte |
+//! | [`session`] | one client: its mode, the order of its replies | touch a socket upstream |
+//! | [`resp`] | bytes to frames and back | know a command |
+//! | [`command`] | what a command means (pure) | wait, or know a connection |
+//! | [`cache`] | entries and views | know the network, or decide when one must go |
+//! | [`coherence`] | when a reply may be kept, served, and must go; the tracker | decide what is worth keeping |
+//! | [`upstream`] | connections to Redis: lanes, dedicated ones, the control plane | know the cache |
+//! | [`admin`] | INFO's sections, the console | change anything |
+//! | [`config`] | `proxy.toml`, flags, environment | act on them |
+//!
+//! # The life of a GET
+//!
+//! 1. The session's task wakes, reads into its worker's scratch buffer, and the scanner finds the request in place.
+//! 2. The command table says: one key, at 1, may be served ([`command::Effect::Serve`]).
+//! 3. [`coherence::Near`], then the tier, is asked. **Hit**: the view's bytes are copied into the client's output, which
+//!    leaves in one write at the end of the turn. No lock, no allocation, no task.
+//! 4. **Miss, key read for the first time**: the request goes down the worker's *lane*, with a reply *slot* reserved; the
+//!    reply is cut out of the lane's stream and copied into its place.
+//! 5. **Miss, key read before**: a *fill ticket* is taken, and `PTTL k`, `GET k` go to the *tracker*, whose reader handles
+//!    replies and invalidation pushes in wire order. The reply is stored if the ticket still holds, and answers everyone
+//!    who joined the *flight*.
+//!
+//! # Words
+//!
+//! *client*, *upstream*; *identity*: the ACL user a client is; *lane*: a shared pipelined upstream connection of one worker,
+//! identity, protocol and database; *dedicated connection*: one client's alone; *view*: one reply kept, with the exact
+//! question it answers; *entry*: all views of one key; *fill*: reading a value to keep it; *flight*: a fill and those who wait
+//! for it; *ticket*: the right to store; *mark*: a write in flight; *fence*: a reply held until the tracker has caught up;
+//! *source*: what vouches for the views of one identity.
+//!
+//! # Invariants
+//!
+//! - Only fills insert, only coherence removes, only a session's slots write to its client.
+//! - `cache` and `upstream` do not know each other; they meet in `session` and `coherence`.
+//! - Nothing outside [`command`] compares a command name. There are no globals.
 pub mod admin;
 pub mod cache;
 pub mod coherence;
 pub mod command;
 pub mod config;
 pub mod descriptors;
-pub mod limits;
 mod listen;
 pub mod resp;
 pub mod server;

@@ -155,7 +155,14 @@ fn while_the_upstream_is_frozen_every_kind_of_request_fails_within_the_timeout()
     assert_eq!(proxy.client().text(&["UNWATCH"]), "+OK\r\n");
     let mut queued = proxy.client();
     assert_eq!(queued.text(&["MULTI"]), "+OK\r\n");
+    let mut calm = proxy.client();
+    assert_eq!(calm.text(&["PING"]), "+PONG\r\n");
+    // Longer than the upstream's consent to PING is taken for.
+    std::thread::sleep(Duration::from_millis(1100));
     redis.pause();
+    let start = Instant::now();
+    assert_eq!(calm.text(&["PING"]), "+PONG\r\n");
+    assert!(start.elapsed() < Duration::from_millis(200), "PING waited for a frozen upstream: {:?}", start.elapsed());
     let start = Instant::now();
     queued.send(&["SET", "k", "w"]);
     for (client, request) in clients.iter_mut().zip(requests) {

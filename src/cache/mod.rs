@@ -9,21 +9,16 @@
 //! | where entries live, what they weigh | `tier.rs` |
 //! | what time is it, across a suspend too | `clock.rs` |
 //! | has a key been read often enough to be worth a fill | `admission.rs` |
-//! | what did the user decide for this key | `policy.rs`, `glob.rs` |
 
 mod admission;
 mod clock;
 mod entry;
-mod glob;
-mod policy;
 mod tier;
 mod view;
 
 pub use admission::Admission;
 pub use clock::{Clock, ManualClock, Millis};
 pub use entry::Entry;
-pub use glob::Glob;
-pub use policy::{KeyPolicy, Policies};
 pub(crate) use tier::{Tier, weight as tier_weight};
 pub use tier::{TierLimits, TierSize};
 pub use view::{NewView, View, ViewKey};

@@ -163,6 +163,18 @@ impl Identities {
         self.stamp(&identity.permitted_ms[right as usize], asked);
     }
 
+    /// Takes a consent that has grown old for one second more, if there was one since rights changed.
+    pub fn extend(&self, identity: &Identity, right: Right) -> bool {
+        let at = &identity.permitted_ms[right as usize];
+        // Not over a 0 that is written meanwhile: a consent withdrawn is not given back.
+        at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |at| (at != 0).then(|| self.now_ms())).is_ok()
+    }
+
+    /// The upstream refused what it had permitted.
+    pub fn revoke(&self, identity: &Identity, right: Right) {
+        identity.permitted_ms[right as usize].store(0, Ordering::Relaxed);
+    }
+
     /// Notes the time, unless rights have changed since `asked`.
     fn stamp(&self, at: &AtomicU64, asked: u64) {
         // Under the lock that `rights_changed` takes after it has moved the number: one of the two sees the other.

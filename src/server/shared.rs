@@ -13,10 +13,10 @@ use super::facts::Facts;
 use super::identity::{Identities, Identity};
 use super::stats::WorkerStats;
 use super::worker::connector_for;
-use crate::cache::{Clock, KeyPolicy, Policies, TierLimits};
+use crate::cache::{Clock, TierLimits};
 use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
 
 /// See the head of this file.
@@ -33,8 +33,6 @@ pub struct Shared {
     pub identities: Identities,
     /// When values may be kept and served; each worker forks its own handle.
     pub coherence: Coherence,
-    /// Which keys may be kept at all.
-    pub policies: Arc<Policies>,
     /// The clock that deadlines are on.
     pub clock: Clock,
     /// Identities whose tracker is to be started: at most one for each of the upstream's users.
@@ -71,17 +69,8 @@ impl Shared {
             admit_after: u8::try_from(cache.admit_after).unwrap_or(u8::MAX),
             ..CoherenceLimits::default()
         });
-        let policies = Policies::new(cache.policy.iter().map(|policy| {
-            let mode = match policy.mode {
-                Mode::Strict => KeyPolicy::Strict,
-                Mode::Tracked => KeyPolicy::Tracked,
-                Mode::Ttl { ttl_ms } => KeyPolicy::Ttl(ttl_ms),
-            };
-            (policy.pattern.as_str().to_owned(), mode)
-        }));
         let (trackers_wanted, wanted) = mpsc::unbounded_channel();
         let shared = Self {
-            policies: Arc::new(policies),
             clock: Clock::boot(),
             trackers_wanted,
             config,

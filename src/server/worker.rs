@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::identity::Identity;
 use super::shared::Shared;
 use super::stats::WorkerStats;
-use crate::cache::{Clock, Millis, Policies};
+use crate::cache::{Clock, Millis};
 use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Near, WriteMark};
 use crate::command::Table;
@@ -65,8 +65,6 @@ pub struct Worker {
     pub mailbox: Arc<Mailbox>,
     /// Replies held until the trackers have caught up.
     pub fences: Fences,
-    /// Which keys may be kept.
-    pub policies: Arc<Policies>,
     /// Room for the positions of a request's keys.
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
@@ -93,7 +91,6 @@ impl Worker {
             flights: RefCell::new(Flights::new(flights_max, JOINERS_MAX)),
             mailbox: Arc::default(),
             fences: Fences::default(),
-            policies: shared.policies.clone(),
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
             stats: shared.stats[index].clone(),

@@ -8,7 +8,7 @@
 //! which go upstream anyway; READONLY and READWRITE, which do nothing.
 
 use super::request::Flow;
-use super::waiter::lost_reply;
+use super::waiter::{Waiter, lost_reply};
 use super::{Session, Verdict};
 use crate::command::{Local, LocalClient};
 use crate::resp::{Args, encode};
@@ -22,6 +22,11 @@ impl Session {
         let user = if local == Local::Client(LocalClient::Kill) { named_user(args) } else { None };
         let rights = &self.worker.shared.identities;
         if self.verdict.is_none() && user.is_none() && rights.permits(&self.identity, right) {
+            return Ok(());
+        }
+        if self.verdict.is_none() && user.is_none() && !right.concerns_others() && rights.extend(&self.identity, right)
+        {
+            self.ask_again(right, probe);
             return Ok(());
         }
         match self.verdict.take() {
@@ -55,6 +60,29 @@ impl Session {
                 ))
             }
         }
+    }
+}
+
+impl Session {
+    /// Asks whether a consent still stands, without waiting for it.
+    fn ask_again(&mut self, right: Right, probe: &[&[u8]]) {
+        let lane = self.lane();
+        if lane.is_full(std::task::Waker::noop()) {
+            return;
+        }
+        let mut request = Vec::new();
+        encode::command(&mut request, probe);
+        let (tell, told) = tokio::sync::oneshot::channel();
+        lane.send(&request, Waiter::Once(tell));
+        let (shared, identity) = (self.worker.shared.clone(), self.identity.clone());
+        // Ends with the reply, or with the lane's connection.
+        tokio::task::spawn_local(async move {
+            if let Ok(Ok(reply)) = told.await
+                && reply.starts_with(b"-NOPERM")
+            {
+                shared.identities.revoke(&identity, right);
+            }
+        });
     }
 }
 

@@ -16,10 +16,11 @@ use super::request::Flow;
 use super::then::Then;
 use super::waiter::Waiter;
 use super::{Outbox, Seq, Session, Way};
-use crate::cache::{KeyPolicy, Millis, View, ViewKey};
+use crate::cache::{Millis, View, ViewKey};
 use crate::coherence::tracker::Fill;
 use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, Snapshot, Source};
 use crate::command::Command;
+use crate::config::Mode;
 use crate::resp::{Args, Protocol, encode};
 use crate::server::stats::Bypass;
 use crate::server::worker::Worker;
@@ -91,10 +92,10 @@ impl Session {
     pub(super) fn read(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         let worker = self.worker.clone();
-        let (source, ttl_ms) = match worker.policies.of(key) {
-            KeyPolicy::Strict => return self.bypass(command, args, Bypass::Strict),
-            KeyPolicy::Tracked => (&self.identity.scopes.tracked, None),
-            KeyPolicy::Ttl(ms) => (self.identity.scopes.ttl(self.protocol), Some(ms)),
+        let (source, ttl_ms) = match worker.shared.config.cache.mode_of(key) {
+            Mode::Strict => return self.bypass(command, args, Bypass::Strict),
+            Mode::Tracked => (&self.identity.scopes.tracked, None),
+            Mode::Ttl { ttl_ms } => (self.identity.scopes.ttl(self.protocol), Some(ttl_ms)),
         };
         let Some(source) = source.clone() else { return self.bypass(command, args, Bypass::NoSource) };
         // The tail begins after the key's own CRLF.
@@ -280,7 +281,7 @@ impl Session {
         let Some(source) = self.identity.scopes.tracked.clone() else {
             return self.bypass(command, args, Bypass::NoSource);
         };
-        if args.iter().skip(1).any(|key| worker.policies.of(key) != KeyPolicy::Tracked) {
+        if args.iter().skip(1).any(|key| worker.shared.config.cache.mode_of(key) != Mode::Tracked) {
             return self.bypass(command, args, Bypass::Strict);
         }
         if self.outbox.pending() > 0
