@@ -474,3 +474,16 @@ fn no_secret_is_logged_at_any_level() {
     let told: Vec<&str> = log.lines().filter(|line| line.contains("s3cret")).collect();
     assert!(told.is_empty(), "{told:#?}");
 }
+
+#[test]
+fn a_user_who_may_give_any_password_is_one_identity_whatever_it_gives() {
+    let redis = Redis::start();
+    redis.client().ask(&["ACL", "SETUSER", "anyone", "on", "nopass", "~*", "+@all"]);
+    let proxy = Proxy::start(&redis);
+    for n in 0..40 {
+        let mut client = proxy.client();
+        assert_eq!(client.text(&["AUTH", "anyone", &format!("password {n}")]), "+OK\r\n");
+        assert_eq!(client.text(&["SET", "k", "v"]), "+OK\r\n");
+    }
+    assert_eq!(proxy.count("anteroom_identities"), 2, "nobody in particular, and anyone");
+}

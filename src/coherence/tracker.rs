@@ -92,8 +92,11 @@ struct Queue {
     up: bool,
     restart: bool,
     fills: Vec<Fill>,
-    fences: Vec<(Arc<Mailbox>, u64)>,
+    fences: Vec<Raised>,
 }
+
+/// A fence raised: whose, and which.
+type Raised = (Arc<Mailbox>, u64);
 
 impl Tracker {
     /// A tracker that is not running yet.
@@ -169,8 +172,6 @@ impl Tracker {
                     pause = limits.reconnect.0;
                     let line = Line::new(&self, &coherence, connection, &clock, limits);
                     let error = line.serve().await;
-                    // `serve` has disarmed the source; what is still queued was never sent.
-                    self.fail_queued();
                     self.set_state(TrackerState::Down(reason(&error)));
                 }
                 Err(Refused::Unsupported(why)) => {
@@ -227,7 +228,7 @@ impl Tracker {
     }
 
     /// Takes what was asked for since the last time.
-    fn take(&self) -> io::Result<(Vec<Fill>, Vec<(Arc<Mailbox>, u64)>)> {
+    fn take(&self) -> io::Result<(Vec<Fill>, Vec<Raised>)> {
         let mut queue = self.queue();
         if std::mem::take(&mut queue.restart) {
             return Err(io::Error::other("the upstream is not what it was"));
@@ -243,9 +244,7 @@ impl Tracker {
             (std::mem::take(&mut queue.fills), std::mem::take(&mut queue.fences))
         };
         fills.into_iter().for_each(Fill::fail);
-        for (mailbox, fence) in fences {
-            mailbox.post(Mail::Fenced { fence });
-        }
+        post_all(fences);
     }
 }
 
@@ -277,7 +276,7 @@ enum Owed {
     Select,
     Pttl(Box<Fill>, Millis),
     Value(Box<Fill>, Millis, Option<i64>),
-    Pong(Instant, Millis, Vec<(Arc<Mailbox>, u64)>),
+    Pong(Instant, Millis, Vec<Raised>),
 }
 
 /// Requests on the wire at most, in commands; beyond it fills wait in the queue.
@@ -335,26 +334,12 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Serves until the connection is lost. Returns why, with the source disarmed and everyone who waited told.
+    /// Serves until the connection is lost, and says why.
     async fn serve(mut self) -> io::Error {
-        let error = match self.pump().await {
+        match self.pump().await {
             Ok(never) => match never {},
             Err(error) => error,
-        };
-        // Lost: before anything else, nothing more is served from what this connection filled.
-        self.armed = None;
-        for owed in std::mem::take(&mut self.owed) {
-            match owed {
-                Owed::Select => {}
-                Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.fail(),
-                Owed::Pong(_, _, fences) => {
-                    for (mailbox, fence) in fences {
-                        mailbox.post(Mail::Fenced { fence });
-                    }
-                }
-            }
         }
-        error
     }
 
     async fn pump(&mut self) -> io::Result<std::convert::Infallible> {
@@ -391,7 +376,7 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    fn ping(&mut self, fences: Vec<(Arc<Mailbox>, u64)>) {
+    fn ping(&mut self, fences: Vec<Raised>) {
         // Named, so that a MONITOR through the proxy can leave it out.
         encode::command(&mut self.out, &[b"PING", b"anteroom:tracker"]);
         self.owed.push_back(Owed::Pong(Instant::now(), self.clock.now(), fences));
@@ -483,9 +468,7 @@ impl<'a> Line<'a> {
                 if let Some(armed) = &self.armed {
                     armed.heard(Millis(lease));
                 }
-                for (mailbox, fence) in fences {
-                    mailbox.post(Mail::Fenced { fence });
-                }
+                post_all(fences);
             }
             None => return Err(io::Error::other("a reply that no one asked for")),
         }
@@ -523,6 +506,28 @@ impl<'a> Line<'a> {
             });
         }
         fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires });
+    }
+}
+
+/// On every way out, a panic and an abort included: first nothing more is served from what this connection filled, then
+/// everyone who waits is told.
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.armed = None;
+        for owed in std::mem::take(&mut self.owed) {
+            match owed {
+                Owed::Select => {}
+                Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.fail(),
+                Owed::Pong(_, _, fences) => post_all(fences),
+            }
+        }
+        self.tracker.fail_queued();
+    }
+}
+
+fn post_all(fences: Vec<Raised>) {
+    for (mailbox, fence) in fences {
+        mailbox.post(Mail::Fenced { fence });
     }
 }
 

@@ -121,6 +121,8 @@ pub enum Dedicated {
     Unwatch,
     /// Its reply may be long in coming, or it must not queue behind others' replies. Leaves no state behind.
     Blocking,
+    /// CLIENT PAUSE and UNPAUSE: must not queue behind what a pause holds back. Leave no state on the connection.
+    Pause,
     /// Runs a script or function, during which a shared lane would stand still. Leaves no state behind.
     Script,
     /// Enters or leaves subscriptions.

@@ -1,7 +1,8 @@
 //! Identities: who the upstream says a client is.
 //!
 //! Owns the table of identities and when each was last vouched for by the upstream. Lanes, trackers, cache entries and
-//! limits are all per identity, so that a shared cache cannot leak across users.
+//! limits are all per identity, so that a shared cache cannot leak across users. An identity is an ACL user, whatever
+//! password it gave: there are no more of them than the upstream has users, even if one of those takes any password.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,12 +13,10 @@ use std::time::{Duration, Instant};
 use crate::coherence::tracker::Tracker;
 use crate::coherence::{Coherence, Source, SourceKind};
 use crate::resp::Protocol;
-use crate::upstream::connect::Credentials;
+use crate::upstream::connect::{Credentials, Login};
 
 /// How long the upstream's word for a password is taken before it is asked again.
 const TRUST: Duration = Duration::from_millis(1000);
-/// Identities at most; beyond it the one least recently vouched for is forgotten once no client has it.
-pub const IDENTITIES_MAX: usize = 1024;
 
 /// What vouches for an identity's cached values. Absent when there are more identities than the tier keeps apart.
 #[derive(Clone, Default)]
@@ -69,12 +68,13 @@ impl Right {
 
 const RIGHTS: usize = Right::ClientNoTouch as usize + 1;
 
-/// One ACL user with one of its passwords, or nobody in particular.
+/// One ACL user, or nobody in particular.
 pub struct Identity {
     /// Dense and never reused; 0 is the unauthenticated client.
     pub id: u32,
-    /// What the lanes introduce themselves with.
-    pub credentials: Option<Arc<Credentials>>,
+    user: Box<[u8]>,
+    /// What its connections introduce themselves with.
+    pub login: Option<Arc<Login>>,
     /// Where its cached values come from.
     pub scopes: Scopes,
     /// What fills and hears for it.
@@ -87,20 +87,22 @@ pub struct Identity {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("id", &self.id).field("credentials", &self.credentials).finish()
+        f.debug_struct("Identity").field("id", &self.id).field("user", &String::from_utf8_lossy(&self.user)).finish()
     }
 }
 
 impl Identity {
-    fn new(id: u32, credentials: Option<Arc<Credentials>>, coherence: &Coherence) -> Self {
+    fn new(id: u32, credentials: Option<Credentials>, coherence: &Coherence) -> Self {
+        let user = credentials.as_ref().map_or(Box::from(&b"default"[..]), |c| c.user.clone());
+        let login = credentials.map(|credentials| Arc::new(Login::new(credentials)));
         let scopes = Scopes::of(coherence, id);
         let tracker = scopes.tracked.clone().map(Tracker::new);
-        Self { id, credentials, scopes, tracker, vouched_ms: AtomicU64::new(0), permitted_ms: Default::default() }
+        Self { id, user, login, scopes, tracker, vouched_ms: AtomicU64::new(0), permitted_ms: Default::default() }
     }
 
     /// The ACL user's name.
     pub fn user(&self) -> &[u8] {
-        self.credentials.as_ref().map_or(b"default", |c| &c.user)
+        &self.user
     }
 }
 
@@ -113,7 +115,7 @@ pub struct Identities {
 }
 
 struct Known {
-    by_credentials: HashMap<Credentials, Arc<Identity>>,
+    by_user: HashMap<Box<[u8]>, Arc<Identity>>,
     next: u32,
 }
 
@@ -121,7 +123,7 @@ impl Identities {
     /// Only the unauthenticated client exists at first.
     pub fn new(coherence: &Coherence) -> Self {
         let nobody = Arc::new(Identity::new(0, None, coherence));
-        let known = Mutex::new(Known { by_credentials: HashMap::new(), next: 1 });
+        let known = Mutex::new(Known { by_user: HashMap::new(), next: 1 });
         Self { start: Instant::now(), nobody, known, rights: AtomicU64::new(0) }
     }
 
@@ -132,8 +134,9 @@ impl Identities {
 
     /// The identity of these credentials, if the upstream accepted them within the last second.
     pub fn trusted(&self, credentials: &Credentials) -> Option<Arc<Identity>> {
-        let identity = self.lock().by_credentials.get(credentials).cloned()?;
-        self.is_recent(&identity.vouched_ms).then_some(identity)
+        let identity = self.lock().by_user.get(&credentials.user).cloned()?;
+        let same = identity.login.as_ref().is_some_and(|login| *login.current() == *credentials);
+        (same && self.is_recent(&identity.vouched_ms)).then_some(identity)
     }
 
     /// Changes whenever a client may have changed who may do what. To be read before the upstream is asked.
@@ -184,23 +187,24 @@ impl Identities {
 
     fn known_as(&self, credentials: Credentials, coherence: &Coherence) -> (Arc<Identity>, bool) {
         let mut known = self.lock();
-        if let Some(identity) = known.by_credentials.get(&credentials) {
+        if let Some(identity) = known.by_user.get(&credentials.user) {
+            if let Some(login) = &identity.login {
+                login.renew(credentials);
+            }
             return (identity.clone(), false);
-        }
-        if known.by_credentials.len() >= IDENTITIES_MAX {
-            known.forget_one();
         }
         let id = known.next;
         known.next += 1;
-        let identity = Arc::new(Identity::new(id, Some(Arc::new(credentials.clone())), coherence));
-        known.by_credentials.insert(credentials, identity.clone());
+        let user = credentials.user.clone();
+        let identity = Arc::new(Identity::new(id, Some(credentials), coherence));
+        known.by_user.insert(user, identity.clone());
         (identity, true)
     }
 
     /// Every identity known.
     pub fn all(&self) -> Vec<Arc<Identity>> {
         let mut all = vec![self.nobody.clone()];
-        all.extend(self.lock().by_credentials.values().cloned());
+        all.extend(self.lock().by_user.values().cloned());
         all
     }
 
@@ -211,15 +215,5 @@ impl Identities {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Known {
-    fn forget_one(&mut self) {
-        let idle = self.by_credentials.iter().filter(|(_, i)| Arc::strong_count(i) == 1);
-        let oldest = idle.min_by_key(|(_, i)| i.vouched_ms.load(Ordering::Relaxed)).map(|(c, _)| c.clone());
-        if let Some(credentials) = oldest {
-            self.by_credentials.remove(&credentials);
-        }
     }
 }

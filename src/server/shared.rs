@@ -17,7 +17,7 @@ use crate::cache::{Clock, KeyPolicy, Policies, TierLimits};
 use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::{Config, Mode};
-use crate::upstream::connect::{Address, Connector, Credentials};
+use crate::upstream::connect::{Address, Connector, Credentials, Login};
 
 /// See the head of this file.
 pub struct Shared {
@@ -37,7 +37,7 @@ pub struct Shared {
     pub policies: Arc<Policies>,
     /// The clock that deadlines are on.
     pub clock: Clock,
-    /// Identities whose tracker is to be started; at most [`super::identity::IDENTITIES_MAX`] wait.
+    /// Identities whose tracker is to be started: at most one for each of the upstream's users.
     pub trackers_wanted: mpsc::UnboundedSender<Arc<Identity>>,
     /// Has the upstream asked about itself at once.
     pub survey_bell: Notify,
@@ -45,6 +45,8 @@ pub struct Shared {
     pub stats: Vec<Arc<WorkerStats>>,
     touched: AtomicU64,
     scripts: Arc<AtomicUsize>,
+    /// Milliseconds after `started` until which a client has paused the upstream's writers.
+    paused_until_ms: AtomicU64,
     facts: RwLock<Arc<Facts>>,
     auth_required: AtomicBool,
     table: Mutex<Arc<Table>>,
@@ -91,6 +93,7 @@ impl Shared {
             stats: (0..workers).map(|_| Arc::default()).collect(),
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
+            paused_until_ms: AtomicU64::new(0),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
@@ -101,10 +104,12 @@ impl Shared {
     }
 
     /// The credentials of `upstream.url`, which are the proxy's own.
-    pub fn own_credentials(&self) -> Option<Arc<Credentials>> {
+    pub fn own_login(&self) -> Option<Arc<Login>> {
         let url = &self.config.upstream.url;
         let user = url.username.as_deref().unwrap_or("default").as_bytes();
-        url.password().map(|password| Arc::new(Credentials { user: user.into(), password: password.as_bytes().into() }))
+        let login =
+            |password: &str| Login::new(Credentials { user: user.into(), password: password.as_bytes().into() });
+        url.password().map(|password| Arc::new(login(password)))
     }
 
     /// A client's script is sent to the upstream.
@@ -116,6 +121,18 @@ impl Shared {
     /// Whether a client's script may be running: then the upstream may be busy, and says so to whoever asks it anything.
     pub fn scripts_run(&self) -> bool {
         self.scripts.load(Ordering::Relaxed) > 0
+    }
+
+    /// A client has asked the upstream to hold back writers for so many milliseconds; 0 lets them go.
+    pub fn pause(&self, for_ms: u64) {
+        let until = if for_ms == 0 { 0 } else { (self.started.elapsed().as_millis() as u64).saturating_add(for_ms) };
+        self.paused_until_ms.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether the upstream may be holding back writers because a client asked for it.
+    pub fn is_paused(&self) -> bool {
+        let until = self.paused_until_ms.load(Ordering::Relaxed);
+        until != 0 && (self.started.elapsed().as_millis() as u64) < until
     }
 
     /// Keys were TOUCHed.

@@ -35,7 +35,7 @@ pub(super) async fn keep(shared: Arc<Shared>, control: Control) {
 async fn ask(shared: &Shared, control: &Control, commands_of: &mut String) -> Result<(), ConnectError> {
     let nobody = shared.connector(None).open(Protocol::Resp2, "anteroom:survey").await?;
     let mut facts = Facts { auth_required: !nobody.authenticated, known: true, ..(*shared.facts()).clone() };
-    let own = shared.own_credentials();
+    let own = shared.own_login();
     let connection = match own {
         None if !nobody.authenticated => {
             shared.set_facts(facts);
@@ -43,7 +43,7 @@ async fn ask(shared: &Shared, control: &Control, commands_of: &mut String) -> Re
         }
         None => nobody,
         Some(_) => {
-            let connector = Connector { credentials: own, ..shared.connector(None) };
+            let connector = Connector { login: own, ..shared.connector(None) };
             connector.open(Protocol::Resp2, "anteroom:survey").await?
         }
     };

@@ -48,5 +48,16 @@ fn start(shared: &Arc<Shared>, identity: &Arc<Identity>, trackers: &mut JoinSet<
         ),
     };
     let connector = shared.connector(Some(identity));
-    trackers.spawn(tracker.clone().run(shared.coherence.clone(), connector, shared.clock.clone(), limits));
+    let (tracker, coherence, clock) = (tracker.clone(), shared.coherence.clone(), shared.clock.clone());
+    trackers.spawn(async move {
+        loop {
+            // Aborted with the set it is in, and so with the task around it.
+            let mut one = JoinSet::new();
+            one.spawn(tracker.clone().run(coherence.clone(), connector.clone(), clock.clone(), limits));
+            if let Some(Err(error)) = one.join_next().await {
+                tracing::error!(%error, "a tracker panicked; it begins anew");
+            }
+            tokio::time::sleep(limits.reconnect.1).await;
+        }
+    });
 }

@@ -42,6 +42,9 @@ pub struct Scratch {
     pub scanner: RequestScanner,
 }
 
+/// What upstream connections are kept apart by: identity, protocol and database.
+type Place = (u32, Protocol, u32);
+
 /// See the head of this file.
 pub struct Worker {
     /// Its number, from 0.
@@ -68,10 +71,10 @@ pub struct Worker {
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
     table: RefCell<(u64, Rc<Table>)>,
-    lanes: RefCell<HashMap<(u32, Protocol, u32), Rc<Lane<Waiter>>>>,
+    lanes: RefCell<HashMap<Place, Rc<Lane<Waiter>>>>,
     auth_lane: RefCell<Option<Rc<Lane<Waiter>>>>,
     select_lanes: RefCell<HashMap<u32, Rc<Lane<Waiter>>>>,
-    pools: RefCell<HashMap<(u32, Protocol, u32), Rc<DedicatedPool>>>,
+    pools: RefCell<HashMap<Place, Rc<DedicatedPool>>>,
     /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
     known_dbs: RefCell<(u64, HashSet<(u32, u32)>)>,
     spares: RefCell<Vec<Vec<u8>>>,
@@ -365,7 +368,7 @@ impl LaneEvents for Events {
         self.worker.stats.lane_losses.add(1);
         tracing::warn!(worker = self.worker.index, reason = %why.reason, "lane lost");
         // The user was deleted or has another password: Redis closes the connections of such a user.
-        if self.identity.credentials.is_some() && why.reason.starts_with("WRONGPASS") {
+        if self.identity.login.is_some() && why.reason.starts_with("WRONGPASS") {
             let clients = self.worker.shared.clients.all();
             let theirs = clients.iter().filter(|client| client.identity.load(Relaxed) == self.identity.id);
             theirs.for_each(|client| client.kill());
@@ -377,7 +380,7 @@ impl LaneEvents for Events {
 pub fn connector_for(shared: &Shared, identity: Option<&Identity>) -> Connector {
     Connector {
         address: shared.address.clone(),
-        credentials: identity.and_then(|i| i.credentials.clone()),
+        login: identity.and_then(|i| i.login.clone()),
         db: 0,
         timeout: Duration::from_millis(shared.config.upstream.timeout_ms),
     }

@@ -166,6 +166,8 @@ pub struct Attached {
     pub spoiled: bool,
     /// The server has answered that it is loading, or a replica; the session passes that on.
     pub another_server: bool,
+    /// Silence is no sign of a dead upstream now: a client has paused it.
+    pub paused: bool,
     /// Commands in flight that may block as long as they like.
     pub blocking: usize,
     /// The database that a transaction's SELECT left the session in; the session takes it.
@@ -200,6 +202,7 @@ impl Attached {
             spoiled: false,
             another_server: false,
             blocking: 0,
+            paused: false,
             selected: None,
             held_up: false,
             timeout,
@@ -356,7 +359,8 @@ impl Attached {
         }
         while std::future::Future::poll(self.stall.as_mut(), cx).is_ready() {
             // A command may block as long as it likes, but not in the middle of a reply.
-            let awaited = !self.owed.is_empty() && (self.blocking == 0 || !self.buffer.is_empty());
+            let patient = self.blocking > 0 || self.paused;
+            let awaited = !self.owed.is_empty() && (!patient || !self.buffer.is_empty());
             if awaited && self.last_progress.elapsed() >= self.timeout {
                 let text = format!("no reply within {} ms", self.timeout.as_millis());
                 return Err(io::Error::other(text));

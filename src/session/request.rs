@@ -54,6 +54,10 @@ impl Session {
         }
         match route {
             Route::Local(local) => self.local(local, args),
+            // What the upstream holds back must not hold up everyone else's replies on the lane.
+            Route::Lane if command.access != Access::Read && self.worker.shared.is_paused() => {
+                self.on_dedicated(Dedicated::Blocking, command, args)
+            }
             Route::Lane => self.on_lane(command, args),
             // Without a transaction or watches these change nothing; the upstream has the exact words.
             Route::Dedicated(Dedicated::Exec | Dedicated::Discard | Dedicated::Unwatch) => {
@@ -211,6 +215,10 @@ impl Session {
             {
                 self.refuse_in_transaction(command)
             }
+            // Behind the client's own script, not beside it: see `Session::local`.
+            Route::Local(Local::Ping | Local::Echo) if self.worker.shared.scripts_run() => {
+                self.ride_plain(command, args)
+            }
             Route::Local(Local::Select) if !upstream_answers => self.select_attached(args),
             Route::Local(local) if !upstream_answers => self.local(local, args),
             Route::Local(Local::Select) if in_transaction => {
@@ -291,6 +299,14 @@ impl Session {
             Dedicated::Unwatch => self.unwatch(command, args),
             Dedicated::PubSub(verb) => self.subscribe(verb, args),
             Dedicated::Script => self.run_script(command, args),
+            Dedicated::Pause => {
+                // CLIENT PAUSE ms [WRITE|ALL] and CLIENT UNPAUSE: what cannot be read as a time is refused upstream.
+                let for_ms = args.get(2).map_or(Some(0), |ms| decimal(ms).and_then(|ms| u64::try_from(ms).ok()));
+                if let Some(for_ms) = for_ms {
+                    self.worker.shared.pause(for_ms);
+                }
+                self.block(command, args)
+            }
             Dedicated::Blocking => self.block(command, args),
             Dedicated::Wait => {
                 // A connection's replication offset is that of the last command it ran: HELLO, which every user may run,
@@ -401,7 +417,7 @@ impl Session {
 
     /// Whether this client has to give a password before anything else.
     pub(super) fn must_authenticate(&self) -> bool {
-        self.identity.credentials.is_none() && self.worker.shared.facts().auth_required
+        self.identity.login.is_none() && self.worker.shared.facts().auth_required
     }
 
     /// The identity changed: so do its lane, and what it may be served.

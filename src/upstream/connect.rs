@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -48,13 +48,35 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// The credentials of one user as the upstream last accepted them, shared by all connectors of that user: when a password
+/// is changed, connections made from then on use the new one.
+#[derive(Debug)]
+pub struct Login(Mutex<Arc<Credentials>>);
+
+impl Login {
+    /// As accepted for the first time.
+    pub fn new(credentials: Credentials) -> Self {
+        Self(Mutex::new(Arc::new(credentials)))
+    }
+
+    /// As last accepted.
+    pub fn current(&self) -> Arc<Credentials> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Accepted again, perhaps with another password.
+    pub fn renew(&self, credentials: Credentials) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
+    }
+}
+
 /// How to reach the upstream as one identity.
 #[derive(Clone, Debug)]
 pub struct Connector {
     /// Where.
     pub address: Arc<Address>,
     /// As whom; nobody in particular when absent.
-    pub credentials: Option<Arc<Credentials>>,
+    pub login: Option<Arc<Login>>,
     /// The database the connection is for.
     pub db: u32,
     /// Bound on resolving, connecting and the handshake together.
@@ -127,7 +149,7 @@ impl Connector {
             match self.select(&mut asked).await {
                 // A user who may not SELECT may still work in a database that was selected before AUTH, as any client
                 // can that connects as the default user first.
-                Err(ConnectError::Refused(text)) if text.starts_with("NOPERM") && self.credentials.is_some() => {
+                Err(ConnectError::Refused(text)) if text.starts_with("NOPERM") && self.login.is_some() => {
                     asked = Conversation::new(self.stream().await?);
                     self.select(&mut asked).await.map_err(|_| ConnectError::Refused(text))?;
                     greeting = self.greet(&mut asked, wanted, name).await?;
@@ -160,7 +182,8 @@ impl Connector {
     /// Introduces the connection: protocol, user, name.
     async fn greet(&self, asked: &mut Conversation, wanted: Protocol, name: &str) -> Result<Greeting, ConnectError> {
         let mut hello: Vec<&[u8]> = vec![b"HELLO", if wanted == Protocol::Resp3 { b"3" } else { b"2" }];
-        if let Some(c) = &self.credentials {
+        let credentials = self.login.as_ref().map(|login| login.current());
+        if let Some(c) = &credentials {
             hello.extend_from_slice(&[b"AUTH", &c.user, &c.password]);
         }
         hello.extend_from_slice(&[b"SETNAME", name.as_bytes()]);
@@ -171,14 +194,14 @@ impl Connector {
         };
         let plain = |authenticated| Greeting { protocol: Protocol::Resp2, upstream_id: 0, authenticated };
         let text = error.to_string();
-        if text.starts_with("NOAUTH") && self.credentials.is_none() {
+        if text.starts_with("NOAUTH") && credentials.is_none() {
             return Ok(plain(false));
         }
         if !text.starts_with("ERR unknown command") && !text.starts_with("NOPERM") {
             return Err(error);
         }
         // Before Redis 6 there is no HELLO, and no user but the default one.
-        if let Some(c) = &self.credentials {
+        if let Some(c) = &credentials {
             let mut auth: Vec<&[u8]> = vec![b"AUTH"];
             if &*c.user != b"default" {
                 auth.push(&c.user);

@@ -3,13 +3,12 @@
 //! A small pool of bb8-redis's stock connections, with the credentials of `upstream.url`. Speed does not matter here and
 //! nothing on it is a client's, so that the stock manager's ways (a PING at checkout, a multiplexed connection) do no harm.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_redis::RedisConnectionManager;
 use bb8_redis::redis::{self, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::connect::{Address, Credentials};
+use super::connect::{Address, Login};
 
 /// Connections at most. The control plane has few questions and can wait.
 const CONNECTIONS_MAX: u32 = 2;
@@ -29,13 +28,13 @@ impl Control {
     ///
     /// # Errors
     /// The address is none that the redis crate takes.
-    pub fn new(address: &Address, credentials: Option<&Arc<Credentials>>, timeout: Duration) -> Result<Self, String> {
+    pub fn new(address: &Address, login: Option<&Login>, timeout: Duration) -> Result<Self, String> {
         let address = match address {
             Address::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
             Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
         };
         let mut settings = RedisConnectionInfo::default().set_lib_name("anteroom", env!("CARGO_PKG_VERSION"));
-        if let Some(c) = credentials {
+        if let Some(c) = login.map(Login::current) {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             settings = settings.set_username(text(&c.user)).set_password(text(&c.password));
         }

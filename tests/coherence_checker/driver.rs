@@ -14,6 +14,9 @@ use super::world::{Kind, Rng, World};
 
 type Command = Vec<String>;
 
+/// A reply, and when it came.
+type Timed = (Vec<u8>, Micros);
+
 /// What a write turned out to be.
 enum Outcome {
     Done,
@@ -98,7 +101,7 @@ impl<'w> Driver<'w> {
     }
 
     /// Sends these in one write. `None` if the connection was lost; then there is a new one.
-    fn exchange(&mut self, commands: &[Command]) -> Option<(Micros, Vec<(Vec<u8>, Micros)>)> {
+    fn exchange(&mut self, commands: &[Command]) -> Option<(Micros, Vec<Timed>)> {
         let mut bytes = Vec::new();
         for command in commands {
             encode::command(&mut bytes, &command.iter().map(String::as_bytes).collect::<Vec<_>>());
