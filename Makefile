@@ -1,18 +1,24 @@
-# make run    a private, throw-away Redis with the proxy in front of it
-# make test   everything that must hold before a change is taken
+# make run      a private, throw-away Redis with the proxy in front of it
+# make test     formatting, lints, documentation and all tests
+# make compat   Redis's own test suite through the release build (COMPAT=--half for the shorter half)
+# make clients  redis-py, node-redis, ioredis and redis-cli through the release build (CLIENTS="--only redis-cli")
 #
-# Both install what they lack from the system's packages (apt-get, through sudo unless root). Neither uses a Redis that
-# already runs on this machine: each starts its own on a socket or a free port.
+# What must hold before a change is taken is all of it: .ci/run. All install what they lack from the system's packages
+# (apt-get, through sudo unless root). None uses a Redis that already runs on this machine: each starts its own on a
+# socket or a free port, and ends it.
 
 LISTEN ?= 127.0.0.1:6380
 CLI = redis-cli -h $(firstword $(subst :, ,$(LISTEN))) -p $(lastword $(subst :, ,$(LISTEN)))
 SUDO = $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # $(call need,program,packages): installs the packages unless the program is there.
-define need
-@command -v $(1) >/dev/null || { \
-	command -v apt-get >/dev/null || { echo "$(1) is missing, and there is no apt-get to install $(2) with" >&2; exit 69; }; \
-	$(SUDO) apt-get update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(2); }
+need = $(call unless,command -v $(1) >/dev/null,$(1),$(2))
+
+# $(call unless,test,what,packages): installs the packages unless the test succeeds.
+define unless
+@$(1) || { \
+	command -v apt-get >/dev/null || { echo "$(2) is missing, and there is no apt-get to install $(3) with" >&2; exit 69; }; \
+	$(SUDO) apt-get update && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(3); }
 endef
 
 # $(call component,name): a part of the Rust toolchain that minimal installations leave out.
@@ -20,24 +26,34 @@ define component
 @cargo $(1) --version >/dev/null 2>&1 || rustup component add $(2)
 endef
 
-.PHONY: run test redis tools
+.PHONY: run test lint compat clients release redis tools suite libraries
 
-run: redis
-	cargo build --release
+run: release
 	@printf '\nIn another terminal:\n\n  %s SET greeting hello\n  %s GET greeting\n  %s\n\nCtrl-C here stops both.\n\n' "$(CLI)" "$(CLI)" "$(CLI) INFO"
 	@cargo run --release --quiet -- --listen $(LISTEN) --upstream spawn:
 
 # The tests run last, so that what the runner counts is the last thing printed.
-test: redis tools
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+test: lint
 	cargo test --doc
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		echo cargo nextest run; cargo nextest run; \
 	else \
 		echo cargo test --lib --bins --tests; cargo test --lib --bins --tests; \
 	fi
+
+lint: redis tools
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+compat: release suite
+	tests/compat/run $(COMPAT)
+
+clients: release libraries
+	tests/clients/run $(CLIENTS)
+
+release: redis
+	cargo build --release
 
 redis:
 	$(call need,cc,gcc libc6-dev)
@@ -48,3 +64,13 @@ tools:
 	$(call need,tclsh,tcl)
 	$(call component,fmt,rustfmt)
 	$(call component,clippy,clippy)
+
+suite:
+	$(call need,tclsh,tcl)
+	$(call need,python3,python3)
+	$(call need,dpkg-source,dpkg-dev)
+
+libraries:
+	$(call unless,python3 -c "import ensurepip" 2>/dev/null,Python's venv,python3-venv)
+	$(call need,node,nodejs)
+	$(call need,npm,npm)
