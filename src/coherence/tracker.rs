@@ -29,7 +29,7 @@ use super::mail::{Mail, Mailbox};
 use super::push::{self, Push};
 use super::{Armed, Cause, Coherence, FillTicket, FlightId, Source};
 use crate::cache::{Clock, Millis, NewView, ViewKey};
-use crate::resp::{FrameKind, Protocol, ReplySplitter, Resp2Rule, encode, same_in_resp2, to_resp2};
+use crate::resp::{FrameKind, Protocol, ReplySplitter, Resp2Rule, Understood, encode, same_in_resp2, to_resp2};
 use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation, reason};
 
 /// One read to be made on the tracking connection and stored if its ticket still holds.
@@ -210,7 +210,7 @@ impl Tracker {
                 return Ok(Err(String::from_utf8_lossy(&on).trim_matches(['-', '\r', '\n']).to_owned()));
             }
             let info = asked.ask(&[b"CLIENT", b"TRACKINGINFO"]).await?;
-            if !info.windows(8).any(|w| w == b"$2\r\non\r\n") {
+            if !Understood::decode(&info).is_some_and(|info| info.lists("flags", "on")) {
                 return Ok(Err("tracking is not confirmed on".to_owned()));
             }
             Ok(Ok(()))

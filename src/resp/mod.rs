@@ -8,6 +8,7 @@
 //! | where does a client's request end, what are its arguments | `request`, with `inline` for quoting, `request_limits`, and `protocol_error` for the refusals |
 //! | where does an upstream's reply end | `reply`, over `element` |
 //! | how is something said in RESP2 or RESP3 | `encode`, `protocol` |
+//! | what did the upstream say to the proxy itself | `understand` |
 //! | what would a RESP2 client have got for this RESP3 reply | `convert`, over `element` |
 
 mod args;
@@ -21,6 +22,7 @@ mod protocol_error;
 mod reply;
 mod request;
 mod request_limits;
+mod understand;
 
 pub use args::{ArgRange, Args};
 pub use convert::{NullAs, Resp2Rule, same_in_resp2, to_resp2};
@@ -31,3 +33,4 @@ pub use protocol_error::ProtocolError;
 pub use reply::{Frame, FrameKind, ReplySplitter};
 pub use request::{RequestScanner, Scanned};
 pub use request_limits::RequestLimits;
+pub use understand::Understood;

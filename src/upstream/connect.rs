@@ -12,7 +12,7 @@ use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
+use crate::resp::{FrameKind, Protocol, ReplySplitter, Understood, encode};
 use crate::socket::Socket;
 
 /// A blocking command may wait for hours, and a subscriber too: only the kernel can tell that the other machine is gone.
@@ -189,7 +189,7 @@ impl Connector {
         hello.extend_from_slice(&[b"SETNAME", name.as_bytes()]);
         let reply = asked.ask(&hello).await?;
         let Err(error) = refusal(&reply) else {
-            let upstream_id = map_integer(&reply, b"id").unwrap_or(0);
+            let upstream_id = Understood::decode(&reply).and_then(|hello| hello.integer("id")).unwrap_or(0);
             return Ok(Greeting { protocol: wanted, upstream_id, authenticated: true });
         };
         let plain = |authenticated| Greeting { protocol: Protocol::Resp2, upstream_id: 0, authenticated };
@@ -292,12 +292,4 @@ impl Conversation {
         }
         Ok(Connection { socket: self.socket, protocol, upstream_id, authenticated, db: 0 })
     }
-}
-
-/// The integer that follows the bulk string `field` in a HELLO reply, whichever protocol it came in.
-fn map_integer(reply: &[u8], field: &[u8]) -> Option<i64> {
-    let mut lines = reply.split(|b| *b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
-    lines.find(|l| *l == field)?;
-    let value = lines.next()?.strip_prefix(b":")?;
-    std::str::from_utf8(value).ok()?.parse().ok()
 }
