@@ -650,3 +650,54 @@ fn a_listener_hears_its_own_channel_while_others_come_and_go() {
         }
     });
 }
+
+#[test]
+fn a_transaction_whose_discard_was_refused_is_never_met_by_the_next_client() {
+    let redis = Redis::start();
+    redis.client().ask(&["ACL", "SETUSER", "x", "on", ">pw", "~*", "+@all", "-discard", "-unwatch"]);
+    let proxy = Proxy::start_with(redis.addr(), |config| config.workers = 1);
+    let user = || {
+        let mut client = proxy.client();
+        assert_eq!(client.text(&["AUTH", "x", "pw"]), "+OK\r\n");
+        client
+    };
+    for round in 0..4 {
+        let mut leaver = user();
+        assert_eq!(leaver.text(&["MULTI"]), "+OK\r\n");
+        assert_eq!(leaver.text(&["SET", "a", "1"]), "+QUEUED\r\n");
+        assert!(leaver.text(&["DISCARD"]).starts_with("-NOPERM"));
+        assert_eq!(user().text(&["EVAL", "return ARGV[1]", "0", "mine"]), "$4\r\nmine\r\n", "round {round}");
+        drop(leaver);
+        assert_eq!(user().text(&["EVAL", "return ARGV[1]", "0", "mine"]), "$4\r\nmine\r\n", "round {round}");
+    }
+}
+
+#[test]
+fn a_connection_lent_for_one_request_never_serves_another() {
+    let redis = Redis::start();
+    redis.client().ask(&["ACL", "SETUSER", "alice", "on", ">pw", "~*", "+@all"]);
+    redis.client().ask(&["ACL", "SETUSER", "default", "-eval"]);
+    let proxy = Proxy::start_with(redis.addr(), |config| {
+        config.workers = 1;
+        config.upstream.dedicated_max = 2;
+        config.upstream.dedicated_wait_ms = 5000;
+    });
+    let alice = || {
+        let mut client = proxy.client();
+        assert_eq!(client.text(&["AUTH", "alice", "pw"]), "+OK\r\n");
+        client
+    };
+    let (mut operator, mut first, mut second, mut third) = (alice(), alice(), alice(), alice());
+    assert_eq!(operator.text(&["CLIENT", "PAUSE", "60000", "WRITE"]), "+OK\r\n");
+    first.send(&["SET", "a", "1"]);
+    second.send(&["SET", "b", "1"]);
+    eventually("both writers are held back", || operator.text(&["INFO", "clients"]).contains("blocked_clients:2\r\n"));
+    // No connection is left for this one: it waits while the pause ends.
+    third.send(&["SET", "c", "1"]);
+    redis.client().ask(&["CLIENT", "UNPAUSE"]);
+    for client in [&mut first, &mut second, &mut third] {
+        assert_eq!(String::from_utf8_lossy(&client.frame()), "+OK\r\n");
+    }
+    assert_eq!(third.text(&["RESET"]), "+RESET\r\n");
+    assert!(third.text(&["EVAL", "return 1", "0"]).starts_with("-NOPERM"), "alice's rights outlived RESET");
+}

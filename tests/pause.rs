@@ -29,3 +29,20 @@ fn while_writers_are_paused_readers_are_answered_and_writers_go_on_when_let_go()
     assert_eq!(String::from_utf8_lossy(&writer.frame()), "+OK\r\n");
     assert_eq!(reader.text(&["GET", "k"]), "$3\r\nnew\r\n");
 }
+
+#[test]
+fn a_pause_that_was_refused_changes_nothing() {
+    let redis = Redis::start();
+    redis.client().ask(&["ACL", "SETUSER", "mallory", "on", ">pw", "~*", "+get", "+ping"]);
+    let proxy = Proxy::armed(&redis);
+    let mut mallory = proxy.client();
+    mallory.ask(&["AUTH", "mallory", "pw"]);
+    assert!(mallory.text(&["CLIENT", "PAUSE", "600000"]).starts_with("-NOPERM"));
+    let mut client = proxy.client();
+    client.ask(&["SET", "k", "zero"]);
+    for _ in 0..4 {
+        assert_eq!(client.text(&["GET", "k"]), "$4\r\nzero\r\n");
+    }
+    assert_eq!(client.text(&["SWAPDB", "0", "1"]), "+OK\r\n");
+    assert_eq!(client.text(&["GET", "k"]), "$-1\r\n");
+}

@@ -55,3 +55,49 @@ fn a_client_that_breaks_the_protocol_leaves_nothing_behind_for_the_next() {
         assert_eq!(proxy.client().text(&["PING"]), "+PONG\r\n");
     }
 }
+
+#[test]
+fn a_popped_element_reaches_a_client_that_has_closed_its_half() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(&redis);
+    for _ in 0..10 {
+        redis.client().ask(&["RPUSH", "l", "element"]);
+        let mut client = proxy.client();
+        client.send_raw(b"BLPOP l 0\r\n");
+        client.stream.shutdown(std::net::Shutdown::Write).expect("a connection");
+        assert_eq!(String::from_utf8_lossy(&client.rest()), "*2\r\n$1\r\nl\r\n$7\r\nelement\r\n");
+    }
+}
+
+#[test]
+fn a_refused_replconf_leaves_an_ordinary_client() {
+    let redis = Redis::start();
+    redis.client().ask(&["ACL", "SETUSER", "y", "on", ">pw", "~*", "+@all", "-replconf", "-psync"]);
+    let proxy = Proxy::armed(&redis);
+    let (mut client, mut reader) = (proxy.client(), proxy.client());
+    client.ask(&["AUTH", "y", "pw"]);
+    assert!(client.text(&["REPLCONF", "capa", "eof"]).starts_with("-NOPERM"));
+    assert!(client.text(&["PSYNC", "?", "-1"]).starts_with("-NOPERM"));
+    client.ask(&["SET", "k", "zero"]);
+    for _ in 0..4 {
+        assert_eq!(reader.text(&["GET", "k"]), "$4\r\nzero\r\n");
+    }
+    assert_eq!(client.text(&["SWAPDB", "0", "1"]), "+OK\r\n");
+    assert_eq!(reader.text(&["GET", "k"]), "$-1\r\n");
+}
+
+#[test]
+fn an_mget_of_one_key_a_thousand_times_is_not_built_beyond_what_a_client_may_hold() {
+    let redis = Redis::start();
+    let proxy = Proxy::start_with(redis.addr(), |config| config.clients.output_max_bytes = 4 << 20);
+    proxy.wait_armed();
+    let mut client = proxy.client();
+    client.ask(&["SET", "m", &"x".repeat(900 << 10)]);
+    for _ in 0..4 {
+        client.ask(&["GET", "m"]);
+    }
+    let request: Vec<&str> = std::iter::once("MGET").chain(std::iter::repeat_n("m", 1000)).collect();
+    client.send(&request);
+    assert!(client.rest().is_empty(), "closed without a part of the reply");
+    assert_eq!(proxy.client().text(&["PING"]), "+PONG\r\n");
+}

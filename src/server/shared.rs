@@ -113,9 +113,17 @@ impl Shared {
     }
 
     /// A client has asked the upstream to hold back writers for so many milliseconds; 0 lets them go.
-    pub fn pause(&self, for_ms: u64) {
+    ///
+    /// Noted before the upstream has judged, so that no write is caught on a lane meanwhile; what stood before is returned,
+    /// for [`Shared::unpause`] if the upstream refuses.
+    pub fn pause(&self, for_ms: u64) -> u64 {
         let until = if for_ms == 0 { 0 } else { (self.started.elapsed().as_millis() as u64).saturating_add(for_ms) };
-        self.paused_until_ms.store(until, Ordering::Relaxed);
+        self.paused_until_ms.swap(until, Ordering::Relaxed)
+    }
+
+    /// The pause was refused: what stood before it stands.
+    pub fn unpause(&self, before: u64) {
+        self.paused_until_ms.store(before, Ordering::Relaxed);
     }
 
     /// Whether the upstream may be holding back writers because a client asked for it.

@@ -45,6 +45,16 @@ pub enum Owed {
         /// What the reply sets off.
         then: Then,
     },
+    /// The reply of DISCARD, or of UNWATCH outside a transaction: refused, it leaves a state behind.
+    Leaves {
+        /// Its place in the client's order.
+        seq: Seq,
+    },
+    /// What SYNC or PSYNC is answered: an error, or the beginning of a stream that is passed on unread.
+    Stream {
+        /// Its place in the client's order.
+        seq: Seq,
+    },
     /// The reply of the client's own SELECT.
     Select {
         /// Its place in the client's order.
@@ -106,6 +116,8 @@ impl Owed {
             | Self::ExecWithSelect { seq, .. }
             | Self::Multi { seq }
             | Self::Select { seq, .. }
+            | Self::Leaves { seq }
+            | Self::Stream { seq }
             | Self::Script { seq, .. }
             | Self::Enters { seq, .. }
             | Self::Confirmations { seq, .. } => Some(*seq),
@@ -289,6 +301,9 @@ impl Attached {
 
     /// Queues a command of the proxy's own, whose reply nobody sees.
     pub fn insert(&mut self, command: &[&[u8]]) {
+        if self.owed.is_empty() {
+            self.last_progress = Instant::now();
+        }
         encode::command(&mut self.out, command);
         self.owed.push_back(Owed::Inserted);
     }
@@ -316,6 +331,8 @@ impl Attached {
                 | Owed::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
                 Owed::Multi { seq }
                 | Owed::Select { seq, .. }
+                | Owed::Leaves { seq }
+                | Owed::Stream { seq }
                 | Owed::Enters { seq, .. }
                 | Owed::Confirmations { seq, .. } => Then::Nothing.lost(outbox, seq, why),
                 Owed::Inserted => {}
@@ -376,6 +393,7 @@ impl Attached {
             match self.loan.connection.socket.try_write(&self.out[self.head..]) {
                 Ok(n) => {
                     self.head += n;
+                    self.last_progress = Instant::now();
                     moved = true;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -397,6 +415,13 @@ impl Attached {
         let mut start = 0;
         self.held_up = false;
         while start < buffer.len() {
+            if let Some(Owed::Stream { seq }) = self.owed.front()
+                && buffer[start] != b'-'
+            {
+                outbox.complete(*seq, b"");
+                self.owed.pop_front();
+                self.tunnel = true;
+            }
             if self.tunnel && self.owed.is_empty() {
                 outbox.push(&buffer[start..]);
                 start = buffer.len();
@@ -479,6 +504,15 @@ impl Attached {
             Some(Owed::Script { seq, then, running }) => {
                 drop(running);
                 then.answered(outbox, seq, frame, kind);
+            }
+            Some(Owed::Leaves { seq }) => {
+                self.spoiled |= kind != FrameKind::Simple;
+                outbox.complete(seq, frame);
+            }
+            // Refused: an ordinary reply. See `deliver` for the stream.
+            Some(Owed::Stream { seq }) => {
+                self.spoiled = true;
+                outbox.complete(seq, frame);
             }
             Some(Owed::Select { seq, db }) => {
                 if kind == FrameKind::Simple {

@@ -132,10 +132,12 @@ impl Session {
                 && let Some(id) = parse_id(&words[at + 1])
                 && let Some(client) = self.worker.shared.clients.get(id)
             {
-                let upstream_id = client.upstream_id.load(Relaxed);
-                if upstream_id != 0 {
-                    words[at + 1] = upstream_id.to_string().into_bytes();
-                }
+                // Without a connection of its own upstream it is nobody there: the number must not name a stranger.
+                let upstream_id = match client.upstream_id.load(Relaxed) {
+                    0 => i64::MAX,
+                    id => id,
+                };
+                words[at + 1] = upstream_id.to_string().into_bytes();
             }
         }
         let mut bytes = Vec::new();

@@ -147,6 +147,8 @@ pub struct Session {
     ending: Option<End>,
     /// The client will send nothing more.
     eof: bool,
+    /// How long a blocking command of such a client is still waited for.
+    grace: Option<Pin<Box<tokio::time::Sleep>>>,
     /// The next request waits until everything in flight has been answered.
     settle: bool,
 }
@@ -172,6 +174,7 @@ impl Session {
             backlog: None,
             ending: None,
             eof: false,
+            grace: None,
             settle: false,
         }
     }

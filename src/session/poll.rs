@@ -24,6 +24,8 @@ const INFLIGHT_FREE: usize = 8;
 const INFLIGHT_AT_FIRST: usize = 64;
 /// Bytes read ahead of a request that cannot run yet.
 const READ_AHEAD_MAX_BYTES: usize = 64 * 1024;
+/// How long a client that closed its half is kept for the reply of a blocking command.
+const HALF_CLOSE_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
 /// Turns in a row before other tasks get theirs.
 const TURNS: usize = 8;
 /// The read buffer of a worker, and the room made for each further read of an unfinished request.
@@ -60,6 +62,10 @@ impl Session {
             moved = true;
         }
         moved |= self.poll_attached(cx)?;
+        if self.eof && self.attached.as_ref().is_some_and(|a| a.blocking > 0) {
+            let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSE_GRACE)));
+            let _ = grace.as_mut().poll(cx);
+        }
         if self.outbox.pending() == 0 {
             self.settle = false;
             self.reads.clear();
@@ -93,7 +99,13 @@ impl Session {
         // A client that will send no more gets what it asked for, unless that could take for ever.
         let unrun = self.backlog.as_ref().is_some_and(|b| !b.partial);
         let listens = |a: &super::Attached| a.is_sticky() && a.inflight() == 0 && !unrun;
-        let endless = self.attached.as_ref().is_some_and(|a| a.blocking > 0 || listens(a));
+        // A reply may be on its way to a client that has just closed its half: it has a moment to come. What was asked
+        // behind it is not run, as Redis would not.
+        if let Some(grace) = &self.grace {
+            let answered = drained && self.attached.as_ref().is_none_or(|a| a.blocking == 0);
+            return if answered || grace.is_elapsed() { Poll::Ready(End::Left) } else { Poll::Pending };
+        }
+        let endless = self.attached.as_ref().is_some_and(|a| listens(a));
         let stuck = endless || (drained && self.operation.is_none() && !unrun);
         if self.eof && stuck {
             return Poll::Ready(End::Left);
@@ -279,9 +291,11 @@ impl Session {
     fn is_held(&self) -> bool {
         self.operation.is_some()
             || self.settle
+            || self.grace.is_some()
             || self.ending.is_some()
             || self.is_far_ahead()
             || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES
+            || self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > self.worker.limits().unsent_max_bytes)
     }
 
     /// Whether as much is in flight as may be.
@@ -322,7 +336,11 @@ impl Session {
                 }
                 Ok(Scanned::Skipped { len }) => at += len,
                 Ok(Scanned::Request { len }) => match self.request(&scanner.args(&bytes[at..])) {
-                    Flow::Next => at += len,
+                    Flow::Next => {
+                        // A verdict belongs to the request that asked for it; it must not answer, or lend rights to, another.
+                        self.verdict = None;
+                        at += len;
+                    }
                     Flow::Hold => break,
                 },
                 Err(error) => {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::request::Flow;
 use super::then::Then;
 use super::waiter::Waiter;
-use super::{Outbox, Seq, Session, Way};
+use super::{End, Outbox, Seq, Session, Way};
 use crate::cache::{Millis, View, ViewKey};
 use crate::coherence::tracker::Fill;
 use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, Snapshot, Source};
@@ -34,6 +34,8 @@ pub struct Joiner {
     request: Rc<[u8]>,
     lane: Rc<Lane<Waiter>>,
     asked_at: Millis,
+    worker: Rc<Worker>,
+    key: Box<[u8]>,
 }
 
 impl Joiner {
@@ -51,8 +53,10 @@ impl Joiner {
 
     /// There will be no fill. A read may be asked again: it changes nothing.
     pub fn failed(self) {
-        let waiter = Waiter::Client { outbox: self.outbox, seq: self.seq, then: Then::Nothing };
-        self.lane.send(&self.request, waiter);
+        // Beside memory like any other: another fill of the key, of another worker, may hold an older value.
+        let watch = self.worker.coherence.read_sent(&self.key);
+        let then = Then::Watched { worker: self.worker, key: self.key, watch };
+        self.lane.send(&self.request, Waiter::Client { outbox: self.outbox, seq: self.seq, then });
     }
 }
 
@@ -194,6 +198,8 @@ impl Session {
             request: args.raw().into(),
             lane,
             asked_at: self.worker.now(),
+            worker: self.worker.clone(),
+            key: args.get(1).unwrap_or_default().into(),
         }
     }
 
@@ -303,6 +309,11 @@ impl Session {
                 Ok((view, seen)) => {
                     snapshot.note(seen);
                     body.extend_from_slice(reply_of(view, self.protocol));
+                    if body.len() > worker.shared.config.clients.output_max_bytes {
+                        // One key named a million times: no reply of that size would be held for the client anyway.
+                        self.ending = Some(End::OutputFull);
+                        return Flow::Next;
+                    }
                 }
                 Err(miss) => {
                     all = false;

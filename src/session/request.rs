@@ -52,10 +52,12 @@ impl Session {
         if self.attached.as_ref().is_some_and(|a| a.is_sticky() || a.inflight() > 0) {
             return self.on_attached(route, command, args);
         }
+        let is_lent = matches!(self.verdict, Some(Verdict::Attached(_)));
         match route {
             Route::Local(local) => self.local(local, args),
             // What the upstream holds back must not hold up everyone else's replies on the lane.
-            Route::Lane if command.access != Access::Read && self.worker.shared.is_paused() => {
+            // Once it waits for a connection it keeps that way, though the pause may end meanwhile.
+            Route::Lane if is_lent || (command.access != Access::Read && self.worker.shared.is_paused()) => {
                 self.on_dedicated(Dedicated::Blocking, command, args)
             }
             Route::Lane => self.on_lane(command, args),
@@ -205,6 +207,11 @@ impl Session {
         {
             return Flow::Hold;
         }
+        // MULTI is refused to a RESP2 client that listens: no transaction begins, and none must be believed in.
+        if listening && !in_transaction && route == Route::Dedicated(Dedicated::Multi) {
+            let unsure = self.attached.as_ref().is_some_and(|a| a.awaits_confirmation());
+            return if unsure && !self.is_settled() { Flow::Hold } else { self.ride_plain(command, args) };
+        }
         match route {
             Route::Local(local @ (Local::Reset | Local::Quit)) => self.local(local, args),
             Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(_)) if in_transaction => {
@@ -281,7 +288,8 @@ impl Session {
         }
         if self.queue_in_transaction(command, args) {
             let seq = self.reserve();
-            return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
+            let then = Then::Queued { worker: self.worker.clone() };
+            return self.send_attached(args, Owed::Reply { seq, then });
         }
         let effect = command.effect_for(args);
         let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
@@ -302,10 +310,11 @@ impl Session {
             Dedicated::Pause => {
                 // CLIENT PAUSE ms [WRITE|ALL] and CLIENT UNPAUSE: what cannot be read as a time is refused upstream.
                 let for_ms = args.get(2).map_or(Some(0), |ms| decimal(ms).and_then(|ms| u64::try_from(ms).ok()));
-                if let Some(for_ms) = for_ms {
-                    self.worker.shared.pause(for_ms);
-                }
-                self.block(command, args)
+                let Some(for_ms) = for_ms.filter(|_| self.transaction().is_none()) else {
+                    return self.block(command, args);
+                };
+                let then = Then::Paused { before: self.worker.shared.pause(for_ms), worker: self.worker.clone() };
+                self.send_blocking(args, then)
             }
             Dedicated::Blocking => self.block(command, args),
             Dedicated::Wait => {
@@ -328,11 +337,10 @@ impl Session {
             }
             Dedicated::Tunnel => {
                 self.show_mode(Mode::Replica);
-                if let Some(attached) = &mut self.attached {
-                    attached.tunnel = true;
-                    attached.send_raw(args.raw());
-                }
-                Flow::Next
+                // What follows is passed on unread if the stream begins, and is a request like any other if not.
+                self.settle = true;
+                let seq = self.reserve();
+                self.send_attached(args, Owed::Stream { seq })
             }
             Dedicated::State => {
                 let redirected = self.with_upstream_ids(args);
@@ -356,7 +364,8 @@ impl Session {
     fn run_script(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         if self.queue_in_transaction(command, args) {
             let seq = self.reserve();
-            return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
+            let then = Then::Queued { worker: self.worker.clone() };
+            return self.send_attached(args, Owed::Reply { seq, then });
         }
         let effect = command.effect_for(args);
         let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
@@ -368,7 +377,8 @@ impl Session {
     fn ride_unknown(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         if self.queue_in_transaction(command, args) {
             let seq = self.reserve();
-            return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
+            let then = Then::Queued { worker: self.worker.clone() };
+            return self.send_attached(args, Owed::Reply { seq, then });
         }
         let then = self.after_write(command, args);
         let seq = self.reserve();
@@ -380,10 +390,23 @@ impl Session {
     fn block(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         if self.queue_in_transaction(command, args) {
             let seq = self.reserve();
-            return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
+            let then = Then::Queued { worker: self.worker.clone() };
+            return self.send_attached(args, Owed::Reply { seq, then });
         }
+        let effect = command.effect_for(args);
+        // Diverted from the lane by a pause: it keeps its marks, for it is not waiting for anything of its own.
+        let is_diverted = command.route_for(args) == Route::Lane;
+        let then = match effect {
+            _ if !effect.drops() => self.beside(command, args),
+            Effect::DropEverything => self.after_write(command, args),
+            _ if is_diverted => self.after_write(command, args),
+            _ => self.fence_only(),
+        };
+        self.send_blocking(args, then)
+    }
+
+    fn send_blocking(&mut self, args: &Args<'_>, then: Then) -> Flow {
         self.show_mode(Mode::Blocked);
-        let then = if command.effect_for(args).drops() { self.fence_only() } else { self.beside(command, args) };
         let seq = self.reserve();
         if let Some(attached) = &mut self.attached {
             attached.blocking += 1;

@@ -36,6 +36,19 @@ pub enum Then {
         /// The keys that are known.
         mark: Option<WriteMark>,
     },
+    /// A command meant for a transaction: if it was run instead, because MULTI was refused, it is fenced like any write whose
+    /// keys are not known.
+    Queued {
+        /// Where the fence is raised.
+        worker: Rc<Worker>,
+    },
+    /// CLIENT PAUSE or UNPAUSE: refused, it is taken back.
+    Paused {
+        /// Whose upstream.
+        worker: Rc<Worker>,
+        /// What stood before.
+        before: u64,
+    },
     /// A read beside the tier: what the tier holds or is filling may be older.
     Watched {
         /// Whose coherence state.
@@ -108,6 +121,16 @@ impl Then {
                 outbox.complete(seq, frame);
             }
             Self::Fence { worker, mark } => worker.fence(outbox, seq, frame, mark),
+            Self::Queued { worker } if !kind.is_error() && frame != b"+QUEUED\r\n" => {
+                worker.fence(outbox, seq, frame, None);
+            }
+            Self::Queued { .. } => outbox.complete(seq, frame),
+            Self::Paused { worker, before } => {
+                if kind.is_error() {
+                    worker.shared.unpause(before);
+                }
+                outbox.complete(seq, frame);
+            }
             Self::Watched { worker, key, watch } => {
                 worker.coherence.read_answered(&key, watch);
                 outbox.complete(seq, frame);
@@ -136,6 +159,7 @@ impl Then {
     pub fn lost(self, outbox: &Rc<Outbox>, seq: Seq, why: &Lost) {
         match self {
             Self::Info { .. } => self.answered(outbox, seq, b"", FrameKind::Error),
+            Self::Paused { .. } => self.answered(outbox, seq, &lost_reply(why), FrameKind::Error),
             // It may have run.
             Self::LiftFlush { .. } => self.answered(outbox, seq, &lost_reply(why), FrameKind::Error),
             other => {

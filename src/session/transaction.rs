@@ -67,7 +67,7 @@ impl Session {
             attached.watching = false;
             self.client.queued.store(-1, Relaxed);
         }
-        self.send_attached(args, Owed::Reply { seq, then: Then::Nothing })
+        self.send_attached(args, Owed::Leaves { seq })
     }
 
     pub(super) fn watch(&mut self, args: &Args<'_>) -> Flow {
@@ -87,6 +87,8 @@ impl Session {
             && attached.transaction.is_none()
         {
             attached.watching = false;
+            let seq = self.reserve();
+            return self.send_attached(args, Owed::Leaves { seq });
         }
         self.ride_plain(command, args)
     }

@@ -129,7 +129,7 @@ fn a_client_reads_its_own_writes_in_every_database() {
 #[test]
 fn a_write_whose_reply_is_lost_is_never_repeated_and_the_error_says_so() {
     let stage = Stage::new();
-    let mut client = stage.proxy.client();
+    let (mut client, _) = stage.two_workers();
     assert_eq!(client.text(&["INCR", "n"]), ":1\r\n");
     assert_eq!(stage.warm(&mut client, &["GET", "n"]), bulk("1"));
     let lane = stage.man.line(LANE, 0);
