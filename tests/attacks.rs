@@ -85,9 +85,13 @@ fn a_request_dripped_byte_by_byte_costs_time_in_proportion_to_its_length() {
         binary.cpu() - before
     };
     for (short, long) in drips(60_000).iter().zip(&drips(180_000)) {
-        let (short, long) = (cost(short).max(Duration::from_millis(50)), cost(long));
-        eprintln!("{short:?} {long:?}");
-        assert!(long < short * 6, "three times the bytes took {long:?} instead of {short:?}");
+        // Three times the bytes: linear is 3 times the time, quadratic 9. On a busy machine one measurement says little.
+        let is_linear = || {
+            let (short, long) = (cost(short).max(Duration::from_millis(50)), cost(long));
+            eprintln!("{short:?} {long:?}");
+            long < short * 6
+        };
+        assert!((0..4).any(|_| is_linear()), "three times the bytes took more than six times as long, four times over");
     }
 }
 
