@@ -292,8 +292,7 @@ impl Session {
         self.operation.is_some()
             || self.settle
             || self.grace.is_some()
-            // Redis runs nothing of a blocked client either.
-            || self.attached.as_ref().is_some_and(|a| a.blocking > 0)
+            || (self.eof && self.attached.as_ref().is_some_and(|a| a.blocking > 0))
             || self.ending.is_some()
             || self.is_far_ahead()
             || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES
