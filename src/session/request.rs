@@ -57,7 +57,7 @@ impl Session {
             Route::Local(local) => self.local(local, args),
             // What the upstream holds back must not hold up everyone else's replies on the lane.
             // Once it waits for a connection it keeps that way, though the pause may end meanwhile.
-            Route::Lane if is_lent || (command.access != Access::Read && self.worker.shared.is_paused()) => {
+            Route::Lane if is_lent || (self.worker.shared.is_paused() && may_write(command, args)) => {
                 self.on_dedicated(Dedicated::Blocking, command, args)
             }
             Route::Lane => self.on_lane(command, args),
@@ -455,4 +455,9 @@ impl Session {
     pub(super) fn outbox(&self) -> Rc<super::Outbox> {
         self.outbox.clone()
     }
+}
+
+/// Whether a pause of writers may hold it back: PFCOUNT too, which is a read that writes.
+fn may_write(command: &Command, args: &Args<'_>) -> bool {
+    command.access != Access::Read || command.effect_for(args).drops()
 }
