@@ -46,3 +46,59 @@ fn a_pause_that_was_refused_changes_nothing() {
     assert_eq!(client.text(&["SWAPDB", "0", "1"]), "+OK\r\n");
     assert_eq!(client.text(&["GET", "k"]), "$-1\r\n");
 }
+
+#[test]
+fn a_pause_of_everyone_longer_than_the_timeout_is_waited_for_and_nobody_gets_an_error() {
+    let redis = Redis::start();
+    let proxy = Proxy::start_with(redis.addr(), |config| {
+        config.workers = 1;
+        config.upstream.timeout_ms = 400;
+    });
+    proxy.wait_armed();
+    let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+    assert_eq!(clients[0].text(&["SET", "k", "old"]), "+OK\r\n");
+    assert_eq!(clients[1].text(&["SELECT", "3"]), "+OK\r\n");
+    let begun = std::time::Instant::now();
+    assert_eq!(clients[0].text(&["CLIENT", "PAUSE", "1500"]), "+OK\r\n");
+    clients[0].send(&["EXISTS", "k"]);
+    // In a database without a connection yet.
+    clients[1].send(&["SET", "k", "new"]);
+    clients[2].send(&["MULTI"]);
+    clients[2].send(&["INCR", "n"]);
+    clients[2].send(&["EXEC"]);
+    clients[3].send(&["BLPOP", "nolist", "0.1"]);
+    let told: Vec<Vec<u8>> = clients.iter_mut().map(|client| client.frame()).collect();
+    assert!(begun.elapsed() > std::time::Duration::from_millis(1400), "the upstream held it back");
+    let told: Vec<_> = told.iter().map(|frame| String::from_utf8_lossy(frame)).collect();
+    assert_eq!(told, [":1\r\n", "+OK\r\n", "+OK\r\n", "*-1\r\n"]);
+    assert_eq!(clients[2].frame(), b"+QUEUED\r\n");
+    assert_eq!(clients[2].frame(), b"*1\r\n:1\r\n");
+}
+
+#[test]
+fn a_pause_begun_and_ended_inside_transactions_holds_up_no_reader() {
+    let redis = Redis::start();
+    let proxy = Proxy::start_with(redis.addr(), |config| {
+        config.workers = 1;
+        config.upstream.timeout_ms = 1000;
+    });
+    proxy.wait_armed();
+    let (mut operator, mut writer, mut reader) = (proxy.client(), proxy.client(), proxy.client());
+    operator.ask(&["RPUSH", "list", "a"]);
+    operator.ask(&["MULTI"]);
+    assert_eq!(operator.text(&["CLIENT", "PAUSE", "60000", "WRITE"]), "+QUEUED\r\n");
+    assert_eq!(operator.text(&["EXEC"]), "*1\r\n+OK\r\n");
+    writer.send(&["RPUSH", "list", "b"]);
+    eventually("the upstream holds the writer back", || {
+        operator.text(&["INFO", "clients"]).contains("blocked_clients:1\r\n")
+    });
+    let until = std::time::Instant::now() + std::time::Duration::from_millis(1300);
+    while std::time::Instant::now() < until {
+        assert_eq!(reader.text(&["EXISTS", "list"]), ":1\r\n");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    operator.ask(&["MULTI"]);
+    assert_eq!(operator.text(&["CLIENT", "UNPAUSE"]), "+QUEUED\r\n");
+    assert_eq!(operator.text(&["EXEC"]), "*1\r\n+OK\r\n");
+    assert_eq!(writer.frame(), b":2\r\n");
+}

@@ -18,6 +18,7 @@ use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
+use crate::upstream::pause::Pause;
 
 /// See the head of this file.
 pub struct Shared {
@@ -43,8 +44,8 @@ pub struct Shared {
     pub stats: Vec<Arc<WorkerStats>>,
     touched: AtomicU64,
     scripts: Arc<AtomicUsize>,
-    /// Milliseconds after `started` until which a client has paused the upstream's writers.
-    paused_until_ms: AtomicU64,
+    /// What clients have asked the upstream to hold back.
+    pub pause: Arc<Pause>,
     facts: RwLock<Arc<Facts>>,
     auth_required: AtomicBool,
     table: Mutex<Arc<Table>>,
@@ -82,7 +83,7 @@ impl Shared {
             stats: (0..workers).map(|_| Arc::default()).collect(),
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
-            paused_until_ms: AtomicU64::new(0),
+            pause: Arc::default(),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
@@ -110,26 +111,6 @@ impl Shared {
     /// Whether a client's script may be running: then the upstream may be busy, and says so to whoever asks it anything.
     pub fn scripts_run(&self) -> bool {
         self.scripts.load(Ordering::Relaxed) > 0
-    }
-
-    /// A client has asked the upstream to hold back writers for so many milliseconds; 0 lets them go.
-    ///
-    /// Noted before the upstream has judged, so that no write is caught on a lane meanwhile; what stood before is returned,
-    /// for [`Shared::unpause`] if the upstream refuses.
-    pub fn pause(&self, for_ms: u64) -> u64 {
-        let until = if for_ms == 0 { 0 } else { (self.started.elapsed().as_millis() as u64).saturating_add(for_ms) };
-        self.paused_until_ms.swap(until, Ordering::Relaxed)
-    }
-
-    /// The pause was refused: what stood before it stands.
-    pub fn unpause(&self, before: u64) {
-        self.paused_until_ms.store(before, Ordering::Relaxed);
-    }
-
-    /// Whether the upstream may be holding back writers because a client asked for it.
-    pub fn is_paused(&self) -> bool {
-        let until = self.paused_until_ms.load(Ordering::Relaxed);
-        until != 0 && (self.started.elapsed().as_millis() as u64) < until
     }
 
     /// Keys were TOUCHed.

@@ -380,5 +380,6 @@ pub fn connector_for(shared: &Shared, identity: Option<&Identity>) -> Connector 
         login: identity.and_then(|i| i.login.clone()),
         db: 0,
         timeout: Duration::from_millis(shared.config.upstream.timeout_ms),
+        pause: shared.pause.clone(),
     }
 }

@@ -20,6 +20,7 @@ use crate::server::shared::ScriptRunning;
 use crate::upstream::connect::reason;
 use crate::upstream::dedicated::Loan;
 use crate::upstream::lane::{LaneLimits, Lost, REPLY_TOO_LONG, says_another_server};
+use crate::upstream::pause::Asked;
 
 /// A reply that the upstream owes on this connection.
 pub enum Owed {
@@ -152,6 +153,8 @@ pub struct Transaction {
     pub selects: Vec<(usize, u32)>,
     /// A queued command was refused by the proxy: EXEC must fail.
     pub doomed: bool,
+    /// A queued CLIENT PAUSE or CLIENT UNPAUSE.
+    pub pause: Option<Asked>,
 }
 
 /// See the head of this file.
@@ -377,8 +380,10 @@ impl Attached {
         while std::future::Future::poll(self.stall.as_mut(), cx).is_ready() {
             // A command may block as long as it likes, but not in the middle of a reply.
             let patient = self.blocking > 0 || self.paused;
-            let awaited = !self.owed.is_empty() && (!patient || !self.buffer.is_empty());
-            if awaited && self.last_progress.elapsed() >= self.timeout {
+            if patient && self.buffer.is_empty() {
+                self.last_progress = Instant::now();
+            }
+            if !self.owed.is_empty() && self.last_progress.elapsed() >= self.timeout {
                 let text = format!("no reply within {} ms", self.timeout.as_millis());
                 return Err(io::Error::other(text));
             }

@@ -119,7 +119,7 @@ impl Session {
         if self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES && !attached.is_sticky() && attached.unsent_bytes() == 0 {
             return Ok(false);
         }
-        attached.paused = self.worker.shared.is_paused();
+        attached.paused = self.worker.shared.pause.holds_writers();
         let polled = attached.poll(cx, &self.outbox);
         if self.outbox.held_bytes() > self.worker.shared.config.clients.output_max_bytes {
             return Err(End::OutputFull);

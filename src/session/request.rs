@@ -14,6 +14,7 @@ use super::{End, Mute, Seq, Session, Verdict, Way};
 use crate::command::{Access, Command, Dedicated, Effect, Found, Local, Route};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
+use crate::upstream::pause::Asked;
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl Session {
             Route::Local(local) => self.local(local, args),
             // What the upstream holds back must not hold up everyone else's replies on the lane.
             // Once it waits for a connection it keeps that way, though the pause may end meanwhile.
-            Route::Lane if is_lent || (self.worker.shared.is_paused() && may_write(command, args)) => {
+            Route::Lane if is_lent || (self.diverts_writes() && may_write(command, args)) => {
                 self.on_dedicated(Dedicated::Blocking, command, args)
             }
             Route::Lane => self.on_lane(command, args),
@@ -176,8 +177,9 @@ impl Session {
             _ if !self.is_settled() => Flow::Hold,
             _ => {
                 let checkout = self.worker.checkout(&self.identity, self.protocol, self.db);
-                let limits = self.worker.limits();
+                let (limits, worker) = (self.worker.limits(), self.worker.clone());
                 self.operation = Some(Box::pin(async move {
+                    worker.shared.pause.until_dialling_helps().await;
                     match checkout.await {
                         Ok(loan) => Verdict::Attached(Box::new(Attached::new(loan, &limits))),
                         Err(error) => {
@@ -286,10 +288,8 @@ impl Session {
             // The connection's own readiness wakes the session.
             return Flow::Hold;
         }
-        if self.queue_in_transaction(command, args) {
-            let seq = self.reserve();
-            let then = Then::Queued { worker: self.worker.clone() };
-            return self.send_attached(args, Owed::Reply { seq, then });
+        if let Some(flow) = self.queue(command, args) {
+            return flow;
         }
         let effect = command.effect_for(args);
         let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
@@ -307,15 +307,7 @@ impl Session {
             Dedicated::Unwatch => self.unwatch(command, args),
             Dedicated::PubSub(verb) => self.subscribe(verb, args),
             Dedicated::Script => self.run_script(command, args),
-            Dedicated::Pause => {
-                // CLIENT PAUSE ms [WRITE|ALL] and CLIENT UNPAUSE: what cannot be read as a time is refused upstream.
-                let for_ms = args.get(2).map_or(Some(0), |ms| decimal(ms).and_then(|ms| u64::try_from(ms).ok()));
-                let Some(for_ms) = for_ms.filter(|_| self.transaction().is_none()) else {
-                    return self.block(command, args);
-                };
-                let then = Then::Paused { before: self.worker.shared.pause(for_ms), worker: self.worker.clone() };
-                self.send_blocking(args, then)
-            }
+            Dedicated::Pause => self.pause(command, args),
             Dedicated::Blocking => self.block(command, args),
             Dedicated::Wait => {
                 // A connection's replication offset is that of the last command it ran: HELLO, which every user may run,
@@ -361,11 +353,31 @@ impl Session {
         }
     }
 
+    /// CLIENT PAUSE and CLIENT UNPAUSE; inside MULTI they take effect with EXEC.
+    fn pause(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        let asked = Asked::read(args);
+        if let Some(transaction) = self.transaction() {
+            transaction.pause = asked.or(transaction.pause);
+        }
+        match asked {
+            Some(asked) if self.transaction().is_none() => {
+                let before = self.worker.shared.pause.note(asked);
+                let then = Then::Paused { before, worker: self.worker.clone(), then: Box::new(Then::Nothing) };
+                self.send_blocking(args, then)
+            }
+            _ => self.block(command, args),
+        }
+    }
+
+    /// Whether writes go over connections of their own now, because a lane they were held back on would be held up.
+    fn diverts_writes(&self) -> bool {
+        let pause = &self.worker.shared.pause;
+        pause.holds_writers() && !pause.holds_all()
+    }
+
     fn run_script(&mut self, command: &Command, args: &Args<'_>) -> Flow {
-        if self.queue_in_transaction(command, args) {
-            let seq = self.reserve();
-            let then = Then::Queued { worker: self.worker.clone() };
-            return self.send_attached(args, Owed::Reply { seq, then });
+        if let Some(flow) = self.queue(command, args) {
+            return flow;
         }
         let effect = command.effect_for(args);
         let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
@@ -375,10 +387,8 @@ impl Session {
     }
 
     fn ride_unknown(&mut self, command: &Command, args: &Args<'_>) -> Flow {
-        if self.queue_in_transaction(command, args) {
-            let seq = self.reserve();
-            let then = Then::Queued { worker: self.worker.clone() };
-            return self.send_attached(args, Owed::Reply { seq, then });
+        if let Some(flow) = self.queue(command, args) {
+            return flow;
         }
         let then = self.after_write(command, args);
         let seq = self.reserve();
@@ -388,10 +398,8 @@ impl Session {
     /// A command that may take as long as it likes. No mark stands meanwhile: it may wait for hours, and changes
     /// nothing before its reply. The fence after the reply makes its change known before the client sees it.
     fn block(&mut self, command: &Command, args: &Args<'_>) -> Flow {
-        if self.queue_in_transaction(command, args) {
-            let seq = self.reserve();
-            let then = Then::Queued { worker: self.worker.clone() };
-            return self.send_attached(args, Owed::Reply { seq, then });
+        if let Some(flow) = self.queue(command, args) {
+            return flow;
         }
         let effect = command.effect_for(args);
         // Diverted from the lane by a pause: it keeps its marks, for it is not waiting for anything of its own.
@@ -418,9 +426,9 @@ impl Session {
         self.client.mode.store(mode as u8, Relaxed);
     }
 
-    /// Notes a request that is queued by a transaction. False when there is none.
-    fn queue_in_transaction(&mut self, command: &Command, args: &Args<'_>) -> bool {
-        let Some(transaction) = self.transaction() else { return false };
+    /// Sends a request that a transaction queues, and notes what it will change. Nothing when there is none.
+    fn queue(&mut self, command: &Command, args: &Args<'_>) -> Option<Flow> {
+        let transaction = self.transaction()?;
         transaction.queued += 1;
         match command.effect_for(args) {
             Effect::DropEverything => transaction.everything = true,
@@ -435,7 +443,9 @@ impl Session {
             }
         }
         self.client.queued.fetch_add(1, Relaxed);
-        true
+        let seq = self.reserve();
+        let then = Then::Queued { worker: self.worker.clone() };
+        Some(self.send_attached(args, Owed::Reply { seq, then }))
     }
 
     /// Whether this client has to give a password before anything else.

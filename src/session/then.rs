@@ -15,6 +15,7 @@ use crate::coherence::{FillTicket, FlushMark, ReadWatch, Source, WriteMark};
 use crate::resp::{FrameKind, Protocol, ReplySplitter};
 use crate::server::worker::Worker;
 use crate::upstream::lane::Lost;
+use crate::upstream::pause::Before;
 
 /// See the head of this file.
 pub enum Then {
@@ -42,12 +43,14 @@ pub enum Then {
         /// Where the fence is raised.
         worker: Rc<Worker>,
     },
-    /// CLIENT PAUSE or UNPAUSE: refused, it is taken back.
+    /// CLIENT PAUSE or UNPAUSE, or an EXEC with one inside: refused, it is taken back.
     Paused {
         /// Whose upstream.
         worker: Rc<Worker>,
         /// What stood before.
-        before: u64,
+        before: Before,
+        /// What else the reply sets off.
+        then: Box<Then>,
     },
     /// A read beside the tier: what the tier holds or is filling may be older.
     Watched {
@@ -125,11 +128,12 @@ impl Then {
                 worker.fence(outbox, seq, frame, None);
             }
             Self::Queued { .. } => outbox.complete(seq, frame),
-            Self::Paused { worker, before } => {
-                if kind.is_error() {
-                    worker.shared.unpause(before);
+            Self::Paused { worker, before, then } => {
+                // A transaction that was not run is answered with a null.
+                if kind.is_error() || matches!(frame, b"*-1\r\n" | b"_\r\n") {
+                    worker.shared.pause.take_back(before);
                 }
-                outbox.complete(seq, frame);
+                then.answered(outbox, seq, frame, kind);
             }
             Self::Watched { worker, key, watch } => {
                 worker.coherence.read_answered(&key, watch);
@@ -159,7 +163,10 @@ impl Then {
     pub fn lost(self, outbox: &Rc<Outbox>, seq: Seq, why: &Lost) {
         match self {
             Self::Info { .. } => self.answered(outbox, seq, b"", FrameKind::Error),
-            Self::Paused { .. } => self.answered(outbox, seq, &lost_reply(why), FrameKind::Error),
+            Self::Paused { worker, before, then } => {
+                worker.shared.pause.take_back(before);
+                then.lost(outbox, seq, why);
+            }
             // It may have run.
             Self::LiftFlush { .. } => self.answered(outbox, seq, &lost_reply(why), FrameKind::Error),
             other => {

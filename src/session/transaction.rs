@@ -45,7 +45,11 @@ impl Session {
             self.answer(|out, _| encode::error(out, "EXECABORT Transaction discarded because of previous errors."));
             return Flow::Next;
         }
-        let then = self.after_transaction(&transaction);
+        let mut then = self.after_transaction(&transaction);
+        if let Some(asked) = transaction.pause {
+            let before = self.worker.shared.pause.note(asked);
+            then = Then::Paused { before, worker: self.worker.clone(), then: Box::new(then) };
+        }
         let seq = self.reserve();
         if !transaction.selects.is_empty() {
             // Whether a SELECT inside took effect is known only from the reply: the next request waits for it.

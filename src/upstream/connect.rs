@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::pause::Pause;
 use crate::resp::{FrameKind, Protocol, ReplySplitter, Understood, encode};
 use crate::socket::Socket;
 
@@ -81,6 +83,8 @@ pub struct Connector {
     pub db: u32,
     /// Bound on resolving, connecting and the handshake together.
     pub timeout: Duration,
+    /// What clients have the upstream hold back: greetings too, when it is everyone.
+    pub pause: Arc<Pause>,
 }
 
 /// A connection past its handshake, with nothing in flight and nothing buffered.
@@ -136,9 +140,14 @@ impl Connector {
     /// A server too old for HELLO, or one that wants a password we were not given, leaves the connection in RESP2:
     /// read `protocol` before relying on it.
     pub async fn open(&self, wanted: Protocol, name: &str) -> Result<Connection, ConnectError> {
-        match tokio::time::timeout(self.timeout, self.open_unbounded(wanted, name)).await {
-            Ok(done) => done,
-            Err(_) => Err(ConnectError::TimedOut(self.timeout.as_millis())),
+        let mut opened = pin!(self.open_unbounded(wanted, name));
+        loop {
+            match tokio::time::timeout(self.timeout, &mut opened).await {
+                Ok(done) => return done,
+                // The greeting is held back like any command.
+                Err(_) if self.pause.holds_all() => {}
+                Err(_) => return Err(ConnectError::TimedOut(self.timeout.as_millis())),
+            }
         }
     }
 

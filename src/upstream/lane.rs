@@ -23,12 +23,14 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
 use super::connect::{Connection, Connector, reason};
+use super::pause::Pause;
 use crate::resp::{Frame, FrameKind, Protocol, ReplySplitter};
 
 /// Whoever waits for one reply. Exactly one of the two is called, exactly once.
@@ -113,6 +115,7 @@ struct State<W> {
 pub struct Lane<W> {
     state: RefCell<State<W>>,
     limits: LaneLimits,
+    pause: Arc<Pause>,
 }
 
 impl<W: Waiter + 'static> Lane<W> {
@@ -142,6 +145,7 @@ impl<W: Waiter + 'static> Lane<W> {
                 last_progress: Instant::now(),
             }),
             limits,
+            pause: connector.pause.clone(),
         });
         tokio::task::spawn_local(drive(lane.clone(), connector, protocol, name, events));
         lane
@@ -347,7 +351,11 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         self.poll_write(cx)?;
         while self.stall.as_mut().poll_unpin(cx).is_ready() {
             let timeout = self.lane.limits.timeout;
-            let state = self.lane.state.borrow();
+            let mut state = self.lane.state.borrow_mut();
+            // Of writers too: one may have been on the lane when the pause began, and holds up what is behind it.
+            if self.lane.pause.holds_writers() {
+                state.last_progress = Instant::now();
+            }
             if !state.fifo.is_empty() && state.last_progress.elapsed() >= timeout {
                 let text = format!("no reply within {} ms", timeout.as_millis());
                 return Poll::Ready(Ok(Ended::Lost(Lost { sent: true, reason: text })));

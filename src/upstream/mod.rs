@@ -1,6 +1,6 @@
 //! Connections to Redis: how they are opened ([`connect`]), shared ([`lane`]) and lent ([`dedicated`]); the proxy's own
-//! questions ([`control`]); the private
-//! child for trying things out ([`spawn`]).
+//! questions ([`control`]); what clients have it hold back ([`pause`]); the private child for trying things out
+//! ([`spawn`]).
 //!
 //! Architecture invariant: nothing here knows of the cache, of sessions, or of what a command means.
 
@@ -8,4 +8,5 @@ pub mod connect;
 pub mod control;
 pub mod dedicated;
 pub mod lane;
+pub mod pause;
 pub mod spawn;

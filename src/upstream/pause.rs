@@ -1,0 +1,145 @@
+//! CLIENT PAUSE, as far as clients of this proxy have asked for it.
+//!
+//! While Redis holds commands back, silence is no sign of a dead upstream, and what it holds back must not hold up what it
+//! does not. A pause of writers sends writes over connections of their own, so that lanes go on answering readers; a pause
+//! of everything leaves nothing to divert, and nothing that could be dialled: everyone waits for its end. A pause asked for
+//! beside the proxy is not known here: what it holds back is answered with an error after `upstream.timeout_ms`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::resp::{Args, decimal};
+
+/// How often someone who waits for the end of a pause looks whether it was taken back.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What a client asks for with CLIENT PAUSE or CLIENT UNPAUSE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Hold back for so many milliseconds: writers, or everyone.
+    Pause {
+        /// Milliseconds from now.
+        for_ms: u64,
+        /// Everyone, not only writers.
+        all: bool,
+    },
+    /// Let go.
+    Unpause,
+}
+
+impl Asked {
+    /// Reads CLIENT PAUSE ms [WRITE|ALL] or CLIENT UNPAUSE; nothing if the upstream will refuse it.
+    pub fn read(args: &Args<'_>) -> Option<Self> {
+        let Some(ms) = args.get(2) else { return Some(Self::Unpause) };
+        let for_ms = decimal(ms).and_then(|ms| u64::try_from(ms).ok())?;
+        match args.get(3) {
+            None => Some(Self::Pause { for_ms, all: true }),
+            Some(kind) if kind.eq_ignore_ascii_case(b"all") => Some(Self::Pause { for_ms, all: true }),
+            Some(kind) if kind.eq_ignore_ascii_case(b"write") => Some(Self::Pause { for_ms, all: false }),
+            Some(_) => None,
+        }
+    }
+}
+
+/// What was known of a pause before another was noted; for [`Pause::take_back`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before(u64);
+
+/// The pause that stands, if any. One for the process; read by every worker.
+#[derive(Debug)]
+pub struct Pause {
+    started: Instant,
+    /// Twice the millisecond after `started` at which it ends, and one more if it is of everyone.
+    state: AtomicU64,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { started: Instant::now(), state: AtomicU64::new(0) }
+    }
+}
+
+impl Pause {
+    /// Notes what a client asks for, before the upstream has judged, so that no write is caught on a lane meanwhile.
+    ///
+    /// As in Redis the later end and the wider kind win while a pause stands (networking.c, `pauseClients`).
+    pub fn note(&self, asked: Asked) -> Before {
+        let Asked::Pause { for_ms, all } = asked else { return Before(self.state.swap(0, Ordering::Relaxed)) };
+        let before = self.state.load(Ordering::Relaxed);
+        let standing = if self.left(before).is_some() { before } else { 0 };
+        let until = self.elapsed_ms().saturating_add(for_ms).min(u64::MAX >> 1).max(standing >> 1);
+        self.state.store(until << 1 | u64::from(all) | (standing & 1), Ordering::Relaxed);
+        Before(before)
+    }
+
+    /// The upstream has refused: what stood before stands.
+    pub fn take_back(&self, before: Before) {
+        self.state.store(before.0, Ordering::Relaxed);
+    }
+
+    /// Whether the upstream may be holding back writers.
+    pub fn holds_writers(&self) -> bool {
+        let state = self.state.load(Ordering::Relaxed);
+        state != 0 && self.left(state).is_some()
+    }
+
+    /// Whether the upstream may be holding back everyone.
+    pub fn holds_all(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & 1 == 1 && self.holds_writers()
+    }
+
+    /// Waits until nobody holds back everyone. The wait is as long as a client has asked for.
+    pub async fn until_dialling_helps(&self) {
+        while self.holds_all() {
+            let left = self.left(self.state.load(Ordering::Relaxed)).unwrap_or_default();
+            tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+        }
+    }
+
+    fn left(&self, state: u64) -> Option<Duration> {
+        let left = (state >> 1).checked_sub(self.elapsed_ms()).filter(|left| *left > 0)?;
+        Some(Duration::from_millis(left))
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asked, Pause};
+
+    #[test]
+    fn the_later_end_and_the_wider_kind_win_until_it_is_lifted() {
+        let pause = Pause::default();
+        assert!(!pause.holds_writers());
+        pause.note(Asked::Pause { for_ms: 60_000, all: false });
+        assert!(pause.holds_writers() && !pause.holds_all());
+        pause.note(Asked::Pause { for_ms: 10, all: true });
+        assert!(pause.holds_all());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(pause.holds_all(), "the later end stands");
+        let before = pause.note(Asked::Unpause);
+        assert!(!pause.holds_writers());
+        pause.take_back(before);
+        assert!(pause.holds_all());
+    }
+
+    #[test]
+    fn a_pause_ends_by_itself_and_leaves_nothing_of_its_kind() {
+        let pause = Pause::default();
+        pause.note(Asked::Pause { for_ms: 5, all: true });
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        assert!(!pause.holds_writers() && !pause.holds_all());
+        pause.note(Asked::Pause { for_ms: 60_000, all: false });
+        assert!(pause.holds_writers() && !pause.holds_all());
+    }
+
+    #[test]
+    fn a_time_beyond_all_clocks_is_taken_as_for_ever() {
+        let pause = Pause::default();
+        pause.note(Asked::Pause { for_ms: u64::MAX, all: false });
+        assert!(pause.holds_writers() && !pause.holds_all());
+    }
+}
