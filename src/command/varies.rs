@@ -30,6 +30,8 @@ pub(super) enum Varies {
     Debug,
     /// CONFIG SET: of `requirepass`, who may read changes.
     ConfigSet,
+    /// EVAL: a script that names SWAPDB may run it.
+    Eval,
     /// LPOP, RPOP: with a count, a missing key is a null array.
     CountedPop,
     /// ZPOPMIN, ZPOPMAX: with a count, RESP3 nests the pairs.
@@ -62,6 +64,7 @@ impl Varies {
             Varies::GeoRadius(options) => or_nothing(georadius_stores(args, options).next().is_some()),
             Varies::Debug => or_nothing(!args.get(1).is_some_and(debug_leaves_data_alone)),
             Varies::ConfigSet => or_nothing(args.iter().skip(2).step_by(2).any(|name| is(name, "requirepass"))),
+            Varies::Eval if args.get(1).is_some_and(names_swapdb) => Effect::DropEverything,
             _ => usual,
         }
     }
@@ -94,6 +97,12 @@ fn asks_for_pairs(args: &Args<'_>, from: usize, keys: usize) -> bool {
         _ => 0,
     })
     .any(|(_, word)| is(word, "withscores") || is(word, "withvalues"))
+}
+
+/// Whether the word stands anywhere in the text, in any case.
+fn names_swapdb(script: &[u8]) -> bool {
+    memchr::memchr2_iter(b's', b'S', script)
+        .any(|at| script.get(at..at + 6).is_some_and(|word| word.eq_ignore_ascii_case(b"swapdb")))
 }
 
 fn debug_leaves_data_alone(subcommand: &[u8]) -> bool {

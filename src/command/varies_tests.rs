@@ -72,6 +72,8 @@ fn effects() {
         ("GEORADIUSBYMEMBER k store 3 m ASC", Nothing),
         ("PFCOUNT k", DropKeys),
         ("EVAL s 0", DropKeysAndFence),
+        ("EVAL redis.call('sSwapDb',0,1) 1 k", DropEverything),
+        ("EVAL swap..db 1 swapdb", DropKeysAndFence),
         ("EVALSHA_RO s 0", Nothing),
         ("FCALL f 1 a", DropKeysAndFence),
         ("FLUSHDB", DropEverything),

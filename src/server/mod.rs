@@ -14,6 +14,7 @@ pub mod identity;
 pub mod shared;
 pub mod stats;
 mod survey;
+mod swaps;
 mod touch;
 mod trackers;
 pub mod worker;
@@ -80,10 +81,12 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         let control =
             Control::new(&shared.address, shared.own_login().as_deref(), timeout).map_err(RunError::Internal)?;
         let survey = tokio::spawn(survey::keep(shared.clone(), control.clone()));
+        let swaps = tokio::spawn(swaps::keep(shared.clone(), control.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let trackers = tokio::spawn(trackers::keep(shared.clone(), trackers_wanted));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
+        swaps.abort();
         touch.abort();
         // While workers drain, fills and fences of requests in flight still wait for their tracker.
         let _ = all_ended.recv().await;

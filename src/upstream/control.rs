@@ -57,6 +57,16 @@ impl Control {
         self.bounded(redis::cmd("INFO")).await
     }
 
+    /// One section of INFO, as text.
+    ///
+    /// # Errors
+    /// As [`Control::info`].
+    pub async fn info_of(&self, section: &str) -> Result<String, ControlError> {
+        let mut command = redis::cmd("INFO");
+        command.arg(section);
+        self.bounded(command).await
+    }
+
     /// Tells Redis that these keys of one database were used, so that eviction by use spares them.
     ///
     /// # Errors

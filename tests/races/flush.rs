@@ -1,7 +1,9 @@
 //! Everything changes at once, through the proxy and beside it, with fills in flight.
 
+use std::time::{Duration, Instant};
+
 use super::support::scripted::Way::Down;
-use super::{NIL, OK, Stage, TRACKER, bulk};
+use super::{Client, NIL, OK, Stage, TRACKER, bulk, eventually};
 
 /// A fill of k has been read and its reply is held; returns the reader.
 fn fill_in_flight(stage: &Stage, tracker: usize) -> super::Client {
@@ -98,5 +100,43 @@ fn an_own_swap_shows_each_database_the_other_ones_values() {
         client.pipeline(swap);
         assert_eq!(client.text(&["GET", "k"]), bulk(now));
         stage.warm(&mut client, &["GET", "k"]);
+    }
+}
+
+#[test]
+fn a_swap_inside_a_script_is_known_when_the_script_is_answered() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    client.pipeline(&[&["SET", "k", "zero"], &["SELECT", "1"], &["SET", "k", "one"], &["SELECT", "0"]]);
+    let script = "return redis.call('SwapDB', 0, 1)";
+    let swaps: [&[&[&str]]; 2] = [&[&["EVAL", script, "0"]], &[&["MULTI"], &["EVAL", script, "0"], &["EXEC"]]];
+    assert_eq!(stage.warm(&mut client, &["GET", "k"]), bulk("zero"));
+    for (swap, now) in swaps.iter().zip(["one", "zero"]) {
+        client.pipeline(swap);
+        assert_eq!(client.text(&["GET", "k"]), bulk(now));
+        stage.warm(&mut client, &["GET", "k"]);
+    }
+}
+
+/// Nobody is told of these; `cache.max_age_ms`, ten minutes by default, would be the bound without the count in INFO.
+#[test]
+fn a_swap_that_nobody_saw_coming_is_found_out_within_about_a_second() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    client.pipeline(&[&["SET", "k", "zero"], &["SELECT", "1"], &["SET", "k", "one"], &["SELECT", "0"]]);
+    let hidden = "return redis.call('swap'..'db', 0, 1)";
+    let swaps: [&dyn Fn(&mut Client); 2] =
+        [&|_| drop(stage.foreign(&["SWAPDB", "0", "1"])), &|client| drop(client.text(&["EVAL", hidden, "0"]))];
+    for (swap, (before, now)) in swaps.iter().zip([("zero", "one"), ("one", "zero")]) {
+        assert_eq!(stage.warm(&mut client, &["GET", "k"]), bulk(before));
+        // The count that stands is known.
+        std::thread::sleep(Duration::from_millis(1200));
+        assert_eq!(client.text(&["GET", "k"]), bulk(before));
+        let hits = stage.hits();
+        swap(&mut client);
+        let begun = Instant::now();
+        eventually("the swap is found out", || client.text(&["GET", "k"]) == bulk(now));
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(stage.hits() > hits, "it was memory that answered");
     }
 }

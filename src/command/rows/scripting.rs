@@ -5,10 +5,11 @@
 
 use super::{COUNTED_AT_2, NONE, Row, container, row};
 use crate::command::model::{Access, Dedicated, Effect};
+use crate::command::varies::Varies;
 
 #[rustfmt::skip] // One command, one line.
 pub(super) const ROWS: &[Row] = &[
-    row("eval",              -3, COUNTED_AT_2, "noscript stale skip_monitor no_mandatory_keys movablekeys",          "scripting").access(Access::Unknown).dedicated(Dedicated::Script),
+    row("eval",              -3, COUNTED_AT_2, "noscript stale skip_monitor no_mandatory_keys movablekeys",          "scripting").access(Access::Unknown).varies(Varies::Eval).dedicated(Dedicated::Script),
     row("eval_ro",           -3, COUNTED_AT_2, "readonly noscript stale skip_monitor no_mandatory_keys movablekeys", "scripting").dedicated(Dedicated::Script),
     row("evalsha",           -3, COUNTED_AT_2, "noscript stale skip_monitor no_mandatory_keys movablekeys",          "scripting").access(Access::Unknown).dedicated(Dedicated::Script),
     row("evalsha_ro",        -3, COUNTED_AT_2, "readonly noscript stale skip_monitor no_mandatory_keys movablekeys", "scripting").dedicated(Dedicated::Script),
