@@ -97,27 +97,6 @@ pub enum KeyFind {
     },
 }
 
-/// Which of a command's keys it may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// All of them.
-    All,
-    /// Only the first (BITOP, SUNIONSTORE).
-    First,
-    /// All but the first (SORT with STORE, COPY).
-    ButFirst,
-}
-
-impl Written {
-    pub(super) fn retain(self, keys: &mut Vec<usize>) {
-        match self {
-            Written::All => {}
-            Written::First => keys.truncate(1),
-            Written::ButFirst => drop(keys.drain(..keys.len().min(1))),
-        }
-    }
-}
-
 /// Why the keys of a request cannot be told; Redis refuses such a request too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {

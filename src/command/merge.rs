@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use super::flags::{Categories, Flags};
-use super::keys::{KeyBegin, KeyFind, KeySpec, Keys, Written};
+use super::keys::{KeyBegin, KeyFind, KeySpec, Keys};
 use super::model::{Access, Command, Dedicated, Effect, Local, Route};
 use super::reply::{Value, read};
 use super::rows::PLAIN;
@@ -161,7 +161,6 @@ impl Said {
             && known.keys != keys
         {
             known.keys = keys;
-            known.written = Written::All;
             known.effect = careful(known.effect, self.flags);
         }
         if self.flags.contains(Flags::WRITE) && known.access == Access::Read {
@@ -194,7 +193,6 @@ impl Said {
             name: self.name.clone(),
             arity: self.arity,
             keys,
-            written: Written::All,
             access,
             route: self.route(access, told),
             effect: match access {

@@ -33,7 +33,7 @@ mod testing;
 
 pub use crate::resp::{NullAs, Resp2Rule};
 pub use flags::{Categories, Flags};
-pub use keys::{KeyBegin, KeyError, KeyFind, KeySpec, Keys, Written};
+pub use keys::{KeyBegin, KeyError, KeyFind, KeySpec, Keys};
 pub use merge::MergeError;
 pub use model::{Access, Command, Dedicated, Effect, Local, LocalClient, PubSub, Route};
 pub use secrets::Secrets;

@@ -3,7 +3,7 @@
 //! Owns the types only. What is said about each command stands in `rows/`; what its arguments change in `varies.rs`.
 
 use super::flags::{Categories, Flags};
-use super::keys::{KeyError, Keys, Written};
+use super::keys::{KeyError, Keys};
 use super::secrets::Secrets;
 use super::varies::Varies;
 use crate::resp::Args;
@@ -20,8 +20,6 @@ pub struct Command {
     pub arity: i32,
     /// Where its keys are.
     pub keys: Keys,
-    /// Which of these keys it may change, if it changes any.
-    pub written: Written,
     /// Whether it reads or writes the data set.
     pub access: Access,
     /// Who answers it, arguments aside; see [`Command::route_for`].
@@ -160,7 +158,7 @@ pub enum Effect {
     ServeAll,
     /// Leaves the tier alone.
     Nothing,
-    /// Drops the keys [`Command::written`] names.
+    /// Drops the keys [`Command::keys`] names: those it changes, and those whose values flow into them.
     DropKeys,
     /// Drops these keys, and may have changed others: the tracker is fenced before the client sees the reply.
     DropKeysAndFence,
@@ -191,20 +189,6 @@ impl Command {
             Keys::Range { first, .. } => args.get(first),
             _ => None,
         }
-    }
-
-    /// The positions of the keys it may change, written over `out`: what is marked and dropped. Empty for a read.
-    ///
-    /// # Errors
-    /// As [`Command::keys`].
-    pub fn written(&self, args: &Args<'_>, out: &mut Vec<usize>) -> Result<(), KeyError> {
-        out.clear();
-        if !self.effect_for(args).drops() {
-            return Ok(());
-        }
-        self.keys.positions(args, out)?;
-        self.written.retain(out);
-        Ok(())
     }
 
     /// Whether it takes this many arguments, the name included.

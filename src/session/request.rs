@@ -430,15 +430,13 @@ impl Session {
     fn queue(&mut self, command: &Command, args: &Args<'_>) -> Option<Flow> {
         let transaction = self.transaction()?;
         transaction.queued += 1;
-        match command.effect_for(args) {
-            Effect::DropEverything => transaction.everything = true,
-            Effect::DropKeysAndFence => transaction.fence = true,
-            _ => {}
-        }
-        if command.access != Access::Read {
+        let effect = command.effect_for(args);
+        transaction.everything |= effect == Effect::DropEverything;
+        transaction.fence |= effect == Effect::DropKeysAndFence;
+        if effect.drops() {
             let mut at = Vec::new();
             // Arguments that do not form the command are refused when queued, and doom the transaction.
-            if command.written(args, &mut at).is_ok() {
+            if command.keys(args, &mut at).is_ok() {
                 transaction.write_keys.extend(at.iter().filter_map(|&i| args.get(i)).map(<[u8]>::to_vec));
             }
         }

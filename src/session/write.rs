@@ -40,7 +40,8 @@ impl Session {
             Effect::DropEverything => self.after_flush(),
             Effect::DropKeys | Effect::DropKeysAndFence => {
                 let mut at = worker.key_positions.take();
-                let parsed = command.written(args, &mut at);
+                // Those it only reads too: what it makes of them may show its client more than memory knows of them yet.
+                let parsed = command.keys(args, &mut at);
                 let mark = worker.coherence.write_mark(at.iter().filter_map(|&i| args.get(i)));
                 worker.key_positions.replace(at);
                 // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.

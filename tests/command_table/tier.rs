@@ -31,7 +31,7 @@ fn whatever_the_server_invalidates_the_table_drops() {
         let command = find(&table, &owned.args());
         let effect = command.effect_for(&owned.args());
         let mut positions = Vec::new();
-        command.written(&owned.args(), &mut positions).ok();
+        command.keys(&owned.args(), &mut positions).ok();
         let dropped: BTreeSet<_> = positions.iter().map(|at| request[*at].clone()).collect();
         for push in &tracker.pushes {
             let covered = match (effect, push) {

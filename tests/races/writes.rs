@@ -21,6 +21,20 @@ fn an_own_write_is_read_by_all_clients_though_its_push_has_not_come() {
 }
 
 #[test]
+fn a_client_that_has_copied_a_value_is_not_shown_an_older_one_of_its_source() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    client.ask(&["SET", "k", "old"]);
+    assert_eq!(stage.warm(&mut client, &["GET", "k"]), bulk("old"));
+    stage.tracker().hold(Down);
+    stage.foreign(&["SET", "k", "new"]);
+    stage.tracker().await_held(Down, b"invalidate");
+    assert_eq!(client.text(&["COPY", "k", "copy"]), ":1\r\n");
+    let told = stage.asked_while_held(&mut [&mut client], &["GET", "k"]);
+    assert_eq!(told, [bulk("new")]);
+}
+
+#[test]
 fn while_a_write_is_in_flight_its_key_is_not_answered_from_memory_and_not_filled() {
     let stage = Stage::new();
     let (mut writer, mut reader) = stage.two_workers();

@@ -1,7 +1,6 @@
 //! Bitmaps: strings read and written by bit.
 
 use super::{FROM_SECOND, ONE, Row, row};
-use crate::command::keys::Written;
 use crate::command::varies::Varies;
 
 #[rustfmt::skip] // One command, one line.
@@ -9,7 +8,7 @@ pub(super) const ROWS: &[Row] = &[
     row("bitcount",     -2, ONE,         "readonly",      "bitmap").serve(),
     row("bitfield",     -2, ONE,         "write denyoom", "bitmap").varies(Varies::Bitfield),
     row("bitfield_ro",  -2, ONE,         "readonly fast", "bitmap").serve(),
-    row("bitop",        -4, FROM_SECOND, "write denyoom", "bitmap").writes(Written::First),
+    row("bitop",        -4, FROM_SECOND, "write denyoom", "bitmap"),
     row("bitpos",       -3, ONE,         "readonly",      "bitmap").serve(),
     row("getbit",        3, ONE,         "readonly fast", "bitmap").serve(),
     row("setbit",        4, ONE,         "write denyoom", "bitmap"),

@@ -3,14 +3,14 @@
 //! The TTL family is not kept: its answers change by themselves. SWAPDB signals nothing, in any mode, and so drops everything.
 
 use super::{ALL, NONE, ONE, Row, SECOND, TWO, container, row};
-use crate::command::keys::{Keys, Written};
+use crate::command::keys::Keys;
 use crate::command::model::Effect;
 use crate::command::secrets::Secrets;
 use crate::command::varies::Varies;
 
 #[rustfmt::skip] // One command, one line.
 pub(super) const ROWS: &[Row] = &[
-    row("copy",             -3, TWO,           "write denyoom",             "keyspace").writes(Written::ButFirst),
+    row("copy",             -3, TWO,           "write denyoom",             "keyspace"),
     row("dbsize",            1, NONE,          "readonly fast",             "keyspace"),
     row("del",              -2, ALL,           "write",                     "keyspace"),
     row("dump",              2, ONE,           "readonly",                  "keyspace"),
@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
     row("restore",          -4, ONE,           "write denyoom",             "dangerous keyspace"),
     row("restore-asking",   -4, ONE,           "write denyoom asking",      "dangerous keyspace"),
     row("scan",             -2, NONE,          "readonly",                  "keyspace"),
-    row("sort",             -2, Keys::Sort,    "write denyoom movablekeys", "dangerous list set sortedset").writes(Written::ButFirst).varies(Varies::Sort),
+    row("sort",             -2, Keys::Sort,    "write denyoom movablekeys", "dangerous list set sortedset").varies(Varies::Sort),
     row("sort_ro",          -2, ONE,           "readonly movablekeys",      "dangerous list set sortedset"),
     row("swapdb",            3, NONE,          "write fast",                "dangerous keyspace").effect(Effect::DropEverything),
     row("touch",            -2, ALL,           "readonly fast",             "keyspace"),

@@ -33,7 +33,7 @@ mod transaction;
 mod vectorset;
 
 use super::flags::{Categories, Flags};
-use super::keys::{Keys, Written};
+use super::keys::Keys;
 use super::model::{Access, Command, Dedicated, Effect, Local, Route};
 use super::secrets::Secrets;
 use super::varies::Varies;
@@ -65,7 +65,6 @@ struct Row {
     access: Option<Access>,
     route: Route,
     effect: Option<Effect>,
-    written: Written,
     resp2: Resp2Rule,
     secrets: Secrets,
     varies: Varies,
@@ -82,7 +81,6 @@ const fn row(name: &'static str, arity: i32, keys: Keys, flags: &'static str, ca
         access: None,
         route: Route::Lane,
         effect: None,
-        written: Written::All,
         resp2: PLAIN,
         secrets: Secrets::None,
         varies: Varies::No,
@@ -127,11 +125,6 @@ impl Row {
 
     const fn refused(mut self, reason: &'static str) -> Row {
         self.route = Route::Refused(reason);
-        self
-    }
-
-    const fn writes(mut self, written: Written) -> Row {
-        self.written = written;
         self
     }
 
@@ -181,7 +174,6 @@ impl Row {
             name: self.name.into(),
             arity: self.arity,
             keys: self.keys.clone(),
-            written: self.written,
             access,
             route: self.route,
             effect,

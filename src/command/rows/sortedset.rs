@@ -3,7 +3,6 @@
 //! ZRANK takes WITHSCORE since 7.2, and with it a missing member is a null array.
 
 use super::{ALL_BUT_LAST, COUNTED, COUNTED_AT_2, ONE, Row, TO_COUNTED, TWO, row};
-use crate::command::keys::Written;
 use crate::command::model::Dedicated;
 use crate::command::varies::Varies;
 
@@ -16,11 +15,11 @@ pub(super) const ROWS: &[Row] = &[
     row("zcard",              2, ONE,          "readonly fast",                "sortedset").serve(),
     row("zcount",             4, ONE,          "readonly fast",                "sortedset").serve(),
     row("zdiff",             -3, COUNTED,      "readonly movablekeys",         "sortedset").varies(Varies::WithPairsAfterKeys),
-    row("zdiffstore",        -4, TO_COUNTED,   "write denyoom movablekeys",    "sortedset").writes(Written::First),
+    row("zdiffstore",        -4, TO_COUNTED,   "write denyoom movablekeys",    "sortedset"),
     row("zincrby",            4, ONE,          "write denyoom fast",           "sortedset"),
     row("zinter",            -3, COUNTED,      "readonly movablekeys",         "sortedset").varies(Varies::WithPairsAfterKeys),
     row("zintercard",        -3, COUNTED,      "readonly movablekeys",         "sortedset"),
-    row("zinterstore",       -4, TO_COUNTED,   "write denyoom movablekeys",    "sortedset").writes(Written::First),
+    row("zinterstore",       -4, TO_COUNTED,   "write denyoom movablekeys",    "sortedset"),
     row("zlexcount",          4, ONE,          "readonly fast",                "sortedset").serve(),
     row("zmpop",             -4, COUNTED,      "write movablekeys",            "sortedset").null_array(),
     row("zmscore",           -3, ONE,          "readonly fast",                "sortedset").serve(),
@@ -30,7 +29,7 @@ pub(super) const ROWS: &[Row] = &[
     row("zrange",            -4, ONE,          "readonly",                     "sortedset").serve().varies(Varies::WithPairs(4)),
     row("zrangebylex",       -4, ONE,          "readonly",                     "sortedset").serve(),
     row("zrangebyscore",     -4, ONE,          "readonly",                     "sortedset").serve().varies(Varies::WithPairs(4)),
-    row("zrangestore",       -5, TWO,          "write denyoom",                "sortedset").writes(Written::First),
+    row("zrangestore",       -5, TWO,          "write denyoom",                "sortedset"),
     row("zrank",             -3, ONE,          "readonly fast",                "sortedset").serve().varies(Varies::WithScore),
     row("zrem",              -3, ONE,          "write fast",                   "sortedset"),
     row("zremrangebylex",     4, ONE,          "write",                        "sortedset"),
@@ -43,5 +42,5 @@ pub(super) const ROWS: &[Row] = &[
     row("zscan",             -3, ONE,          "readonly",                     "sortedset"),
     row("zscore",             3, ONE,          "readonly fast",                "sortedset").serve(),
     row("zunion",            -3, COUNTED,      "readonly movablekeys",         "sortedset").varies(Varies::WithPairsAfterKeys),
-    row("zunionstore",       -4, TO_COUNTED,   "write denyoom movablekeys",    "sortedset").writes(Written::First),
+    row("zunionstore",       -4, TO_COUNTED,   "write denyoom movablekeys",    "sortedset"),
 ];
