@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BufMut;
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 /// One connected stream.
@@ -45,6 +45,18 @@ impl Socket {
         match self {
             Self::Tcp(s) => s.poll_write_ready(cx),
             Self::Unix(s) => s.poll_write_ready(cx),
+        }
+    }
+
+    /// Reads once into the spare room of `buf`, which the caller has made. `Ok(0)` is the end of the stream. While it is
+    /// pending, the task is woken when there is something to read.
+    ///
+    /// A read that leaves room has emptied the socket: tokio then waits for the next event without asking the kernel once
+    /// more, which [`Socket::try_read_buf`] would have to.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(s) => pin!(s.read_buf(buf)).poll(cx),
+            Self::Unix(s) => pin!(s.read_buf(buf)).poll(cx),
         }
     }
 

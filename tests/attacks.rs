@@ -309,7 +309,8 @@ fn two_thousand_connections_opened_and_closed_leave_nothing_behind() {
     let grown = binary.rss().saturating_sub(before);
     eprintln!("{grown} bytes");
     assert!(grown < 2 * MIB, "{grown} bytes more after 4,000 connections");
-    assert_eq!(other.text(&["CLIENT", "LIST"]).matches("id=").count(), 1);
+    // The one that asked for the count was still being closed when it was answered.
+    eventually("only one is left", || other.text(&["CLIENT", "LIST"]).matches("id=").count() == 1);
     assert_serves(&mut other);
 }
 

@@ -354,27 +354,14 @@ impl Attached {
             self.deliver(outbox)?;
             moved |= !self.held_up;
         }
-        // What waits for a notice that waits is not read: the client is given it in order.
-        while !self.held_up {
-            match self.loan.connection.socket.poll_read_ready(cx) {
-                Poll::Pending => break,
-                Poll::Ready(ready) => ready?,
-            }
-            self.buffer.reserve(READ_BYTES);
-            match self.loan.connection.socket.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => {
-                    moved = true;
-                    self.last_progress = Instant::now();
-                    self.deliver(outbox)?;
-                    if self.buffer.len() > self.reply_max_bytes {
-                        return Err(io::Error::other(REPLY_TOO_LONG));
-                    }
-                    // The client must have a chance to drain before more is read.
-                    break;
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
+        // What waits for a notice that waits is not read: the client is given it in order. One read a call: the client must have
+        // a chance to drain before more comes.
+        if !self.held_up && self.poll_read(cx)? {
+            moved = true;
+            self.last_progress = Instant::now();
+            self.deliver(outbox)?;
+            if self.buffer.len() > self.reply_max_bytes {
+                return Err(io::Error::other(REPLY_TOO_LONG));
             }
         }
         while std::future::Future::poll(self.stall.as_mut(), cx).is_ready() {
@@ -390,6 +377,22 @@ impl Attached {
             self.stall.as_mut().reset(Instant::now() + self.timeout / 4);
         }
         Ok(moved)
+    }
+
+    /// Reads once. Whether anything came.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let socket = &mut self.loan.connection.socket;
+        // Asked first: a connection at rest is to make no room.
+        match socket.poll_read_ready(cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(ready) => ready?,
+        }
+        self.buffer.reserve(READ_BYTES);
+        match socket.poll_read(cx, &mut self.buffer) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Poll::Ready(read) => read.map(|_| true),
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {

@@ -193,76 +193,62 @@ impl Session {
             Poll::Ready(Err(_)) => return Err(End::Left),
             Poll::Ready(Ok(())) => {}
         }
-        if self.ending.is_some() {
-            self.read_and_forget()
+        let read = if self.ending.is_some() {
+            self.read_and_forget(cx)
         } else if self.backlog.is_some() {
-            self.read_into_backlog()
+            self.read_into_backlog(cx)?
         } else {
-            self.read_into_scratch()
+            self.read_into_scratch(cx)
+        };
+        match read {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(n)) => {
+                self.eof |= n == 0;
+                Ok(true)
+            }
+            Poll::Ready(Err(_)) => Err(End::Left),
         }
     }
 
     /// After QUIT or a broken request nothing more is run; but a client that leaves is not kept for a reply that may never
     /// come.
-    fn read_and_forget(&mut self) -> Result<bool, End> {
+    fn read_and_forget(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut scratch = self.worker.scratch.borrow_mut();
         scratch.bytes.clear();
         scratch.bytes.reserve(READ_BYTES);
-        match self.socket.try_read_buf(&mut scratch.bytes) {
-            Ok(n) => self.eof = n == 0,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(End::Left),
-        }
-        Ok(true)
+        self.socket.poll_read(cx, &mut scratch.bytes)
     }
 
-    fn read_into_backlog(&mut self) -> Result<bool, End> {
-        let Some(backlog) = &mut self.backlog else { return Ok(false) };
+    fn read_into_backlog(&mut self, cx: &mut Context<'_>) -> Result<Poll<io::Result<usize>>, End> {
+        let Some(backlog) = &mut self.backlog else { return Ok(Poll::Pending) };
         backlog.bytes.reserve(READ_BYTES);
-        match self.socket.try_read_buf(&mut backlog.bytes) {
-            Ok(0) => self.eof = true,
-            Ok(_) => {
-                backlog.partial = false;
-                if backlog.bytes.len() - backlog.start > self.worker.shared.config.clients.request_max_bytes {
-                    return Err(End::RequestTooBig);
-                }
-                self.run_backlog();
+        let read = self.socket.poll_read(cx, &mut backlog.bytes);
+        if let Poll::Ready(Ok(1..)) = read {
+            backlog.partial = false;
+            if backlog.bytes.len() - backlog.start > self.worker.shared.config.clients.request_max_bytes {
+                return Err(End::RequestTooBig);
             }
-            // Looked at once more: only a pending readiness wakes this task.
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(End::Left),
+            self.run_backlog();
         }
-        Ok(true)
+        Ok(read)
     }
 
     /// The common case: nothing is left over, so the bytes are read into the worker's buffer and run from there.
-    fn read_into_scratch(&mut self) -> Result<bool, End> {
+    fn read_into_scratch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut scratch = self.worker.scratch.take();
         scratch.bytes.clear();
         scratch.bytes.reserve(READ_BYTES);
-        let moved = match self.socket.try_read_buf(&mut scratch.bytes) {
-            Ok(0) => {
-                self.eof = true;
-                true
+        let read = self.socket.poll_read(cx, &mut scratch.bytes);
+        if let Poll::Ready(Ok(1..)) = read {
+            let (used, partial) = self.run_requests(&scratch.bytes, &mut scratch.scanner);
+            if used < scratch.bytes.len() {
+                let left = scratch.bytes[used..].to_vec();
+                let scanner = std::mem::take(&mut scratch.scanner);
+                self.backlog = Some(Box::new(Backlog { bytes: left, start: 0, scanner, partial }));
             }
-            Ok(_) => {
-                let (used, partial) = self.run_requests(&scratch.bytes, &mut scratch.scanner);
-                if used < scratch.bytes.len() {
-                    let left = scratch.bytes[used..].to_vec();
-                    let scanner = std::mem::take(&mut scratch.scanner);
-                    self.backlog = Some(Box::new(Backlog { bytes: left, start: 0, scanner, partial }));
-                }
-                true
-            }
-            // Looked at once more: only a pending readiness wakes this task.
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => true,
-            Err(_) => {
-                self.worker.scratch.replace(scratch);
-                return Err(End::Left);
-            }
-        };
+        }
         self.worker.scratch.replace(scratch);
-        Ok(moved)
+        read
     }
 
     /// Runs what was read earlier, as far as it can run now.

@@ -280,13 +280,9 @@ impl Conversation {
             if self.buffer.len() > HANDSHAKE_REPLY_MAX_BYTES {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is too long"));
             }
-            std::future::poll_fn(|cx| self.socket.poll_read_ready(cx)).await?;
             self.buffer.reserve(4096);
-            match self.socket.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
+            if std::future::poll_fn(|cx| self.socket.poll_read(cx, &mut self.buffer)).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }

@@ -392,20 +392,17 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         // A bounded number of reads a turn, so that one lane does not hold up the worker.
         for _ in 0..READS_PER_TURN {
-            loop {
-                match self.connection.socket.poll_read_ready(cx) {
-                    Poll::Pending => return Ok(()),
-                    Poll::Ready(ready) => ready?,
-                }
-                self.buffer.reserve(READ_BYTES);
-                match self.connection.socket.try_read_buf(&mut self.buffer) {
-                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(_) => break,
-                    // Looked at once more: only a pending readiness wakes this task.
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(e) => return Err(e),
-                }
+            // Asked first: a lane at rest is to make no room.
+            match self.connection.socket.poll_read_ready(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(ready) => ready?,
             }
+            self.buffer.reserve(READ_BYTES);
+            match self.connection.socket.poll_read(cx, &mut self.buffer) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(read) => read?,
+            };
             self.lane.state.borrow_mut().last_progress = Instant::now();
             self.deliver()?;
             if self.buffer.len() > self.lane.limits.reply_max_bytes {
