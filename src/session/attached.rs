@@ -180,6 +180,8 @@ pub struct Attached {
     pub another_server: bool,
     /// Silence is no sign of a dead upstream now: a client has paused it.
     pub paused: bool,
+    /// The client has enough to read: nothing more is read from upstream.
+    pub unread: bool,
     /// Commands in flight that may block as long as they like.
     pub blocking: usize,
     /// The database that a transaction's SELECT left the session in; the session takes it.
@@ -215,6 +217,7 @@ impl Attached {
             another_server: false,
             blocking: 0,
             paused: false,
+            unread: false,
             selected: None,
             held_up: false,
             timeout,
@@ -347,12 +350,15 @@ impl Attached {
 
     fn poll_io(&mut self, cx: &mut Context<'_>, outbox: &Rc<Outbox>) -> io::Result<bool> {
         let mut moved = self.poll_write(cx)?;
-        if self.held_up {
+        if self.unread {
+            // The silence is ours.
+            self.last_progress = Instant::now();
+        } else if self.held_up {
             self.deliver(outbox)?;
             moved |= !self.held_up;
         }
         // What waits for a notice that waits is not read: the client is given it in order.
-        while !self.held_up {
+        while !self.held_up && !self.unread {
             match self.loan.connection.socket.poll_read_ready(cx) {
                 Poll::Pending => break,
                 Poll::Ready(ready) => ready?,

@@ -12,6 +12,7 @@
 //! | `read`, `write` | when does memory answer, and what does a write set off? |
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
+//! | `unread` | what of a client that does not read what it asked for? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
 
 mod attached;
@@ -28,6 +29,7 @@ mod read;
 mod request;
 mod then;
 mod transaction;
+mod unread;
 mod waiter;
 mod write;
 
@@ -73,7 +75,8 @@ pub enum End {
     ProtocolError,
     /// CLIENT KILL.
     Killed,
-    /// It read too slowly, and what was held for it passed `clients.output_max_bytes`.
+    /// It read too slowly: what piled up for it passed `clients.output_max_bytes`, or it took nothing for
+    /// `clients.output_stall_ms`.
     OutputFull,
     /// One request passed `clients.request_max_bytes`.
     RequestTooBig,
@@ -149,6 +152,8 @@ pub struct Session {
     eof: bool,
     /// How long a blocking command of such a client is still waited for.
     grace: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// How long a client that takes nothing is still kept, while it matters.
+    patience: Option<Pin<Box<tokio::time::Sleep>>>,
     /// The next request waits until everything in flight has been answered.
     settle: bool,
 }
@@ -175,6 +180,7 @@ impl Session {
             ending: None,
             eof: false,
             grace: None,
+            patience: None,
             settle: false,
         }
     }

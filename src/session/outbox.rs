@@ -16,6 +16,9 @@ enum Slot {
     Ready(Vec<u8>),
 }
 
+/// An output buffer that grew past this, in bytes, is given back once it is empty.
+const KEEP_BYTES: usize = 1 << 20;
+
 #[derive(Default)]
 struct Inner {
     /// Bytes in order, not yet written; `head` of them are gone.
@@ -26,6 +29,8 @@ struct Inner {
     base: u64,
     /// Bytes of ready replies that wait for one before them.
     parked: usize,
+    /// The largest single reply or message since nothing was held, in bytes.
+    largest: usize,
     /// What a reply weighs of late, in bytes; a heavy one is remembered for a while. 0 until the first has come.
     weight: u32,
     closed: bool,
@@ -89,12 +94,16 @@ impl Outbox {
     /// Appends a reply that is known now: straight to the output when nothing waits before it.
     pub fn reply(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
         if inner.slots.is_empty() {
+            let before = inner.out.len();
             write(&mut inner.out);
+            inner.largest = inner.largest.max(inner.out.len() - before);
         } else {
             let mut bytes = Vec::new();
             write(&mut bytes);
             inner.parked += bytes.len();
+            inner.largest = inner.largest.max(bytes.len());
             inner.slots.push_back(Slot::Ready(bytes));
         }
     }
@@ -104,6 +113,7 @@ impl Outbox {
         let mut inner = self.inner.borrow_mut();
         if !inner.closed {
             inner.out.extend_from_slice(bytes);
+            inner.largest = inner.largest.max(bytes.len());
         }
         drop(inner);
         self.wake();
@@ -132,6 +142,12 @@ impl Outbox {
         inner.out.len() - inner.head + inner.parked
     }
 
+    /// Bytes held for this client besides the largest reply: how far it has fallen behind. A reply of any size is only ever
+    /// one reply; what piles up beside it is the client's doing.
+    pub fn piled_bytes(&self) -> usize {
+        self.held_bytes().saturating_sub(self.inner.borrow().largest)
+    }
+
     /// The bytes to write next.
     pub fn with_unwritten<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         let inner = self.inner.borrow();
@@ -145,6 +161,12 @@ impl Outbox {
         if inner.head == inner.out.len() {
             inner.head = 0;
             inner.out.clear();
+            if inner.parked == 0 {
+                inner.largest = 0;
+            }
+            if inner.out.capacity() > KEEP_BYTES {
+                inner.out = Vec::new();
+            }
         } else if inner.head >= 1 << 20 {
             // A slow reader's written part is given back as it goes, in steps that keep the copying linear.
             let head = inner.head;
@@ -198,6 +220,7 @@ impl Inner {
         if self.closed {
             return;
         }
+        self.largest = self.largest.max(reply.len());
         let len = u32::try_from(reply.len()).unwrap_or(u32::MAX);
         self.weight = len.max(self.weight - self.weight / 8).max(1);
         let index = (seq.0 - self.base) as usize;
@@ -267,6 +290,20 @@ mod tests {
         outbox.push(b">1\r\n+x\r\n");
         outbox.complete(waiting, b"+reply\r\n");
         assert_eq!(written(&outbox), b">1\r\n+x\r\n+reply\r\n");
+    }
+
+    #[test]
+    fn the_largest_reply_does_not_count_as_piled_up_until_nothing_is_held_any_more() {
+        let outbox = Outbox::default();
+        let (first, second) = (outbox.reserve(false), outbox.reserve(false));
+        outbox.complete(second, &[b'x'; 1000]);
+        outbox.complete(first, &[b'x'; 10]);
+        outbox.push(&[b'x'; 5]);
+        assert_eq!((outbox.held_bytes(), outbox.piled_bytes()), (1015, 15));
+        written(&outbox);
+        outbox.push(&[b'x'; 5]);
+        outbox.push(&[b'x'; 7]);
+        assert_eq!(outbox.piled_bytes(), 5);
     }
 
     #[test]

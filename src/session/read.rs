@@ -309,8 +309,8 @@ impl Session {
                 Ok((view, seen)) => {
                     snapshot.note(seen);
                     body.extend_from_slice(reply_of(view, self.protocol));
-                    if body.len() > worker.shared.config.clients.output_max_bytes {
-                        // One key named a million times: no reply of that size would be held for the client anyway.
+                    if body.len() > worker.shared.config.upstream.reply_max_bytes {
+                        // One key named a million times: a reply of that size would not be taken from upstream either.
                         self.ending = Some(End::OutputFull);
                         return Flow::Next;
                     }
