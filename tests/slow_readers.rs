@@ -113,3 +113,65 @@ fn a_client_that_asks_for_more_than_it_reads_is_not_closed_but_waited_for() {
         assert_eq!(client.frame().len(), 64 * 1024 + 10);
     }
 }
+
+#[test]
+fn a_subscriber_that_falls_behind_by_less_than_redis_allows_misses_nothing() {
+    let redis = Redis::start();
+    let proxy = proxy_for(&redis, 10_000);
+    let (mut listener, mut publisher) = (proxy.client(), redis.client());
+    listener.ask(&["CLIENT", "SETNAME", "listener"]);
+    listener.ask(&["SUBSCRIBE", "c"]);
+    let message = "m".repeat(128 * 1024);
+    for number in 0..150 {
+        assert_eq!(publisher.text(&["PUBLISH", "c", &format!("{number}:{message}")]), ":1\r\n");
+    }
+    // Redis holds what the proxy does not take.
+    assert!(unread(&proxy, "listener").is_some_and(|bytes| bytes < 3 * MIB));
+    for number in 0..150 {
+        let frame = listener.text_frame();
+        assert!(frame.contains(&format!("\r\n{number}:mmm")), "instead of {number}: {}", &frame[..60]);
+    }
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_dropped_by_redis_own_limit_and_then_closed() {
+    let redis = Redis::start_with(&["--client-output-buffer-limit", "pubsub 3mb 0 0"]);
+    let proxy = proxy_for(&redis, 700);
+    let (mut listener, mut publisher) = (proxy.client(), redis.client());
+    listener.ask(&["CLIENT", "SETNAME", "listener"]);
+    listener.ask(&["SUBSCRIBE", "c"]);
+    let message = "m".repeat(128 * 1024);
+    let mut sent = 0;
+    eventually("Redis drops it", || {
+        sent += 1;
+        publisher.text(&["PUBLISH", "c", &message]) == ":0\r\n"
+    });
+    assert!(sent * message.len() > 3 * MIB, "after {sent} messages");
+    eventually("it is closed", || {
+        unread(&proxy, "listener").is_none_or(|bytes| {
+            assert!(bytes < 3 * MIB, "{bytes} bytes are held");
+            false
+        })
+    });
+}
+
+#[test]
+fn a_replica_that_reads_late_gets_its_whole_stream() {
+    let redis = Redis::start_with(&["--repl-diskless-sync-delay", "0", "--rdbcompression", "no"]);
+    let proxy = proxy_for(&redis, 10_000);
+    set_big(&redis, "big");
+    let mut replica = proxy.client();
+    replica.ask(&["CLIENT", "SETNAME", "replica"]);
+    replica.send(&["PSYNC", "?", "-1"]);
+    eventually("the stream waits", || unread(&proxy, "replica").is_some_and(|bytes| bytes > MIB / 4));
+    // Long enough for all of it to have come, were it taken.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(unread(&proxy, "replica").is_some_and(|bytes| bytes < 3 * MIB));
+    let (mut read, mut chunk) = (0, vec![0; MIB]);
+    while read < BIG {
+        match replica.stream.read(&mut chunk).expect("it goes on") {
+            0 => panic!("closed after {read} bytes"),
+            n => read += n,
+        }
+    }
+}

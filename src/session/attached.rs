@@ -260,6 +260,18 @@ impl Attached {
         self.subscriptions.total() > 0 || self.awaits_confirmation()
     }
 
+    /// Whether the upstream sends of its own accord: messages, a feed or a stream.
+    pub fn is_fed(&self) -> bool {
+        self.is_subscribed() || self.monitoring || self.pinned || self.tunnel
+    }
+
+    /// Whether what the upstream sends of its own accord would pile up there without limit if it were not read: it has limits
+    /// for subscribers and replicas, but none for a MONITOR or a tracking client (server.c, `clientBufferLimitsDefaults`).
+    /// They are read to the proxy's own bound.
+    pub fn is_unlimited_upstream(&self) -> bool {
+        (self.monitoring || self.pinned) && !self.is_subscribed() && !self.tunnel
+    }
+
     /// Whether a subscription or its end is still to be confirmed.
     pub fn awaits_confirmation(&self) -> bool {
         self.owed.iter().any(|o| matches!(o, Owed::Confirmations { .. }))

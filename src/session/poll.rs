@@ -108,7 +108,7 @@ impl Session {
         let behind = self.is_behind();
         let Some(attached) = &mut self.attached else { return false };
         attached.paused = self.worker.shared.is_paused();
-        attached.unread = behind && !attached.is_sticky();
+        attached.unread = behind && !attached.is_unlimited_upstream();
         match attached.poll(cx, &self.outbox) {
             Ok(moved) => {
                 if moved {

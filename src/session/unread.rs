@@ -95,8 +95,12 @@ impl Session {
     }
 
     /// Whether a client that takes nothing is closed after a while: what waits for it is too much to be kept for ever, or
-    /// the session would be over. Any other client may take its time, as with Redis.
+    /// the session would be over, or Redis sends of its own accord and has nobody to send to (it may have hung up long ago behind
+    /// the bytes that nobody reads). Any other client may take its time, as with Redis.
     fn is_impatient(&self) -> bool {
-        self.outbox.held_bytes() > self.output_max_bytes() || self.ending.is_some() || self.eof
+        self.outbox.held_bytes() > self.output_max_bytes()
+            || self.ending.is_some()
+            || self.eof
+            || (self.is_behind() && self.attached.as_ref().is_some_and(|a| a.is_fed()))
     }
 }
