@@ -30,12 +30,14 @@ pub enum Owed {
         /// What the reply sets off.
         then: Then,
     },
-    /// The reply of a command that may take as long as it likes.
+    /// The reply of a command that may take as long as it likes, or as it says.
     Blocking {
         /// Its place in the client's order.
         seq: Seq,
         /// What the reply sets off.
         then: Then,
+        /// The longest the command may block, if that is known.
+        wait: Option<Duration>,
     },
     /// The reply of a command nobody knows: unless it is the upstream's word that it does not know it either, nobody
     /// can say what it did to the connection.
@@ -192,6 +194,8 @@ pub struct Attached {
     reply_max_bytes: usize,
     stall: std::pin::Pin<Box<Sleep>>,
     last_progress: Instant,
+    /// Since when the reply owed first has been the first one owed.
+    first_since: Instant,
 }
 
 const READ_BYTES: usize = 16 * 1024;
@@ -224,6 +228,7 @@ impl Attached {
             reply_max_bytes: limits.reply_max_bytes,
             stall: Box::pin(tokio::time::sleep(timeout / 4)),
             last_progress: Instant::now(),
+            first_since: Instant::now(),
         }
     }
 
@@ -308,7 +313,7 @@ impl Attached {
     /// Queues one request.
     pub fn send(&mut self, request: &[u8], owed: Owed) {
         if self.owed.is_empty() {
-            self.last_progress = Instant::now();
+            self.restart_clock();
         }
         self.out.extend_from_slice(request);
         self.owed.push_back(owed);
@@ -317,7 +322,7 @@ impl Attached {
     /// Queues a command of the proxy's own, whose reply nobody sees.
     pub fn insert(&mut self, command: &[&[u8]]) {
         if self.owed.is_empty() {
-            self.last_progress = Instant::now();
+            self.restart_clock();
         }
         encode::command(&mut self.out, command);
         self.owed.push_back(Owed::Inserted);
@@ -340,7 +345,7 @@ impl Attached {
         for owed in std::mem::take(&mut self.owed) {
             match owed {
                 Owed::Reply { seq, then }
-                | Owed::Blocking { seq, then }
+                | Owed::Blocking { seq, then, .. }
                 | Owed::Unknown { seq, then }
                 | Owed::Script { seq, then, .. }
                 | Owed::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
@@ -362,10 +367,11 @@ impl Attached {
 
     fn poll_io(&mut self, cx: &mut Context<'_>, outbox: &Rc<Outbox>) -> io::Result<bool> {
         let mut moved = self.poll_write(cx)?;
-        if self.unread {
-            // The silence is ours.
-            self.last_progress = Instant::now();
-        } else if self.held_up {
+        // The silence is ours, or a client has asked for it.
+        if self.unread || self.paused {
+            self.restart_clock();
+        }
+        if self.held_up && !self.unread {
             self.deliver(outbox)?;
             moved |= !self.held_up;
         }
@@ -393,16 +399,30 @@ impl Attached {
             }
         }
         while std::future::Future::poll(self.stall.as_mut(), cx).is_ready() {
-            // A command may block as long as it likes, but not in the middle of a reply.
-            let patient = self.blocking > 0 || self.paused;
-            let awaited = !self.owed.is_empty() && (!patient || !self.buffer.is_empty());
-            if awaited && self.last_progress.elapsed() >= self.timeout {
-                let text = format!("no reply within {} ms", self.timeout.as_millis());
-                return Err(io::Error::other(text));
+            if let Some(bound) = self.overdue() {
+                return Err(io::Error::other(format!("no reply within {} ms", bound.as_millis())));
             }
             self.stall.as_mut().reset(Instant::now() + self.timeout / 4);
         }
         Ok(moved)
+    }
+
+    /// The bound that the reply owed first has passed. A command may block for as long as it said, or for ever if it did not
+    /// say, but not in the middle of its reply.
+    fn overdue(&self) -> Option<Duration> {
+        let (since, bound) = match self.owed.front()? {
+            _ if self.paused && self.buffer.is_empty() => return None,
+            Owed::Blocking { wait, .. } if self.buffer.is_empty() => {
+                (self.first_since, (*wait)?.saturating_add(self.timeout))
+            }
+            _ => (self.last_progress, self.timeout),
+        };
+        (since.elapsed() >= bound).then_some(bound)
+    }
+
+    fn restart_clock(&mut self) {
+        self.last_progress = Instant::now();
+        self.first_since = self.last_progress;
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
@@ -500,9 +520,10 @@ impl Attached {
             self.spoiled = true;
             self.another_server = true;
         }
+        self.first_since = Instant::now();
         match self.owed.pop_front() {
             Some(Owed::Reply { seq, then }) => then.answered(outbox, seq, frame, kind),
-            Some(Owed::Blocking { seq, then }) => {
+            Some(Owed::Blocking { seq, then, .. }) => {
                 self.blocking -= 1;
                 then.answered(outbox, seq, frame, kind);
             }

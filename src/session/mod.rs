@@ -152,6 +152,8 @@ pub struct Session {
     eof: bool,
     /// How long a blocking command of such a client is still waited for.
     grace: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// How long a client with half a request is still kept while the proxy stops.
+    late: Option<Pin<Box<tokio::time::Sleep>>>,
     /// How long a client that takes nothing is still kept, while it matters.
     patience: Option<Pin<Box<tokio::time::Sleep>>>,
     /// The next request waits until everything in flight has been answered.
@@ -180,6 +182,7 @@ impl Session {
             ending: None,
             eof: false,
             grace: None,
+            late: None,
             patience: None,
             settle: false,
         }

@@ -17,6 +17,8 @@ use std::sync::atomic::Ordering::Relaxed;
 const READ_AHEAD_MAX_BYTES: usize = 64 * 1024;
 /// How long a client that closed its half is kept for the reply of a blocking command.
 const HALF_CLOSE_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
+/// How long a client with half a request is kept once the proxy is to stop: to send the other half, if it was just about to.
+const HALF_REQUEST_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
 /// Turns in a row before other tasks get theirs.
 const TURNS: usize = 8;
 /// The read buffer of a worker, and the room made for each further read of an unfinished request.
@@ -31,10 +33,10 @@ impl Session {
             }
             match self.turn(cx) {
                 Ok(true) => {}
-                Ok(false) => return self.poll_end(),
+                Ok(false) => return self.poll_end(cx),
                 Err(end) => return Poll::Ready(end),
             }
-            if let Poll::Ready(end) = self.poll_end() {
+            if let Poll::Ready(end) = self.poll_end(cx) {
                 return Poll::Ready(end);
             }
         }
@@ -75,7 +77,7 @@ impl Session {
         Ok(moved)
     }
 
-    fn poll_end(&mut self) -> Poll<End> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let drained = self.outbox.pending() == 0 && self.outbox.held_bytes() == 0;
         if let Some(end) = self.ending
             && drained
@@ -84,8 +86,16 @@ impl Session {
         }
         let idle =
             drained && self.operation.is_none() && self.attached.as_ref().is_none_or(|a| a.transaction.is_none());
-        if self.worker.is_draining() && idle && self.backlog.is_none() {
-            return Poll::Ready(End::Draining);
+        if self.worker.is_draining() && idle {
+            // Not begun anew by every byte that drips in.
+            let half = self.backlog.as_ref().map(|backlog| backlog.partial);
+            if half == Some(true) {
+                let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_REQUEST_GRACE)));
+                let _ = late.as_mut().poll(cx);
+            }
+            if half.is_none() || self.late.as_ref().is_some_and(|late| late.is_elapsed()) {
+                return Poll::Ready(End::Draining);
+            }
         }
         // A client that will send no more gets what it asked for, unless that could take for ever.
         let unrun = self.backlog.as_ref().is_some_and(|b| !b.partial);
