@@ -20,7 +20,7 @@ use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Near, WriteMark};
 use crate::command::Table;
 use crate::resp::{Protocol, RequestScanner};
-use crate::session::{Attached, Joiner, Outbox, Seq, Waiter};
+use crate::session::{Attached, Outbox, Seat, Seq, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
 use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost};
@@ -59,8 +59,8 @@ pub struct Worker {
     pub coherence: Coherence,
     /// The hottest entries, in front of the tier.
     pub near: RefCell<Near>,
-    /// Fills in flight, and who waits for each. A fill nobody waits for has a joiner that is `None`.
-    pub flights: RefCell<Flights<Option<Joiner>>>,
+    /// Fills in flight, and who waits for each.
+    pub flights: RefCell<Flights<Seat>>,
     /// Where the trackers leave their answers.
     pub mailbox: Arc<Mailbox>,
     /// Replies held until the trackers have caught up.

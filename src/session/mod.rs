@@ -10,6 +10,7 @@
 //! | `request` | where does this request go? |
 //! | `local`, `hello`, `auth`, `client`, `permission` | what does the proxy answer itself, and whom? |
 //! | `read`, `write` | when does memory answer, and what does a write set off? |
+//! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
@@ -20,6 +21,7 @@ mod auth;
 mod beside;
 mod client;
 mod hello;
+mod joiner;
 mod local;
 mod outbox;
 mod permission;
@@ -45,9 +47,11 @@ use crate::server::worker::Worker;
 use crate::socket::Socket;
 use crate::upstream::lane::Lane;
 pub use attached::Attached;
+use joiner::FillsBegun;
+pub use joiner::Seat;
 pub use outbox::{Outbox, Seq};
 use read::KeysInFlight;
-pub use read::{Joiner, deliver_mail};
+pub use read::deliver_mail;
 pub use then::Then;
 pub use waiter::Waiter;
 
@@ -141,6 +145,7 @@ pub struct Session {
     mute: Mute,
     way: Way,
     reads: KeysInFlight,
+    fills: FillsBegun,
     lane: Option<Rc<Lane<Waiter>>>,
     attached: Option<Box<Attached>>,
     operation: Option<Operation>,
@@ -174,6 +179,7 @@ impl Session {
             mute: Mute::Off,
             way: Way::Lane,
             reads: KeysInFlight::default(),
+            fills: FillsBegun::default(),
             lane: None,
             attached: None,
             operation: None,

@@ -34,6 +34,10 @@ struct Inner {
     /// What a reply weighs of late, in bytes; a heavy one is remembered for a while. 0 until the first has come.
     weight: u32,
     closed: bool,
+    /// Reads before this place that wait for a fill are to change over to the lane.
+    changed_before: u64,
+    /// A read before this place that was to be filled went down the lane.
+    two_ways_before: u64,
 }
 
 /// See the head of this file.
@@ -71,7 +75,7 @@ impl Outbox {
     /// Takes the next place in the order. A muted reply keeps its place and is dropped when it comes.
     pub fn reserve(&self, mute: bool) -> Seq {
         let mut inner = self.inner.borrow_mut();
-        let seq = Seq(inner.base + inner.slots.len() as u64);
+        let seq = Seq(inner.next());
         inner.slots.push_back(Slot::Waiting { mute });
         seq
     }
@@ -123,6 +127,30 @@ impl Outbox {
     pub fn is_first(&self, seq: Seq) -> bool {
         let inner = self.inner.borrow();
         inner.closed || inner.base == seq.0
+    }
+
+    /// A read that waited for a fill changes over to the lane; so must all that wait now and came after it. (It may find some
+    /// that came before it: they are asked again for nothing.)
+    pub(super) fn change_way(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.changed_before = inner.next();
+    }
+
+    /// Whether the read at this place must change over, too.
+    pub(super) fn has_changed_way(&self, seq: Seq) -> bool {
+        seq.0 < self.inner.borrow().changed_before
+    }
+
+    /// While others wait for fills, a read goes down the lane.
+    pub(super) fn take_second_way(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.two_ways_before = inner.next();
+    }
+
+    /// Whether reads that wait for a fill and reads on the lane may be in flight together.
+    pub(super) fn is_on_two_ways(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.base < inner.two_ways_before
     }
 
     /// Requests whose reply is still to come or still to be put in order.
@@ -216,6 +244,11 @@ impl Outbox {
 }
 
 impl Inner {
+    /// The number of the next place.
+    fn next(&self) -> u64 {
+        self.base + self.slots.len() as u64
+    }
+
     fn complete(&mut self, seq: Seq, reply: &[u8], last: bool) {
         if self.closed {
             return;

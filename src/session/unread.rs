@@ -28,8 +28,8 @@ const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 /// flight when the client falls behind fits into the other half.
 const AWAITED_MAX_BYTES: usize = 4 << 20;
 /// Requests in flight until the first reply tells what they weigh: any of them may be as heavy as a reply can be. It costs a
-/// client that begins with a pipeline one round trip, once.
-const INFLIGHT_AT_FIRST: usize = 1;
+/// client that begins with a longer pipeline one round trip, once.
+const INFLIGHT_AT_FIRST: usize = 4;
 
 impl Session {
     /// Whether the client has so much to read that nothing more is fetched for it.
