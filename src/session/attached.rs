@@ -16,10 +16,10 @@ use super::outbox::{Outbox, Seq};
 use super::pubsub::{Notice, Subscriptions, Verb, notice};
 use super::then::{Then, elements};
 use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
-use crate::server::shared::ScriptRunning;
+use crate::server::shared::{SaidBy, ScriptRunning};
 use crate::upstream::connect::reason;
 use crate::upstream::dedicated::Loan;
-use crate::upstream::lane::{LaneLimits, Lost, REPLY_TOO_LONG, says_another_server};
+use crate::upstream::lane::{LaneLimits, Lost, REPLY_TOO_LONG, Refusal};
 
 /// A reply that the upstream owes on this connection.
 pub enum Owed {
@@ -178,8 +178,8 @@ pub struct Attached {
     pub pinned: bool,
     /// State was left on the connection that only closing it removes.
     pub spoiled: bool,
-    /// The server has answered that it is loading, or a replica; the session passes that on.
-    pub another_server: bool,
+    /// The server, or a script, has answered that it is not the one to ask; the session passes that on.
+    pub refused: Option<(Refusal, SaidBy)>,
     /// Silence is no sign of a dead upstream now: a client has paused it.
     pub paused: bool,
     /// The client has enough to read: nothing more is read from upstream.
@@ -218,7 +218,7 @@ impl Attached {
             tunnel: false,
             pinned: false,
             spoiled: false,
-            another_server: false,
+            refused: None,
             blocking: 0,
             paused: false,
             unread: false,
@@ -516,9 +516,12 @@ impl Attached {
             }
             None => {}
         }
-        if kind == FrameKind::Error && says_another_server(frame) && !self.spoiled {
-            self.spoiled = true;
-            self.another_server = true;
+        if kind == FrameKind::Error
+            && !self.spoiled
+            && let Some(refusal) = Refusal::of(frame)
+        {
+            let forgeable = matches!(self.owed.front(), Some(Owed::Script { .. } | Owed::Unknown { .. }));
+            self.refused = Some((refusal, if forgeable { SaidBy::Script } else { SaidBy::Server }));
         }
         self.first_since = Instant::now();
         match self.owed.pop_front() {

@@ -149,8 +149,8 @@ impl Session {
     /// After replies came: shows the mode, and gives the connection back when nothing holds it any more.
     fn settle_attached(&mut self) {
         let Some(attached) = &mut self.attached else { return };
-        if std::mem::take(&mut attached.another_server) {
-            self.worker.shared.another_server("it is loading, or a replica");
+        if let Some((refusal, by)) = attached.refused.take() {
+            attached.spoiled |= self.worker.shared.refused(refusal, by);
         }
         let selected = attached.selected.take();
         if let Some(db) = selected {
