@@ -88,6 +88,19 @@ impl Stage {
         assert_eq!(self.proxy.client().text(&["EVAL", "return 1", "0"]), ":1\r\n");
     }
 
+    /// When it returns, what was sent up the tracker before the call has been run, and come down. It need not be armed.
+    fn settle_tracker(&self) {
+        let pings = || self.foreign(&["INFO", "commandstats"]);
+        let count = |stats: String| -> u64 {
+            let calls =
+                stats.split_once("cmdstat_ping:calls=").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
+            calls.unwrap_or(0)
+        };
+        // Two heartbeats: the first may have been sent before.
+        let before = count(pings());
+        eventually("two heartbeats have passed", || count(pings()) >= before + 2);
+    }
+
     /// Sends, and waits until the proxy has decided about so many more requests.
     fn planned(&self, requests: u64, send: impl FnOnce()) {
         let before = self.proxy.count("anteroom_requests");

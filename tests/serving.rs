@@ -87,9 +87,9 @@ fn a_refused_replconf_leaves_an_ordinary_client() {
 }
 
 #[test]
-fn an_mget_of_one_key_a_thousand_times_is_not_built_beyond_what_a_client_may_hold() {
+fn an_mget_of_one_key_a_thousand_times_is_not_built_beyond_what_one_reply_may_be() {
     let redis = Redis::start();
-    let proxy = Proxy::start_with(redis.addr(), |config| config.clients.output_max_bytes = 4 << 20);
+    let proxy = Proxy::start_with(redis.addr(), |config| config.upstream.reply_max_bytes = 4 << 20);
     proxy.wait_armed();
     let mut client = proxy.client();
     client.ask(&["SET", "m", &"x".repeat(900 << 10)]);

@@ -193,6 +193,75 @@ fn while_the_upstream_is_frozen_every_kind_of_request_fails_within_the_timeout()
 }
 
 #[test]
+fn a_blocking_command_fails_once_its_own_time_and_the_upstreams_are_over() {
+    let redis = Redis::start();
+    let proxy = proxy_for(redis.addr());
+    let requests: &[&[&str]] = &[
+        &["BLPOP", "l", "0.5"],
+        &["BRPOPLPUSH", "l", "m", "0.5"],
+        &["BLMOVE", "l", "m", "LEFT", "LEFT", "0.5"],
+        &["BLMPOP", "0.5", "1", "l", "LEFT"],
+        &["BZMPOP", "0.5", "1", "z", "MIN"],
+        &["BZPOPMIN", "z", "0.5"],
+        &["XREAD", "COUNT", "1", "BLOCK", "500", "STREAMS", "s", "$"],
+        &["WAIT", "3", "500"],
+    ];
+    let blocked = requests.len() + 1;
+    let block = || {
+        let mut clients: Vec<Client> = requests.iter().map(|_| proxy.client()).collect();
+        clients.iter_mut().zip(requests).for_each(|(client, request)| client.send(request));
+        clients
+    };
+    let mut patient = proxy.client();
+    patient.send(&["BLPOP", "l", "0"]);
+    // Alive, the upstream answers each in its time, which begins when it is sent.
+    for (client, request) in block().iter_mut().zip(requests) {
+        assert!(!client.text_frame().starts_with("-ERR anteroom"), "{request:?}");
+    }
+    let mut longer = proxy.client();
+    assert_eq!(longer.text(&["BLPOP", "l", "1.5"]), "*-1\r\n", "longer than the upstream's own timeout");
+    let mut clients = block();
+    let mut control = redis.client();
+    eventually("all block", || control.text(&["INFO", "clients"]).contains(&format!("blocked_clients:{blocked}\r\n")));
+    redis.pause();
+    let start = Instant::now();
+    for (client, request) in clients.iter_mut().zip(requests) {
+        assert_lost(&client.text_frame());
+        assert!(start.elapsed() < Duration::from_millis(500) + BOUND, "{request:?} took {:?}", start.elapsed());
+    }
+    // Asked on the same connection before one that may block for ever: it is not that one that is waited for.
+    redis.resume();
+    assert!(patient.soon().is_none(), "it has no bound");
+}
+
+#[test]
+fn half_a_request_does_not_hold_up_the_drain() {
+    let redis = Redis::start();
+    let mut binary = Binary::start(redis.addr(), "drain.timeout_ms = 9000\n");
+    let (mut half, mut whole) = (binary.client(), binary.client());
+    assert_eq!(half.text(&["PING"]), "+PONG\r\n");
+    half.send_raw(b"*2\r\n$3\r\nGET\r\n$100\r\nabc");
+    assert_eq!(whole.text(&["PING"]), "+PONG\r\n");
+    whole.send_raw(b"*2\r\n$4\r\nECHO\r\n$5\r\n");
+    // Read by now: each worker has served another since.
+    (0..4).for_each(|_| drop(binary.client().ask(&["PING"])));
+    let start = Instant::now();
+    binary.terminate();
+    // One that is about to finish its request is given the time to.
+    half.send_raw(b"d");
+    whole.send_raw(b"whole\r\n");
+    assert_eq!(whole.text_frame(), "$5\r\nwhole\r\n");
+    assert!(whole.is_closed());
+    let dripped = (0..200).take_while(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        std::io::Write::write_all(&mut half.stream, b"d").is_ok()
+    });
+    assert!(dripped.count() < 96, "it was kept for all it dripped");
+    assert_eq!(binary.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_reply_that_keeps_coming_is_not_silence() {
     let redis = Scripted::start(|mut peer| {
         while peer.request().is_some() {

@@ -15,6 +15,7 @@ use super::rows::PLAIN;
 use super::secrets::Secrets;
 use super::table::Table;
 use super::varies::Varies;
+use super::wait::Wait;
 
 /// How many commands a table may hold, subcommands included. Redis 8 with its modules has about 600.
 const COMMANDS_MAX: usize = 8192;
@@ -207,6 +208,7 @@ impl Said {
             secrets: if access == Access::Unknown { Secrets::From(1) } else { Secrets::None },
             container: false,
             since: None,
+            wait: Wait::Untold,
             varies: Varies::No,
         }
     }

@@ -11,6 +11,7 @@
 //! | where are its keys? | `keys.rs`, `options.rs` |
 //! | what do its arguments change about that? | `varies.rs` |
 //! | which arguments are secret? | `secrets.rs` |
+//! | how long may it block? | `wait.rs` |
 //! | how is it found? | `table.rs`, `index.rs` |
 //! | what does the upstream say? | `reply.rs` (reading `COMMAND`), `merge.rs` (believing it) |
 //!
@@ -27,6 +28,7 @@ mod rows;
 mod secrets;
 mod table;
 mod varies;
+mod wait;
 
 #[cfg(test)]
 mod testing;
@@ -38,3 +40,4 @@ pub use merge::MergeError;
 pub use model::{Access, Command, Dedicated, Effect, Local, LocalClient, PubSub, Route};
 pub use secrets::Secrets;
 pub use table::{Found, Table};
+pub use wait::Wait;

@@ -6,6 +6,7 @@ use super::flags::{Categories, Flags};
 use super::keys::{KeyError, Keys};
 use super::secrets::Secrets;
 use super::varies::Varies;
+use super::wait::Wait;
 use crate::resp::Args;
 use crate::resp::Resp2Rule;
 
@@ -32,6 +33,8 @@ pub struct Command {
     pub flags: Flags,
     /// The ACL categories, implied ones included.
     pub categories: Categories,
+    /// Where it says how long it may block; see [`Command::waits_for`].
+    pub wait: Wait,
     /// Which arguments a log must not show; see [`Command::is_secret`].
     pub secrets: Secrets,
     /// Whether it is a name in front of subcommands, such as CONFIG.
@@ -209,6 +212,11 @@ impl Command {
     /// How its RESP3 reply becomes RESP2 with these arguments.
     pub fn resp2_for(&self, args: &Args<'_>) -> Resp2Rule {
         self.varies.resp2(self.resp2, args)
+    }
+
+    /// The longest it may block with these arguments; `None` for ever, or not known.
+    pub fn waits_for(&self, args: &Args<'_>) -> Option<std::time::Duration> {
+        self.wait.of(args)
     }
 
     /// Whether the argument at `index` must not appear in a log, a trace or the console.

@@ -25,7 +25,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 25] {
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 26] {
     let Config { upstream, cache, coherence, clients, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
@@ -50,6 +50,7 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 25] {
         ("coherence.fills_inflight_max", coherence.fills_inflight_max as u64, 1..=1 << 20),
         ("clients.max", clients.max as u64, 1..=1_000_000),
         ("clients.output_max_bytes", clients.output_max_bytes as u64, KIB..=TIB),
+        ("clients.output_stall_ms", clients.output_stall_ms, 1..=DAY_MS),
         ("clients.request_max_bytes", clients.request_max_bytes as u64, KIB..=GIB),
         ("clients.pipeline_max", clients.pipeline_max as u64, 1..=1 << 20),
         ("drain.timeout_ms", drain.timeout_ms, 0..=DAY_MS),

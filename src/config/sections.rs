@@ -28,9 +28,11 @@ impl Default for Coherence {
 pub struct Clients {
     /// Client connections at once.
     pub max: usize,
-    /// Bytes of replies waiting for one client to read them; beyond it the client is closed.
+    /// Bytes waiting for one client to read them, the largest reply among them not counted; beyond it the client is closed.
     #[serde(deserialize_with = "size::deserialize")]
     pub output_max_bytes: usize,
+    /// Milliseconds a client may take nothing while more than `output_max_bytes` wait for it, or while it is to be closed.
+    pub output_stall_ms: u64,
     /// Bytes of one request.
     #[serde(deserialize_with = "size::deserialize")]
     pub request_max_bytes: usize,
@@ -40,7 +42,13 @@ pub struct Clients {
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { max: 10_000, output_max_bytes: 64 * size::MIB, request_max_bytes: 512 * size::MIB, pipeline_max: 4096 }
+        Self {
+            max: 10_000,
+            output_max_bytes: 64 * size::MIB,
+            output_stall_ms: 60_000,
+            request_max_bytes: 512 * size::MIB,
+            pipeline_max: 4096,
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub struct Facts {
     pub known: bool,
     /// `run_id`: another one means another process, whose data is another history.
     pub run_id: String,
+    /// `master_replid`: the history a replica follows. Another one means that it was promoted, or follows someone else.
+    pub replid: String,
     /// `maxmemory_policy`.
     pub maxmemory_policy: String,
 }
@@ -26,6 +28,7 @@ impl Default for Facts {
             auth_required: false,
             known: false,
             run_id: String::new(),
+            replid: String::new(),
             maxmemory_policy: String::new(),
         }
     }
@@ -44,11 +47,24 @@ impl Facts {
             match name {
                 "redis_version" => self.version = value.to_owned(),
                 "role" => self.role = value.to_owned(),
+                "master_replid" => self.replid = value.to_owned(),
                 "run_id" => self.run_id = value.to_owned(),
                 "maxmemory_policy" => self.maxmemory_policy = value.to_owned(),
                 _ => {}
             }
         }
+    }
+
+    /// Whether the server was a replica.
+    pub fn is_replica(&self) -> bool {
+        self.known && self.role == "slave"
+    }
+
+    /// Whether these are of the same server with the same data: of the same process, in the same role, and if that is a
+    /// replica's, of the same history. (A primary changes the name of its history when its last replica has long gone.)
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        (&self.run_id, &self.role) == (&other.run_id, &other.role)
+            && (!self.is_replica() || self.replid == other.replid)
     }
 
     /// Whether the server evicts by what was used last or least, so that serving a key from memory hides its use.

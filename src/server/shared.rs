@@ -18,6 +18,7 @@ use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
+use crate::upstream::lane::Refusal;
 use crate::upstream::pause::Pause;
 
 /// See the head of this file.
@@ -169,8 +170,24 @@ impl Shared {
     /// connections; redis-facts R15): nothing kept is served any more, and the trackers begin anew.
     pub fn another_server(&self, why: &str) {
         tracing::warn!(reason = why, "the upstream is not what it was");
+        self.survey_bell.notify_one();
         self.coherence.everything(Cause::Push);
         self.identities.all().iter().filter_map(|i| i.tracker.as_ref()).for_each(|tracker| tracker.restart());
+    }
+
+    /// An error says that the server is not the one to ask. Whether the connection is to be replaced, so that its name is
+    /// looked up again.
+    ///
+    /// The server's own word is believed at once, unless it says what is known: a replica refuses every write, and is still the
+    /// server whose data is in memory. Should it have been something else meanwhile, the survey, which is asked in any case, finds
+    /// out. A script can say anything: its word counts for nothing, but that the survey is asked.
+    pub fn refused(&self, refusal: Refusal, by: SaidBy) -> bool {
+        let expected = refusal == Refusal::ReadOnly && self.facts().is_replica();
+        match by {
+            SaidBy::Server if !expected => self.another_server("it is loading, or a replica"),
+            SaidBy::Server | SaidBy::Script => self.survey_bell.notify_one(),
+        }
+        by == SaidBy::Server || expected
     }
 
     /// How to connect as this identity.
@@ -193,6 +210,15 @@ impl Shared {
         }
         identity
     }
+}
+
+/// Whose word an error reply is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaidBy {
+    /// The server's: the command was one whose errors are its own.
+    Server,
+    /// Perhaps that of a script, a function or a command nobody knows.
+    Script,
 }
 
 /// A script on its way or running; dropped with its reply.

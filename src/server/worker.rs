@@ -13,17 +13,17 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::identity::Identity;
-use super::shared::Shared;
+use super::shared::{SaidBy, Shared};
 use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
 use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Near, WriteMark};
 use crate::command::Table;
 use crate::resp::{Protocol, RequestScanner};
-use crate::session::{Attached, Joiner, Outbox, Seq, Waiter};
+use crate::session::{Attached, Outbox, Seat, Seq, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
-use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost};
+use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost, Refusal};
 
 /// Output buffers kept for the next session that needs one.
 const SPARE_BUFFERS_MAX: usize = 64;
@@ -59,8 +59,8 @@ pub struct Worker {
     pub coherence: Coherence,
     /// The hottest entries, in front of the tier.
     pub near: RefCell<Near>,
-    /// Fills in flight, and who waits for each. A fill nobody waits for has a joiner that is `None`.
-    pub flights: RefCell<Flights<Option<Joiner>>>,
+    /// Fills in flight, and who waits for each.
+    pub flights: RefCell<Flights<Seat>>,
     /// Where the trackers leave their answers.
     pub mailbox: Arc<Mailbox>,
     /// Replies held until the trackers have caught up.
@@ -349,6 +349,8 @@ struct Events {
 impl LaneEvents for Events {
     fn connected(&self, connection: &Connection) {
         self.worker.stats.lane_connects.add(1);
+        // By its name it may be another server than before.
+        self.worker.shared.survey_bell.notify_one();
         if self.identity.id == 0 {
             self.worker.shared.learn_auth_required(!connection.authenticated);
         }
@@ -357,8 +359,8 @@ impl LaneEvents for Events {
         }
     }
 
-    fn another_server(&self) {
-        self.worker.shared.another_server("it is loading, or a replica");
+    fn refused(&self, refusal: Refusal) {
+        self.worker.shared.refused(refusal, SaidBy::Server);
     }
 
     fn disconnected(&self, why: &Lost) {

@@ -16,10 +16,10 @@ use super::outbox::{Outbox, Seq};
 use super::pubsub::{Notice, Subscriptions, Verb, notice};
 use super::then::{Then, elements};
 use crate::resp::{FrameKind, Protocol, ReplySplitter, encode};
-use crate::server::shared::ScriptRunning;
+use crate::server::shared::{SaidBy, ScriptRunning};
 use crate::upstream::connect::reason;
 use crate::upstream::dedicated::Loan;
-use crate::upstream::lane::{LaneLimits, Lost, REPLY_TOO_LONG, says_another_server};
+use crate::upstream::lane::{LaneLimits, Lost, REPLY_TOO_LONG, Refusal};
 use crate::upstream::pause::Asked;
 
 /// A reply that the upstream owes on this connection.
@@ -31,12 +31,14 @@ pub enum Owed {
         /// What the reply sets off.
         then: Then,
     },
-    /// The reply of a command that may take as long as it likes.
+    /// The reply of a command that may take as long as it likes, or as it says.
     Blocking {
         /// Its place in the client's order.
         seq: Seq,
         /// What the reply sets off.
         then: Then,
+        /// The longest the command may block, if that is known.
+        wait: Option<Duration>,
     },
     /// The reply of a command nobody knows: unless it is the upstream's word that it does not know it either, nobody
     /// can say what it did to the connection.
@@ -179,10 +181,12 @@ pub struct Attached {
     pub pinned: bool,
     /// State was left on the connection that only closing it removes.
     pub spoiled: bool,
-    /// The server has answered that it is loading, or a replica; the session passes that on.
-    pub another_server: bool,
+    /// The server, or a script, has answered that it is not the one to ask; the session passes that on.
+    pub refused: Option<(Refusal, SaidBy)>,
     /// Silence is no sign of a dead upstream now: a client has paused it.
     pub paused: bool,
+    /// The client has enough to read: nothing more is read from upstream.
+    pub unread: bool,
     /// Commands in flight that may block as long as they like.
     pub blocking: usize,
     /// The database that a transaction's SELECT left the session in; the session takes it.
@@ -193,6 +197,8 @@ pub struct Attached {
     reply_max_bytes: usize,
     stall: std::pin::Pin<Box<Sleep>>,
     last_progress: Instant,
+    /// Since when the reply owed first has been the first one owed.
+    first_since: Instant,
 }
 
 const READ_BYTES: usize = 16 * 1024;
@@ -215,15 +221,17 @@ impl Attached {
             tunnel: false,
             pinned: false,
             spoiled: false,
-            another_server: false,
+            refused: None,
             blocking: 0,
             paused: false,
+            unread: false,
             selected: None,
             held_up: false,
             timeout,
             reply_max_bytes: limits.reply_max_bytes,
             stall: Box::pin(tokio::time::sleep(timeout / 4)),
             last_progress: Instant::now(),
+            first_since: Instant::now(),
         }
     }
 
@@ -258,6 +266,18 @@ impl Attached {
     /// Subscribed to anything, or about to be.
     pub fn is_subscribed(&self) -> bool {
         self.subscriptions.total() > 0 || self.awaits_confirmation()
+    }
+
+    /// Whether the upstream sends of its own accord: messages, a feed or a stream.
+    pub fn is_fed(&self) -> bool {
+        self.is_subscribed() || self.monitoring || self.pinned || self.tunnel
+    }
+
+    /// Whether what the upstream sends of its own accord would pile up there without limit if it were not read: it has limits
+    /// for subscribers and replicas, but none for a MONITOR or a tracking client (server.c, `clientBufferLimitsDefaults`).
+    /// They are read to the proxy's own bound.
+    pub fn is_unlimited_upstream(&self) -> bool {
+        (self.monitoring || self.pinned) && !self.is_subscribed() && !self.tunnel
     }
 
     /// Whether a subscription or its end is still to be confirmed.
@@ -296,7 +316,7 @@ impl Attached {
     /// Queues one request.
     pub fn send(&mut self, request: &[u8], owed: Owed) {
         if self.owed.is_empty() {
-            self.last_progress = Instant::now();
+            self.restart_clock();
         }
         self.out.extend_from_slice(request);
         self.owed.push_back(owed);
@@ -305,7 +325,7 @@ impl Attached {
     /// Queues a command of the proxy's own, whose reply nobody sees.
     pub fn insert(&mut self, command: &[&[u8]]) {
         if self.owed.is_empty() {
-            self.last_progress = Instant::now();
+            self.restart_clock();
         }
         encode::command(&mut self.out, command);
         self.owed.push_back(Owed::Inserted);
@@ -328,7 +348,7 @@ impl Attached {
         for owed in std::mem::take(&mut self.owed) {
             match owed {
                 Owed::Reply { seq, then }
-                | Owed::Blocking { seq, then }
+                | Owed::Blocking { seq, then, .. }
                 | Owed::Unknown { seq, then }
                 | Owed::Script { seq, then, .. }
                 | Owed::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
@@ -350,13 +370,17 @@ impl Attached {
 
     fn poll_io(&mut self, cx: &mut Context<'_>, outbox: &Rc<Outbox>) -> io::Result<bool> {
         let mut moved = self.poll_write(cx)?;
-        if self.held_up {
+        // The silence is ours, or a client has asked for it.
+        if self.unread || self.paused {
+            self.restart_clock();
+        }
+        if self.held_up && !self.unread {
             self.deliver(outbox)?;
             moved |= !self.held_up;
         }
         // What waits for a notice that waits is not read: the client is given it in order. One read a call: the client must have
         // a chance to drain before more comes.
-        if !self.held_up && self.poll_read(cx)? {
+        if !self.held_up && !self.unread && self.poll_read(cx)? {
             moved = true;
             self.last_progress = Instant::now();
             self.deliver(outbox)?;
@@ -365,14 +389,11 @@ impl Attached {
             }
         }
         while std::future::Future::poll(self.stall.as_mut(), cx).is_ready() {
-            // A command may block as long as it likes, but not in the middle of a reply.
-            let patient = self.blocking > 0 || self.paused;
-            if patient && self.buffer.is_empty() {
-                self.last_progress = Instant::now();
+            if self.paused && self.buffer.is_empty() {
+                self.restart_clock();
             }
-            if !self.owed.is_empty() && self.last_progress.elapsed() >= self.timeout {
-                let text = format!("no reply within {} ms", self.timeout.as_millis());
-                return Err(io::Error::other(text));
+            if let Some(bound) = self.overdue() {
+                return Err(io::Error::other(format!("no reply within {} ms", bound.as_millis())));
             }
             self.stall.as_mut().reset(Instant::now() + self.timeout / 4);
         }
@@ -393,6 +414,23 @@ impl Attached {
             Poll::Ready(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
             Poll::Ready(read) => read.map(|_| true),
         }
+    }
+
+    /// The bound that the reply owed first has passed. A command may block for as long as it said, or for ever if it did not
+    /// say, but not in the middle of its reply.
+    fn overdue(&self) -> Option<Duration> {
+        let (since, bound) = match self.owed.front()? {
+            Owed::Blocking { wait, .. } if self.buffer.is_empty() => {
+                (self.first_since, (*wait)?.saturating_add(self.timeout))
+            }
+            _ => (self.last_progress, self.timeout),
+        };
+        (since.elapsed() >= bound).then_some(bound)
+    }
+
+    fn restart_clock(&mut self) {
+        self.last_progress = Instant::now();
+        self.first_since = self.last_progress;
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
@@ -486,13 +524,17 @@ impl Attached {
             }
             None => {}
         }
-        if kind == FrameKind::Error && says_another_server(frame) && !self.spoiled {
-            self.spoiled = true;
-            self.another_server = true;
+        if kind == FrameKind::Error
+            && !self.spoiled
+            && let Some(refusal) = Refusal::of(frame)
+        {
+            let forgeable = matches!(self.owed.front(), Some(Owed::Script { .. } | Owed::Unknown { .. }));
+            self.refused = Some((refusal, if forgeable { SaidBy::Script } else { SaidBy::Server }));
         }
+        self.first_since = Instant::now();
         match self.owed.pop_front() {
             Some(Owed::Reply { seq, then }) => then.answered(outbox, seq, frame, kind),
-            Some(Owed::Blocking { seq, then }) => {
+            Some(Owed::Blocking { seq, then, .. }) => {
                 self.blocking -= 1;
                 then.answered(outbox, seq, frame, kind);
             }

@@ -10,8 +10,10 @@
 //! | `request` | where does this request go? |
 //! | `local`, `hello`, `auth`, `client`, `permission` | what does the proxy answer itself, and whom? |
 //! | `read`, `write` | when does memory answer, and what does a write set off? |
+//! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
+//! | `unread` | what of a client that does not read what it asked for? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
 
 mod attached;
@@ -19,6 +21,7 @@ mod auth;
 mod beside;
 mod client;
 mod hello;
+mod joiner;
 mod local;
 mod outbox;
 mod permission;
@@ -28,6 +31,7 @@ mod read;
 mod request;
 mod then;
 mod transaction;
+mod unread;
 mod waiter;
 mod write;
 
@@ -43,9 +47,11 @@ use crate::server::worker::Worker;
 use crate::socket::Socket;
 use crate::upstream::lane::Lane;
 pub use attached::Attached;
+use joiner::FillsBegun;
+pub use joiner::Seat;
 pub use outbox::{Outbox, Seq};
 use read::KeysInFlight;
-pub use read::{Joiner, deliver_mail};
+pub use read::deliver_mail;
 pub use then::Then;
 pub use waiter::Waiter;
 
@@ -73,7 +79,8 @@ pub enum End {
     ProtocolError,
     /// CLIENT KILL.
     Killed,
-    /// It read too slowly, and what was held for it passed `clients.output_max_bytes`.
+    /// It read too slowly: what piled up for it passed `clients.output_max_bytes`, or it took nothing for
+    /// `clients.output_stall_ms`.
     OutputFull,
     /// One request passed `clients.request_max_bytes`.
     RequestTooBig,
@@ -138,6 +145,7 @@ pub struct Session {
     mute: Mute,
     way: Way,
     reads: KeysInFlight,
+    fills: FillsBegun,
     lane: Option<Rc<Lane<Waiter>>>,
     attached: Option<Box<Attached>>,
     operation: Option<Operation>,
@@ -149,6 +157,10 @@ pub struct Session {
     eof: bool,
     /// How long a blocking command of such a client is still waited for.
     grace: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// How long a client with half a request is still kept while the proxy stops.
+    late: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// How long a client that takes nothing is still kept, while it matters.
+    patience: Option<Pin<Box<tokio::time::Sleep>>>,
     /// The next request waits until everything in flight has been answered.
     settle: bool,
 }
@@ -167,6 +179,7 @@ impl Session {
             mute: Mute::Off,
             way: Way::Lane,
             reads: KeysInFlight::default(),
+            fills: FillsBegun::default(),
             lane: None,
             attached: None,
             operation: None,
@@ -175,6 +188,8 @@ impl Session {
             ending: None,
             eof: false,
             grace: None,
+            late: None,
+            patience: None,
             settle: false,
         }
     }

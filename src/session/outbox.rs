@@ -16,6 +16,9 @@ enum Slot {
     Ready(Vec<u8>),
 }
 
+/// An output buffer that grew past this, in bytes, is given back once it is empty.
+const KEEP_BYTES: usize = 1 << 20;
+
 #[derive(Default)]
 struct Inner {
     /// Bytes in order, not yet written; `head` of them are gone.
@@ -26,9 +29,15 @@ struct Inner {
     base: u64,
     /// Bytes of ready replies that wait for one before them.
     parked: usize,
+    /// The largest single reply or message since nothing was held, in bytes.
+    largest: usize,
     /// What a reply weighs of late, in bytes; a heavy one is remembered for a while. 0 until the first has come.
     weight: u32,
     closed: bool,
+    /// Reads before this place that wait for a fill are to change over to the lane.
+    changed_before: u64,
+    /// A read before this place that was to be filled went down the lane.
+    two_ways_before: u64,
 }
 
 /// See the head of this file.
@@ -66,7 +75,7 @@ impl Outbox {
     /// Takes the next place in the order. A muted reply keeps its place and is dropped when it comes.
     pub fn reserve(&self, mute: bool) -> Seq {
         let mut inner = self.inner.borrow_mut();
-        let seq = Seq(inner.base + inner.slots.len() as u64);
+        let seq = Seq(inner.next());
         inner.slots.push_back(Slot::Waiting { mute });
         seq
     }
@@ -89,12 +98,16 @@ impl Outbox {
     /// Appends a reply that is known now: straight to the output when nothing waits before it.
     pub fn reply(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
         if inner.slots.is_empty() {
+            let before = inner.out.len();
             write(&mut inner.out);
+            inner.largest = inner.largest.max(inner.out.len() - before);
         } else {
             let mut bytes = Vec::new();
             write(&mut bytes);
             inner.parked += bytes.len();
+            inner.largest = inner.largest.max(bytes.len());
             inner.slots.push_back(Slot::Ready(bytes));
         }
     }
@@ -104,6 +117,7 @@ impl Outbox {
         let mut inner = self.inner.borrow_mut();
         if !inner.closed {
             inner.out.extend_from_slice(bytes);
+            inner.largest = inner.largest.max(bytes.len());
         }
         drop(inner);
         self.wake();
@@ -113,6 +127,30 @@ impl Outbox {
     pub fn is_first(&self, seq: Seq) -> bool {
         let inner = self.inner.borrow();
         inner.closed || inner.base == seq.0
+    }
+
+    /// A read that waited for a fill changes over to the lane; so must all that wait now and came after it. (It may find some
+    /// that came before it: they are asked again for nothing.)
+    pub(super) fn change_way(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.changed_before = inner.next();
+    }
+
+    /// Whether the read at this place must change over, too.
+    pub(super) fn has_changed_way(&self, seq: Seq) -> bool {
+        seq.0 < self.inner.borrow().changed_before
+    }
+
+    /// While others wait for fills, a read goes down the lane.
+    pub(super) fn take_second_way(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.two_ways_before = inner.next();
+    }
+
+    /// Whether reads that wait for a fill and reads on the lane may be in flight together.
+    pub(super) fn is_on_two_ways(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.base < inner.two_ways_before
     }
 
     /// Requests whose reply is still to come or still to be put in order.
@@ -132,6 +170,12 @@ impl Outbox {
         inner.out.len() - inner.head + inner.parked
     }
 
+    /// Bytes held for this client besides the largest reply: how far it has fallen behind. A reply of any size is only ever
+    /// one reply; what piles up beside it is the client's doing.
+    pub fn piled_bytes(&self) -> usize {
+        self.held_bytes().saturating_sub(self.inner.borrow().largest)
+    }
+
     /// The bytes to write next.
     pub fn with_unwritten<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
         let inner = self.inner.borrow();
@@ -145,6 +189,12 @@ impl Outbox {
         if inner.head == inner.out.len() {
             inner.head = 0;
             inner.out.clear();
+            if inner.parked == 0 {
+                inner.largest = 0;
+            }
+            if inner.out.capacity() > KEEP_BYTES {
+                inner.out = Vec::new();
+            }
         } else if inner.head >= 1 << 20 {
             // A slow reader's written part is given back as it goes, in steps that keep the copying linear.
             let head = inner.head;
@@ -194,10 +244,16 @@ impl Outbox {
 }
 
 impl Inner {
+    /// The number of the next place.
+    fn next(&self) -> u64 {
+        self.base + self.slots.len() as u64
+    }
+
     fn complete(&mut self, seq: Seq, reply: &[u8], last: bool) {
         if self.closed {
             return;
         }
+        self.largest = self.largest.max(reply.len());
         let len = u32::try_from(reply.len()).unwrap_or(u32::MAX);
         self.weight = len.max(self.weight - self.weight / 8).max(1);
         let index = (seq.0 - self.base) as usize;
@@ -267,6 +323,20 @@ mod tests {
         outbox.push(b">1\r\n+x\r\n");
         outbox.complete(waiting, b"+reply\r\n");
         assert_eq!(written(&outbox), b">1\r\n+x\r\n+reply\r\n");
+    }
+
+    #[test]
+    fn the_largest_reply_does_not_count_as_piled_up_until_nothing_is_held_any_more() {
+        let outbox = Outbox::default();
+        let (first, second) = (outbox.reserve(false), outbox.reserve(false));
+        outbox.complete(second, &[b'x'; 1000]);
+        outbox.complete(first, &[b'x'; 10]);
+        outbox.push(&[b'x'; 5]);
+        assert_eq!((outbox.held_bytes(), outbox.piled_bytes()), (1015, 15));
+        written(&outbox);
+        outbox.push(&[b'x'; 5]);
+        outbox.push(&[b'x'; 7]);
+        assert_eq!(outbox.piled_bytes(), 5);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! The one task of a session: what it is woken for, and in which order it looks.
 //!
 //! Each turn: a finished operation, the dedicated connection, requests (held back ones first, then new ones), and one
-//! write. Bounds: a session that has `clients.pipeline_max` requests or [`AWAITED_MAX_BYTES`] of replies in flight, or
-//! [`OUTPUT_PAUSE_BYTES`] of replies unread, is not read from; past `clients.output_max_bytes` it is closed.
+//! write. What bounds how much is in flight and how much waits unread stands in `unread`.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -14,18 +13,12 @@ use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Replies held for a client beyond which no further request of it is run.
-const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
-/// Bytes of replies on their way to a client, by the weight of those before, beyond which no further request of it is run:
-/// what a client asks for without end must fill neither the lane it shares with others nor Redis's memory.
-const AWAITED_MAX_BYTES: usize = 4 << 20;
-/// Requests in flight whatever their replies may weigh, and until the first reply tells.
-const INFLIGHT_FREE: usize = 8;
-const INFLIGHT_AT_FIRST: usize = 64;
 /// Bytes read ahead of a request that cannot run yet.
 const READ_AHEAD_MAX_BYTES: usize = 64 * 1024;
 /// How long a client that closed its half is kept for the reply of a blocking command.
 const HALF_CLOSE_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
+/// How long a client with half a request is kept once the proxy is to stop: to send the other half, if it was just about to.
+const HALF_REQUEST_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
 /// Turns in a row before other tasks get theirs.
 const TURNS: usize = 8;
 /// The read buffer of a worker, and the room made for each further read of an unfinished request.
@@ -40,10 +33,10 @@ impl Session {
             }
             match self.turn(cx) {
                 Ok(true) => {}
-                Ok(false) => return self.poll_end(),
+                Ok(false) => return self.poll_end(cx),
                 Err(end) => return Poll::Ready(end),
             }
-            if let Poll::Ready(end) = self.poll_end() {
+            if let Poll::Ready(end) = self.poll_end(cx) {
                 return Poll::Ready(end);
             }
         }
@@ -61,7 +54,7 @@ impl Session {
             self.verdict = Some(verdict);
             moved = true;
         }
-        moved |= self.poll_attached(cx)?;
+        moved |= self.poll_attached(cx);
         if self.eof && self.attached.as_ref().is_some_and(|a| a.blocking > 0) {
             let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSE_GRACE)));
             let _ = grace.as_mut().poll(cx);
@@ -74,17 +67,17 @@ impl Session {
         moved |= self.poll_read(cx)?;
         // What the requests of this turn sent to the dedicated connection leaves now.
         if self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > 0) {
-            self.poll_attached(cx)?;
+            self.poll_attached(cx);
         }
-        let paused = self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES;
+        let behind = self.is_behind();
         self.poll_write(cx)?;
         // What stood still because the client did not read goes on: nothing else would wake this task for it.
-        moved |= paused && self.outbox.held_bytes() <= OUTPUT_PAUSE_BYTES;
+        moved |= behind && !self.is_behind();
         self.let_go();
         Ok(moved)
     }
 
-    fn poll_end(&mut self) -> Poll<End> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let drained = self.outbox.pending() == 0 && self.outbox.held_bytes() == 0;
         if let Some(end) = self.ending
             && drained
@@ -93,8 +86,16 @@ impl Session {
         }
         let idle =
             drained && self.operation.is_none() && self.attached.as_ref().is_none_or(|a| a.transaction.is_none());
-        if self.worker.is_draining() && idle && self.backlog.is_none() {
-            return Poll::Ready(End::Draining);
+        if self.worker.is_draining() && idle {
+            // Not begun anew by every byte that drips in.
+            let half = self.backlog.as_ref().map(|backlog| backlog.partial);
+            if half == Some(true) {
+                let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_REQUEST_GRACE)));
+                let _ = late.as_mut().poll(cx);
+            }
+            if half.is_none() || self.late.as_ref().is_some_and(|late| late.is_elapsed()) {
+                return Poll::Ready(End::Draining);
+            }
         }
         // A client that will send no more gets what it asked for, unless that could take for ever.
         let unrun = self.backlog.as_ref().is_some_and(|b| !b.partial);
@@ -113,27 +114,21 @@ impl Session {
         Poll::Pending
     }
 
-    fn poll_attached(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        let Some(attached) = &mut self.attached else { return Ok(false) };
-        // A client that does not read is not read for: Redis then drops the subscriber by its own limit, or waits.
-        if self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES && !attached.is_sticky() && attached.unsent_bytes() == 0 {
-            return Ok(false);
-        }
+    fn poll_attached(&mut self, cx: &mut Context<'_>) -> bool {
+        let behind = self.is_behind();
+        let Some(attached) = &mut self.attached else { return false };
         attached.paused = self.worker.shared.pause.holds_writers();
-        let polled = attached.poll(cx, &self.outbox);
-        if self.outbox.held_bytes() > self.worker.shared.config.clients.output_max_bytes {
-            return Err(End::OutputFull);
-        }
-        match polled {
+        attached.unread = behind && !attached.is_unlimited_upstream();
+        match attached.poll(cx, &self.outbox) {
             Ok(moved) => {
                 if moved {
                     self.settle_attached();
                 }
-                Ok(moved)
+                moved
             }
             Err(why) => {
                 self.lose_attached(&why);
-                Ok(true)
+                true
             }
         }
     }
@@ -154,8 +149,8 @@ impl Session {
     /// After replies came: shows the mode, and gives the connection back when nothing holds it any more.
     fn settle_attached(&mut self) {
         let Some(attached) = &mut self.attached else { return };
-        if std::mem::take(&mut attached.another_server) {
-            self.worker.shared.another_server("it is loading, or a replica");
+        if let Some((refusal, by)) = attached.refused.take() {
+            attached.spoiled |= self.worker.shared.refused(refusal, by);
         }
         let selected = attached.selected.take();
         if let Some(db) = selected {
@@ -281,21 +276,8 @@ impl Session {
             || (self.eof && self.attached.as_ref().is_some_and(|a| a.blocking > 0))
             || self.ending.is_some()
             || self.is_far_ahead()
-            || self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES
+            || self.is_behind()
             || self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > self.worker.limits().unsent_max_bytes)
-    }
-
-    /// Whether as much is in flight as may be.
-    fn is_far_ahead(&self) -> bool {
-        let pending = self.outbox.pending();
-        if pending < INFLIGHT_FREE {
-            return false;
-        }
-        pending >= self.worker.shared.config.clients.pipeline_max
-            || match self.outbox.awaited_bytes() {
-                Some(bytes) => bytes > AWAITED_MAX_BYTES,
-                None => pending >= INFLIGHT_AT_FIRST,
-            }
     }
 
     /// Runs requests until one has to wait or the bytes end. Returns how many bytes are done with, and whether the rest is
@@ -344,29 +326,6 @@ impl Session {
             }
         }
         (at, partial)
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
-        loop {
-            let written = self
-                .outbox
-                .with_unwritten(|bytes| if bytes.is_empty() { None } else { Some(self.socket.try_write(bytes)) });
-            match written {
-                None => return Ok(()),
-                Some(Ok(n)) => self.outbox.written(n),
-                Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if self.outbox.held_bytes() > self.worker.shared.config.clients.output_max_bytes {
-                        return Err(End::OutputFull);
-                    }
-                    match self.socket.poll_write_ready(cx) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(_)) => return Err(End::Left),
-                        Poll::Pending => return Ok(()),
-                    }
-                }
-                Some(Err(_)) => return Err(End::Left),
-            }
-        }
     }
 
     /// A session with nothing in flight holds no buffers.

@@ -12,10 +12,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::joiner::{Joiner, Seat};
 use super::request::Flow;
 use super::then::Then;
 use super::waiter::Waiter;
-use super::{End, Outbox, Seq, Session, Way};
+use super::{End, Session, Way};
 use crate::cache::{Millis, View, ViewKey};
 use crate::coherence::tracker::Fill;
 use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, Snapshot, Source};
@@ -25,40 +26,6 @@ use crate::resp::{Args, Protocol, encode};
 use crate::server::stats::Bypass;
 use crate::server::worker::Worker;
 use crate::upstream::lane::Lane;
-
-/// One client's claim on a fill's reply, and what it needs to ask for itself if there is none.
-pub struct Joiner {
-    outbox: Rc<Outbox>,
-    seq: Seq,
-    protocol: Protocol,
-    request: Rc<[u8]>,
-    lane: Rc<Lane<Waiter>>,
-    asked_at: Millis,
-    worker: Rc<Worker>,
-    key: Box<[u8]>,
-}
-
-impl Joiner {
-    /// The fill is back. A flight may be old when it is joined: its value must not have expired by then (races R4 and R12).
-    pub fn answered(self, resp3: &[u8], resp2: Option<&[u8]>, expires: Millis) {
-        if self.asked_at >= expires {
-            return self.failed();
-        }
-        let reply = match (self.protocol, resp2) {
-            (Protocol::Resp2, Some(differing)) => differing,
-            _ => resp3,
-        };
-        self.outbox.complete(self.seq, reply);
-    }
-
-    /// There will be no fill. A read may be asked again: it changes nothing.
-    pub fn failed(self) {
-        // Beside memory like any other: another fill of the key, of another worker, may hold an older value.
-        let watch = self.worker.coherence.read_sent(&self.key);
-        let then = Then::Watched { worker: self.worker, key: self.key, watch };
-        self.lane.send(&self.request, Waiter::Client { outbox: self.outbox, seq: self.seq, then });
-    }
-}
 
 /// Which keys the session has reads or fenced writes of in flight, by hash: a bit each, so a false alarm costs a bypass.
 /// What follows them in the pipeline is not answered from memory: a hit would overtake them.
@@ -111,7 +78,9 @@ impl Session {
             let hash = worker.coherence.hash(key);
             if self.reads.may_contain(hash) {
                 return match (self.way, ttl_ms) {
-                    (Way::Fills, None) => self.fill_behind(command, args, &source, &asked, now, hash),
+                    (Way::Fills, None) if !self.outbox.is_on_two_ways() => {
+                        self.fill_behind(command, args, &source, &asked, now, hash)
+                    }
                     _ => self.bypass(command, args, Bypass::OwnReadInFlight),
                 };
             }
@@ -149,23 +118,33 @@ impl Session {
         }
         if self.way != Way::Fills && self.outbox.pending() > 0 {
             // This read keeps its place on the lane; the fill is for those to come.
-            let flown = worker.flights.borrow_mut().join(&worker.coherence, asked, None).is_ok();
+            let flown = worker.flights.borrow_mut().join(&worker.coherence, asked, None.into()).is_ok();
             if !flown && let Some(ticket) = self.ticket(source, asked, now) {
                 self.launch(command, args, asked, ticket, None);
             }
             return self.pass_read(args, miss);
         }
-        let joiner = self.joiner(args);
-        let joined = worker.flights.borrow_mut().join(&worker.coherence, asked, Some(joiner));
-        if let Err(joiner) = joined {
-            match self.ticket(source, asked, now) {
-                Some(ticket) => self.launch(command, args, asked, ticket, joiner),
-                // It asks for itself. Nothing but fills is in flight, and none of this key.
-                None => joiner.into_iter().for_each(Joiner::failed),
-            }
+        let lane = self.lane();
+        if lane.is_full(&self.outbox.task()) {
+            return Flow::Hold;
         }
+        let is_alone = self.outbox.pending() == 0;
         self.way = Way::Fills;
         self.reads.add(miss.hash);
+        let joiner = Some(self.joiner(args, lane));
+        let joined = worker.flights.borrow_mut().join(&worker.coherence, asked, joiner.into());
+        if let Err(Seat { joiner, .. }) = joined {
+            match self.ticket(source, asked, now) {
+                Some(ticket) => self.launch(command, args, asked, ticket, joiner),
+                // It asks for itself. Nothing of this key is in flight.
+                None => {
+                    joiner.into_iter().for_each(Joiner::ask);
+                    if is_alone {
+                        self.way = Way::Lane;
+                    }
+                }
+            }
+        }
         Flow::Next
     }
 
@@ -183,14 +162,15 @@ impl Session {
         let Some(ticket) = self.ticket(source, asked, now) else {
             return self.bypass(command, args, Bypass::OwnReadInFlight);
         };
-        let joiner = self.joiner(args);
+        let lane = self.lane();
+        let joiner = self.joiner(args, lane);
         self.launch(command, args, asked, ticket, Some(joiner));
         self.reads.add(hash);
         Flow::Next
     }
 
-    fn joiner(&mut self, args: &Args<'_>) -> Joiner {
-        let (lane, seq) = (self.lane(), self.reserve());
+    fn joiner(&mut self, args: &Args<'_>, lane: Rc<Lane<Waiter>>) -> Joiner {
+        let seq = self.reserve();
         Joiner {
             outbox: self.outbox.clone(),
             seq,
@@ -205,7 +185,7 @@ impl Session {
 
     /// The right to fill, if there is room for another flight and nothing stands against it.
     fn ticket(&self, source: &Arc<Source>, asked: &FlightKey<'_>, now: Millis) -> Option<FillTicket> {
-        if self.identity.tracker.is_none() || !self.worker.flights.borrow().has_room() {
+        if self.identity.tracker.is_none() || !self.fills.has_room() || !self.worker.flights.borrow().has_room() {
             return None;
         }
         self.worker.coherence.ticket(source, asked.key, now).ok()
@@ -221,7 +201,8 @@ impl Session {
         joiner: Option<Joiner>,
     ) {
         let Some(tracker) = &self.identity.tracker else { return };
-        let begun = self.worker.flights.borrow_mut().begin(asked, ticket.check(), joiner);
+        let seat = Seat { joiner, _begun: Some(self.fills.begin()) };
+        let begun = self.worker.flights.borrow_mut().begin(asked, ticket.check(), seat);
         // `ticket` has asked for room, and nothing has come between.
         let Some(flight) = begun else { return };
         tracker.fill(Fill {
@@ -309,8 +290,8 @@ impl Session {
                 Ok((view, seen)) => {
                     snapshot.note(seen);
                     body.extend_from_slice(reply_of(view, self.protocol));
-                    if body.len() > worker.shared.config.clients.output_max_bytes {
-                        // One key named a million times: no reply of that size would be held for the client anyway.
+                    if body.len() > worker.shared.config.upstream.reply_max_bytes {
+                        // One key named a million times: a reply of that size would not be taken from upstream either.
                         self.ending = Some(End::OutputFull);
                         return Flow::Next;
                     }
@@ -352,7 +333,7 @@ impl Session {
             [crate::resp::ArgRange { start: 8, end: 11 }, crate::resp::ArgRange { start: end - key.len(), end }];
         let question = ViewKey { db: self.db, command: get.id, tail: b"" };
         let asked = FlightKey { scope: source.scope(), key, question };
-        let flown = self.worker.flights.borrow_mut().join(&self.worker.coherence, &asked, None).is_ok();
+        let flown = self.worker.flights.borrow_mut().join(&self.worker.coherence, &asked, None.into()).is_ok();
         if !flown && let Some(ticket) = self.ticket(source, &asked, now) {
             self.launch(get, &Args::new(&request, &ranges), &asked, ticket, None);
         }
@@ -382,12 +363,13 @@ pub async fn deliver_mail(worker: Rc<Worker>) {
         for letter in worker.mailbox.collect().await {
             match letter {
                 Mail::Filled { flight, resp3, resp2, expires } => {
-                    let joiners = worker.flights.borrow_mut().take(flight);
-                    joiners.into_iter().flatten().for_each(|joiner| joiner.answered(&resp3, resp2.as_deref(), expires));
+                    let seats = worker.flights.borrow_mut().take(flight);
+                    let joiners = seats.into_iter().filter_map(|seat| seat.joiner);
+                    joiners.for_each(|joiner| joiner.answered(&resp3, resp2.as_deref(), expires));
                 }
                 Mail::Failed { flight } => {
-                    let joiners = worker.flights.borrow_mut().take(flight);
-                    joiners.into_iter().flatten().for_each(Joiner::failed);
+                    let seats = worker.flights.borrow_mut().take(flight);
+                    seats.into_iter().filter_map(|seat| seat.joiner).for_each(Joiner::failed);
                 }
                 Mail::Fenced { fence } => worker.fences.passed(fence),
             }

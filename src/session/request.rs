@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::attached::{Attached, Entered, Owed, Transaction};
 use super::then::Then;
@@ -363,7 +364,7 @@ impl Session {
             Some(asked) if self.transaction().is_none() => {
                 let before = self.worker.shared.pause.note(asked);
                 let then = Then::Paused { before, worker: self.worker.clone(), then: Box::new(Then::Nothing) };
-                self.send_blocking(args, then)
+                self.send_blocking(args, then, None)
             }
             _ => self.block(command, args),
         }
@@ -410,16 +411,17 @@ impl Session {
             _ if is_diverted => self.after_write(command, args),
             _ => self.fence_only(),
         };
-        self.send_blocking(args, then)
+        self.send_blocking(args, then, command.waits_for(args))
     }
 
-    fn send_blocking(&mut self, args: &Args<'_>, then: Then) -> Flow {
+    /// `wait` is the longest it may block, if that is known.
+    fn send_blocking(&mut self, args: &Args<'_>, then: Then, wait: Option<Duration>) -> Flow {
         self.show_mode(Mode::Blocked);
         let seq = self.reserve();
         if let Some(attached) = &mut self.attached {
             attached.blocking += 1;
         }
-        self.send_attached(args, Owed::Blocking { seq, then })
+        self.send_attached(args, Owed::Blocking { seq, then, wait })
     }
 
     pub(super) fn show_mode(&self, mode: Mode) {

@@ -73,9 +73,8 @@ pub trait LaneEvents {
     fn connected(&self, connection: &Connection);
     /// The connection is gone, or could not be had.
     fn disconnected(&self, why: &Lost);
-    /// The server has answered that it is loading, or a replica: it is no longer the one whose data was read.
-    /// Called before the reply is handed on, once for each connection.
-    fn another_server(&self);
+    /// The server has answered that it is not the one to ask. Called before the reply is handed on, once for each connection.
+    fn refused(&self, refusal: Refusal);
 }
 
 /// What becomes of a reply that passes [`LaneLimits::reply_max_bytes`], in words fit for a reply.
@@ -428,15 +427,16 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 continue;
             }
             // The borrow ends before the waiter runs: it may send again on this very lane.
-            let (entry, replace) = {
+            let (entry, refusal) = {
                 let mut state = self.lane.state.borrow_mut();
-                let replace = kind == FrameKind::Error && says_another_server(frame) && !state.replace;
-                state.replace |= replace;
+                let refusal = if kind == FrameKind::Error { Refusal::of(frame) } else { None };
+                let refusal = refusal.filter(|_| !state.replace);
+                state.replace |= refusal.is_some();
                 let entry = if state.fifo.len() > state.fifo_unsent { state.fifo.pop_front() } else { None };
-                (entry, replace)
+                (entry, refusal)
             };
-            if replace {
-                self.events.another_server();
+            if let Some(refusal) = refusal {
+                self.events.refused(refusal);
             }
             match entry {
                 Some(waiter) => waiter.answered(frame, kind),
@@ -466,9 +466,24 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
     }
 }
 
-/// Whether an error is one by which a server says that it is not, or not yet, the one to ask (redis-facts R15).
-pub fn says_another_server(error: &[u8]) -> bool {
-    [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN"].iter().any(|word| error.starts_with(word))
+/// A word by which a server says that it is not, or not yet, the one to ask (redis-facts R15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// -READONLY: it is a replica.
+    ReadOnly,
+    /// -LOADING or -MASTERDOWN: it has no data, or old data.
+    NotReady,
+}
+
+impl Refusal {
+    /// What an error says, if it is one of these.
+    pub fn of(error: &[u8]) -> Option<Self> {
+        if error.starts_with(b"-READONLY") {
+            Some(Self::ReadOnly)
+        } else {
+            (error.starts_with(b"-LOADING") || error.starts_with(b"-MASTERDOWN")).then_some(Self::NotReady)
+        }
+    }
 }
 
 trait PollUnpin {

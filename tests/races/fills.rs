@@ -229,3 +229,107 @@ fn a_reader_who_comes_after_a_value_has_expired_does_not_join_the_flight_from_be
         assert_eq!(String::from_utf8_lossy(&client.frame()), NIL);
     }
 }
+
+/// One worker with room for so many fills, and a lane that stands.
+fn one_worker(fills_inflight_max: usize) -> (Stage, Client) {
+    let stage = Stage::with(|config| {
+        config.workers = 1;
+        config.coherence.fills_inflight_max = fills_inflight_max;
+    });
+    let mut client = stage.proxy.client();
+    client.ask(&["TTL", "nothing"]);
+    (stage, client)
+}
+
+#[test]
+fn a_read_that_found_no_room_for_a_fill_is_not_overtaken_by_the_next_of_the_same_key() {
+    let (stage, mut client) = one_worker(1);
+    stage.foreign(&["SET", "k", "old"]);
+    let (tracker, lane) = (stage.tracker(), stage.man.line(super::LANE, 0));
+    tracker.hold(Up);
+    lane.hold(Up);
+    // The first takes the only room; the second goes down the lane and no further.
+    client.send_raw(b"GET other\r\nGET k\r\n");
+    lane.await_held(Up, b"k\r\n");
+    tracker.release(Up);
+    assert_eq!(client.frame(), NIL.as_bytes());
+    // There is room again.
+    stage.planned(1, || client.send(&["GET", "k"]));
+    stage.settle_tracker();
+    stage.foreign(&["SET", "k", "new"]);
+    lane.release(Up);
+    assert_eq!([client.text_frame(), client.text_frame()], [bulk("new"), bulk("new")]);
+}
+
+#[test]
+fn a_read_whose_fill_was_lost_is_not_overtaken_by_the_next_of_the_same_key() {
+    let (stage, mut client) = one_worker(8);
+    stage.foreign(&["SET", "k", "old"]);
+    let (tracker, lane) = (stage.tracker(), stage.man.line(super::LANE, 0));
+    tracker.hold(Down);
+    client.send(&["GET", "k"]);
+    tracker.await_held(Down, b"$3\r\nold\r\n");
+    lane.hold(Up);
+    tracker.cut();
+    lane.await_held(Up, b"GET\r\n$1\r\nk\r\n");
+    stage.man.line(super::TRACKER, 1);
+    stage.proxy.wait_armed();
+    stage.planned(1, || client.send(&["GET", "k"]));
+    stage.settle_tracker();
+    stage.foreign(&["SET", "k", "new"]);
+    lane.release(Up);
+    assert_eq!([client.text_frame(), client.text_frame()], [bulk("new"), bulk("new")]);
+}
+
+#[test]
+fn a_read_that_asks_again_because_its_flight_was_old_is_not_overtaken_by_the_next_of_the_same_key() {
+    let (stage, mut client) = one_worker(8);
+    stage.foreign(&["SET", "k", "old", "PX", "100"]);
+    let (tracker, lane) = (stage.tracker(), stage.man.line(super::LANE, 0));
+    tracker.hold(Down);
+    let mut first = stage.proxy.client();
+    first.send(&["GET", "k"]);
+    tracker.await_held(Down, b"$3\r\nold\r\n");
+    super::support::eventually("it has expired", || stage.foreign(&["EXISTS", "k"]) == ":0\r\n");
+    // The first of these joins the flight from before it expired, the second makes one of its own.
+    stage.planned(2, || client.send_raw(b"GET k\r\nGET k\r\n"));
+    tracker.await_held(Down, b":-2\r\n_\r\n");
+    lane.hold(Up);
+    tracker.release(Down);
+    lane.await_held(Up, b"GET\r\n$1\r\nk\r\n");
+    first.frame();
+    stage.foreign(&["SET", "k", "new"]);
+    lane.release(Up);
+    assert_eq!([client.text_frame(), client.text_frame()], [bulk("new"), bulk("new")]);
+}
+
+#[test]
+fn one_pipeline_begins_a_bounded_number_of_fills_and_leaves_room_for_others() {
+    let (stage, mut client) = one_worker(1024);
+    let tracker = stage.tracker();
+    tracker.hold(Up);
+    let gets: Vec<u8> = (0..3000).flat_map(|n| format!("GET key:{n}\r\n").into_bytes()).collect();
+    let before = stage.proxy.count("anteroom_cache_fills_begun");
+    stage.planned(128, || client.send_raw(&gets));
+    let mut begun = 0;
+    super::support::eventually("no more are begun", || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let now = stage.proxy.count("anteroom_cache_fills_begun") - before;
+        std::mem::replace(&mut begun, now) == now
+    });
+    assert!((64..=256).contains(&begun), "{begun} fills for one pipeline");
+    let mut other = stage.proxy.client();
+    stage.planned(1, || other.send(&["GET", "wanted"]));
+    assert_eq!(stage.proxy.count("anteroom_cache_fills_begun") - before, begun + 1);
+    tracker.release(Up);
+    for _ in 0..3000 {
+        assert_eq!(client.frame(), NIL.as_bytes());
+    }
+    assert_eq!(other.frame(), NIL.as_bytes());
+    // What has been answered no longer counts.
+    let before = stage.proxy.count("anteroom_cache_fills_begun");
+    let mget: Vec<String> = std::iter::once("MGET".to_owned()).chain((0..1000).map(|n| format!("m{n}"))).collect();
+    client.ask(&mget);
+    let begun = stage.proxy.count("anteroom_cache_fills_begun") - before;
+    assert!((64..=256).contains(&begun), "{begun} fills for one MGET");
+}

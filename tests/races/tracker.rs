@@ -108,6 +108,62 @@ fn a_server_that_says_it_is_read_only_is_no_longer_believed() {
 }
 
 #[test]
+fn a_script_that_speaks_like_a_server_that_is_no_longer_the_one_empties_nothing() {
+    let stage = Stage::new();
+    let (mut client, mut forger) = (stage.proxy.client(), stage.proxy.client());
+    client.ask(&["SET", "k", "v"]);
+    stage.warm(&mut client, &["GET", "k"]);
+    forger.ask(&[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=f\nredis.register_function('f', function() return redis.error_reply('LOADING x') end)",
+    ]);
+    let (losses, fills) = (stage.proxy.count("anteroom_tracker_losses"), stage.proxy.count("anteroom_cache_fills"));
+    for _ in 0..20 {
+        assert_eq!(forger.text(&["EVAL", "return redis.error_reply('READONLY x')", "0"]), "-READONLY x\r\n");
+        assert_eq!(forger.text(&["EVAL", "return redis.error_reply('MASTERDOWN x')", "0"]), "-MASTERDOWN x\r\n");
+        assert_eq!(forger.text(&["FCALL", "f", "0"]), "-LOADING x\r\n");
+        let hits = stage.hits();
+        assert_eq!(client.text(&["GET", "k"]), bulk("v"));
+        assert_eq!(stage.hits(), hits + 1);
+    }
+    assert_eq!(stage.proxy.count("anteroom_tracker_losses"), losses);
+    assert_eq!(stage.proxy.count("anteroom_cache_fills"), fills);
+}
+
+#[test]
+fn writes_to_a_server_known_to_be_a_replica_empty_nothing() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    client.ask(&["SET", "k", "v"]);
+    stage.foreign(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert!(client.text(&["SET", "k", "w"]).starts_with("-READONLY"));
+    eventually("it is known", || stage.proxy.info("anteroom_upstream_role") == "slave");
+    stage.proxy.wait_armed();
+    // What was dropped because of the change is dropped by now, and once.
+    stage.settle();
+    stage.proxy.wait_armed();
+    stage.warm(&mut client, &["GET", "k"]);
+    let (losses, lanes) = (stage.proxy.count("anteroom_tracker_losses"), stage.man.count(super::LANE));
+    // Until the lane has been replaced, to look for the primary, and been refused again.
+    eventually("the lane is replaced twice", || {
+        assert!(client.text(&["SET", "k", "w"]).starts_with("-READONLY"));
+        assert!(client.text(&["EVAL", "return redis.call('SET', KEYS[1], 'w')", "1", "k"]).contains("READONLY"));
+        assert_eq!(client.pipeline(&[&["MULTI"], &["SET", "k", "w"], &["DISCARD"]])[0], OK);
+        let hits = stage.hits();
+        assert_eq!(stage.warm(&mut client, &["GET", "other"]), super::NIL);
+        assert!(stage.hits() > hits);
+        stage.man.count(super::LANE) > lanes + 1
+    });
+    assert_eq!(stage.proxy.count("anteroom_tracker_losses"), losses);
+    // Promoted and demoted again it is another history, though it looks the same.
+    stage.foreign(&["REPLICAOF", "NO", "ONE"]);
+    stage.foreign(&["REPLICAOF", "127.0.0.1", "1"]);
+    client.text(&["SET", "k", "w"]);
+    eventually("the tracker begins anew", || stage.proxy.count("anteroom_tracker_losses") > losses);
+}
+
+#[test]
 fn what_memory_held_is_not_served_after_another_key_met_a_read_only_server() {
     let stage = Stage::new();
     let mut client = stage.proxy.client();

@@ -195,7 +195,10 @@ impl Client {
 
     /// The next frame; panics on a hang or a close.
     pub fn frame(&mut self) -> Vec<u8> {
-        self.try_frame().unwrap_or_else(|e| panic!("no frame: {e}; so far {:?}", String::from_utf8_lossy(&self.buffer)))
+        self.try_frame().unwrap_or_else(|e| {
+            let shown = &self.buffer[..self.buffer.len().min(1000)];
+            panic!("no frame: {e}; so far {} bytes: {:?}", self.buffer.len(), String::from_utf8_lossy(shown))
+        })
     }
 
     /// The next frame, or why there is none: `UnexpectedEof` after a close, `WouldBlock` after [`PATIENCE`].

@@ -5,6 +5,7 @@
 use super::{NONE, Row, row};
 use crate::command::model::{Dedicated, Local};
 use crate::command::secrets::Secrets;
+use crate::command::wait::Wait;
 
 #[rustfmt::skip] // One command, one line.
 pub(super) const ROWS: &[Row] = &[
@@ -17,6 +18,6 @@ pub(super) const ROWS: &[Row] = &[
     row("readwrite",   1, NONE, "loading stale fast",                             "connection").local(Local::Readwrite),
     row("reset",       1, NONE, "noscript loading stale fast no_auth allow_busy", "connection").local(Local::Reset),
     row("select",      2, NONE, "loading stale fast",                             "connection").local(Local::Select),
-    row("wait",        3, NONE, "noscript",                                       "connection").dedicated(Dedicated::Wait),
-    row("waitaof",     4, NONE, "noscript",                                       "connection").dedicated(Dedicated::Wait).since("7.2"),
+    row("wait",        3, NONE, "noscript",                                       "connection").dedicated(Dedicated::Wait).wait(Wait::MillisLast),
+    row("waitaof",     4, NONE, "noscript",                                       "connection").dedicated(Dedicated::Wait).since("7.2").wait(Wait::MillisLast),
 ];

@@ -5,14 +5,15 @@
 use super::{ALL_BUT_LAST, COUNTED, COUNTED_AT_2, ONE, Row, TWO, row};
 use crate::command::model::Dedicated;
 use crate::command::varies::Varies;
+use crate::command::wait::Wait;
 
 #[rustfmt::skip] // One command, one line.
 pub(super) const ROWS: &[Row] = &[
-    row("blmove",       6, TWO,          "write denyoom noscript blocking", "list").dedicated(Dedicated::Blocking).null_array(),
-    row("blmpop",      -5, COUNTED_AT_2, "write blocking movablekeys",      "list").dedicated(Dedicated::Blocking).null_array(),
-    row("blpop",       -3, ALL_BUT_LAST, "write noscript blocking",         "list").dedicated(Dedicated::Blocking).null_array(),
-    row("brpop",       -3, ALL_BUT_LAST, "write noscript blocking",         "list").dedicated(Dedicated::Blocking).null_array(),
-    row("brpoplpush",   4, TWO,          "write denyoom noscript blocking", "list").dedicated(Dedicated::Blocking).null_array(),
+    row("blmove",       6, TWO,          "write denyoom noscript blocking", "list").dedicated(Dedicated::Blocking).null_array().wait(Wait::SecondsLast),
+    row("blmpop",      -5, COUNTED_AT_2, "write blocking movablekeys",      "list").dedicated(Dedicated::Blocking).null_array().wait(Wait::SecondsFirst),
+    row("blpop",       -3, ALL_BUT_LAST, "write noscript blocking",         "list").dedicated(Dedicated::Blocking).null_array().wait(Wait::SecondsLast),
+    row("brpop",       -3, ALL_BUT_LAST, "write noscript blocking",         "list").dedicated(Dedicated::Blocking).null_array().wait(Wait::SecondsLast),
+    row("brpoplpush",   4, TWO,          "write denyoom noscript blocking", "list").dedicated(Dedicated::Blocking).null_array().wait(Wait::SecondsLast),
     row("lindex",       3, ONE,          "readonly",                        "list").serve(),
     row("linsert",      5, ONE,          "write denyoom",                   "list"),
     row("llen",         2, ONE,          "readonly fast",                   "list").serve(),

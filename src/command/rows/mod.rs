@@ -37,6 +37,7 @@ use super::keys::Keys;
 use super::model::{Access, Command, Dedicated, Effect, Local, Route};
 use super::secrets::Secrets;
 use super::varies::Varies;
+use super::wait::Wait;
 use crate::resp::{NullAs, Resp2Rule};
 
 const NONE: Keys = Keys::None;
@@ -68,6 +69,7 @@ struct Row {
     resp2: Resp2Rule,
     secrets: Secrets,
     varies: Varies,
+    wait: Wait,
     since: Option<&'static str>,
 }
 
@@ -84,6 +86,7 @@ const fn row(name: &'static str, arity: i32, keys: Keys, flags: &'static str, ca
         resp2: PLAIN,
         secrets: Secrets::None,
         varies: Varies::No,
+        wait: Wait::Untold,
         since: None,
     }
 }
@@ -150,6 +153,12 @@ impl Row {
         self
     }
 
+    /// Where it says how long it may block.
+    const fn wait(mut self, wait: Wait) -> Row {
+        self.wait = wait;
+        self
+    }
+
     /// Not in Redis 7.0.
     const fn since(mut self, version: &'static str) -> Row {
         self.since = Some(version);
@@ -184,6 +193,7 @@ impl Row {
             container: false,
             since: self.since,
             varies: self.varies,
+            wait: self.wait,
         }
     }
 }

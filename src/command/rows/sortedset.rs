@@ -5,12 +5,13 @@
 use super::{ALL_BUT_LAST, COUNTED, COUNTED_AT_2, ONE, Row, TO_COUNTED, TWO, row};
 use crate::command::model::Dedicated;
 use crate::command::varies::Varies;
+use crate::command::wait::Wait;
 
 #[rustfmt::skip] // One command, one line.
 pub(super) const ROWS: &[Row] = &[
-    row("bzmpop",            -5, COUNTED_AT_2, "write blocking movablekeys",   "sortedset").dedicated(Dedicated::Blocking).null_array(),
-    row("bzpopmax",          -3, ALL_BUT_LAST, "write noscript blocking fast", "sortedset").dedicated(Dedicated::Blocking).null_array(),
-    row("bzpopmin",          -3, ALL_BUT_LAST, "write noscript blocking fast", "sortedset").dedicated(Dedicated::Blocking).null_array(),
+    row("bzmpop",            -5, COUNTED_AT_2, "write blocking movablekeys",   "sortedset").dedicated(Dedicated::Blocking).null_array().wait(Wait::SecondsFirst),
+    row("bzpopmax",          -3, ALL_BUT_LAST, "write noscript blocking fast", "sortedset").dedicated(Dedicated::Blocking).null_array().wait(Wait::SecondsLast),
+    row("bzpopmin",          -3, ALL_BUT_LAST, "write noscript blocking fast", "sortedset").dedicated(Dedicated::Blocking).null_array().wait(Wait::SecondsLast),
     row("zadd",              -4, ONE,          "write denyoom fast",           "sortedset"),
     row("zcard",              2, ONE,          "readonly fast",                "sortedset").serve(),
     row("zcount",             4, ONE,          "readonly fast",                "sortedset").serve(),

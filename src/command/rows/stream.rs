@@ -7,6 +7,7 @@
 use super::{NONE, ONE, Row, SECOND, container, row};
 use crate::command::keys::Keys;
 use crate::command::varies::Varies;
+use crate::command::wait::Wait;
 
 #[rustfmt::skip] // One command, one line.
 pub(super) const ROWS: &[Row] = &[
@@ -32,8 +33,8 @@ pub(super) const ROWS: &[Row] = &[
     row("xlen",                    2, ONE,           "readonly fast",                 "stream").serve(),
     row("xpending",               -3, ONE,           "readonly",                      "stream"),
     row("xrange",                 -4, ONE,           "readonly",                      "stream").serve().null_array(),
-    row("xread",                  -4, Keys::Streams, "readonly blocking movablekeys", "stream").null_array().nested_null_array().varies(Varies::Streams),
-    row("xreadgroup",             -7, Keys::Streams, "write blocking movablekeys",    "stream").null_array().nested_null_array().varies(Varies::Streams),
+    row("xread",                  -4, Keys::Streams, "readonly blocking movablekeys", "stream").null_array().nested_null_array().varies(Varies::Streams).wait(Wait::Block),
+    row("xreadgroup",             -7, Keys::Streams, "write blocking movablekeys",    "stream").null_array().nested_null_array().varies(Varies::Streams).wait(Wait::Block),
     row("xrevrange",              -4, ONE,           "readonly",                      "stream").serve().null_array(),
     row("xsetid",                 -3, ONE,           "write denyoom fast",            "stream"),
     row("xtrim",                  -4, ONE,           "write",                         "stream"),

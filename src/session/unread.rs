@@ -1,0 +1,106 @@
+//! A client that asks and does not read: what is in flight for it, what waits unread, and when it is closed.
+//!
+//! In this order: what is not read is not asked for, then not fetched, and only then is the client closed.
+//!
+//! | bound | beyond it |
+//! | --- | --- |
+//! | `clients.pipeline_max` requests, or [`AWAITED_MAX_BYTES`] of replies, in flight | no further request is run |
+//! | [`OUTPUT_PAUSE_BYTES`] unread | no further request is run, and its dedicated connection is not read: Redis waits, or applies its own limit |
+//! | `clients.output_max_bytes` unread besides the largest reply | closed |
+//! | `clients.output_stall_ms` without taking a byte, while it is owed too much (see [`Session::is_impatient`]) | closed |
+//!
+//! So what one client holds is at most `output_max_bytes` and one reply, which `upstream.reply_max_bytes` bounds. A client
+//! that reads, however slowly and whatever the size of its replies, gets there only if what it had in flight turned out
+//! far heavier than what came before: a reply on a shared lane cannot be held back.
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::{End, Session};
+
+/// Bytes held for a client beyond which no further request of it is run and its dedicated connection is not read; never more
+/// than half of `clients.output_max_bytes`.
+const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// Bytes of replies on their way to a client, by the weight of those before, beyond which no further request of it is run:
+/// what a client asks for without end must fill neither the lane it shares with others nor Redis's memory. One reply may
+/// be heavier: then it is the only one. Never more than half of `clients.output_max_bytes` either, so that what is in
+/// flight when the client falls behind fits into the other half.
+const AWAITED_MAX_BYTES: usize = 4 << 20;
+/// Requests in flight until the first reply tells what they weigh: any of them may be as heavy as a reply can be. It costs a
+/// client that begins with a longer pipeline one round trip, once.
+const INFLIGHT_AT_FIRST: usize = 4;
+
+impl Session {
+    /// Whether the client has so much to read that nothing more is fetched for it.
+    pub(super) fn is_behind(&self) -> bool {
+        self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES.min(self.output_max_bytes() / 2)
+    }
+
+    fn output_max_bytes(&self) -> usize {
+        self.worker.shared.config.clients.output_max_bytes
+    }
+
+    /// Whether as much is in flight as may be.
+    pub(super) fn is_far_ahead(&self) -> bool {
+        let pending = self.outbox.pending();
+        if pending == 0 {
+            return false;
+        }
+        pending >= self.worker.shared.config.clients.pipeline_max
+            || match self.outbox.awaited_bytes() {
+                Some(bytes) => bytes > AWAITED_MAX_BYTES.min(self.output_max_bytes() / 2),
+                None => pending >= INFLIGHT_AT_FIRST,
+            }
+    }
+
+    /// Writes what is ready. A client is judged only once its socket takes no more.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        loop {
+            let written = self
+                .outbox
+                .with_unwritten(|bytes| if bytes.is_empty() { None } else { Some(self.socket.try_write(bytes)) });
+            match written {
+                None => {
+                    self.patience = None;
+                    return Ok(());
+                }
+                Some(Ok(n)) => {
+                    self.patience = None;
+                    self.outbox.written(n);
+                }
+                Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if self.outbox.piled_bytes() > self.output_max_bytes() {
+                        return Err(End::OutputFull);
+                    }
+                    match self.socket.poll_write_ready(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => return Err(End::Left),
+                        Poll::Pending => return self.poll_patience(cx),
+                    }
+                }
+                Some(Err(_)) => return Err(End::Left),
+            }
+        }
+    }
+
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if !self.is_impatient() {
+            self.patience = None;
+            return Ok(());
+        }
+        let stall = Duration::from_millis(self.worker.shared.config.clients.output_stall_ms);
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        if patience.as_mut().poll(cx).is_ready() { Err(End::OutputFull) } else { Ok(()) }
+    }
+
+    /// Whether a client that takes nothing is closed after a while: what waits for it is too much to be kept for ever, or
+    /// the session would be over, or Redis sends of its own accord and has nobody to send to (it may have hung up long ago behind
+    /// the bytes that nobody reads). Any other client may take its time, as with Redis.
+    fn is_impatient(&self) -> bool {
+        self.outbox.held_bytes() > self.output_max_bytes()
+            || self.ending.is_some()
+            || self.eof
+            || (self.is_behind() && self.attached.as_ref().is_some_and(|a| a.is_fed()))
+    }
+}
