@@ -10,7 +10,7 @@ use super::facts::Facts;
 use super::shared::Shared;
 use crate::resp::Protocol;
 use crate::upstream::connect::{ConnectError, Connector, Conversation};
-use crate::upstream::control::Control;
+use crate::upstream::control::{self, Control};
 
 /// How often the upstream is asked while it answers, and while it does not.
 const WHILE_UP: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ async fn ask(shared: &Shared, control: &Control, commands_of: &mut String) -> Re
             connector.open(Protocol::Resp2, "anteroom:survey").await?
         }
     };
-    facts.read_info(&control.info().await.map_err(|e| ConnectError::Refused(e.to_string()))?);
+    facts.read_info(&control.info().await.map_err(|e| ConnectError::Refused(control::reason(&e).to_owned()))?);
     if facts.run_id != *commands_of {
         let bound = Duration::from_millis(shared.config.upstream.timeout_ms);
         let mut conversation = Conversation::new(connection.socket);
