@@ -390,6 +390,32 @@ fn a_user_who_may_not_track_or_ask_for_a_ttl_is_served_without_memory() {
 }
 
 #[test]
+fn a_user_who_may_not_ask_for_a_ttl_is_not_filled_for_again_and_again() {
+    let (redis, proxy) = with_users();
+    let mut admin = redis.client();
+    admin.ask(&["ACL", "SETUSER", "nottl", "on", ">pw", "~*", "+@all", "-pttl"]);
+    let mut client = login(&proxy, "nottl", "pw");
+    let refused = |admin: &mut Client| {
+        let text = admin.text(&["INFO", "commandstats"]);
+        let line = text.lines().find(|line| line.starts_with("cmdstat_pttl:")).unwrap_or_default();
+        line.split("rejected_calls=")
+            .nth(1)
+            .map_or(0, |rest| rest.split(',').next().unwrap_or_default().parse().unwrap())
+    };
+    for _ in 0..10 {
+        for key in 0..20 {
+            assert_eq!(client.text(&["GET", &format!("k{key}")]), "$-1\r\n");
+            assert_eq!(client.text(&["MGET", &format!("k{key}"), "k"]), "*2\r\n$-1\r\n$-1\r\n");
+        }
+    }
+    let told: u64 = refused(&mut admin);
+    assert!((1..=3).contains(&told), "PTTL was refused {told} times");
+    // Once the right is given, memory serves.
+    assert_eq!(proxy.client().text(&["ACL", "SETUSER", "nottl", "+pttl"]), "+OK\r\n");
+    heat(&proxy, &mut client, &["GET", "k1"], "$-1\r\n");
+}
+
+#[test]
 fn a_password_set_through_the_proxy_is_asked_of_new_clients() {
     let redis = Redis::start();
     let proxy = Proxy::armed(&redis);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::cache::Millis;
 use crate::coherence::tracker::Tracker;
 use crate::coherence::{Coherence, Source, SourceKind};
 use crate::resp::Protocol;
@@ -104,6 +105,11 @@ impl Identity {
     pub fn user(&self) -> &[u8] {
         &self.user
     }
+
+    /// Whether a fill is worth its while: it can be made, and what it brings can be kept.
+    pub fn may_fill(&self, now: Millis) -> bool {
+        self.tracker.as_ref().is_some_and(|tracker| tracker.may_fill(now))
+    }
 }
 
 /// All identities.
@@ -150,6 +156,7 @@ impl Identities {
         for identity in self.all() {
             identity.vouched_ms.store(0, Ordering::Relaxed);
             identity.permitted_ms.iter().for_each(|at| at.store(0, Ordering::Relaxed));
+            identity.tracker.iter().for_each(|tracker| tracker.rights_changed());
         }
     }
 
