@@ -416,6 +416,34 @@ fn a_user_who_may_not_ask_for_a_ttl_is_not_filled_for_again_and_again() {
 }
 
 #[test]
+fn hello_tells_the_true_version_from_the_first_client_on() {
+    for password in [None, Some("sesame")] {
+        let redis = password.map_or_else(Redis::start, |password| Redis::start_with(&["--requirepass", password]));
+        let auth: Vec<&str> = password.map_or_else(Vec::new, |password| vec!["AUTH", "default", password]);
+        let hello = [&["HELLO", "2"], &auth[..]].concat();
+        let version = redis.client().text(&hello).split("\r\n").nth(8).expect("a version").to_owned();
+        assert!(version != "7.0.0" && version.starts_with(|c: char| c.is_ascii_digit()), "{version}");
+        let told = |text: &str| text.split("\r\n").nth(8).map(str::to_owned);
+        for _ in 0..3 {
+            // The proxy's URL has no password, and it has hardly begun to listen.
+            let proxy = Proxy::start(&redis);
+            let mut first = proxy.client();
+            assert_eq!(told(&first.text(&hello)).as_ref(), Some(&version));
+            // What the server says of itself and of its commands is learned from whoever may ask.
+            eventually("the rest is known too", || {
+                first.text(&["INFO", "anteroom_upstream"]).contains(&format!("anteroom_upstream_version:{version}\r\n"))
+            });
+            let proxy = Proxy::start(&redis);
+            let mut first = proxy.client();
+            if let Some(password) = password {
+                assert_eq!(first.text(&["AUTH", password]), "+OK\r\n");
+            }
+            assert_eq!(told(&first.text(&["HELLO", "2"])).as_ref(), Some(&version));
+        }
+    }
+}
+
+#[test]
 fn a_password_set_through_the_proxy_is_asked_of_new_clients() {
     let redis = Redis::start();
     let proxy = Proxy::armed(&redis);

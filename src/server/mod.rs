@@ -79,7 +79,7 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         let timeout = Duration::from_millis(shared.config.upstream.timeout_ms);
         let control =
             Control::new(&shared.address, shared.own_login().as_deref(), timeout).map_err(RunError::Internal)?;
-        let survey = tokio::spawn(survey::keep(shared.clone(), control.clone()));
+        let survey = tokio::spawn(survey::keep(shared.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let trackers = tokio::spawn(trackers::keep(shared.clone(), trackers_wanted));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;

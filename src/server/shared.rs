@@ -152,17 +152,19 @@ impl Shared {
         self.auth_required.load(Ordering::Relaxed)
     }
 
-    /// The upstream was asked.
-    pub fn set_facts(&self, facts: Facts) {
+    /// The upstream has said something of itself.
+    pub fn learn(&self, read: impl FnOnce(&mut Facts)) {
+        let mut held = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = (**held).clone();
+        read(&mut facts);
         self.auth_required.store(facts.auth_required, Ordering::Relaxed);
-        *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+        *held = Arc::new(facts);
     }
 
     /// A lane without credentials was let in, or was not.
     pub fn learn_auth_required(&self, required: bool) {
         if self.auth_required() != required {
-            let facts = Facts { auth_required: required, ..(*self.facts()).clone() };
-            self.set_facts(facts);
+            self.learn(|facts| facts.auth_required = required);
         }
     }
 
@@ -209,6 +211,10 @@ impl Shared {
         if new {
             // The receiver ends with the process.
             let _ = self.trackers_wanted.send(identity.clone());
+            if self.facts().run_id.is_empty() {
+                // Perhaps this user may ask what nobody could be asked so far.
+                self.survey_bell.notify_one();
+            }
         }
         identity
     }

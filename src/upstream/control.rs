@@ -57,18 +57,10 @@ impl Control {
         Ok(Self { pool, timeout })
     }
 
-    /// INFO, as text.
-    ///
-    /// # Errors
-    /// The upstream is away, too slow, or refuses.
-    pub async fn info(&self) -> Result<String, ControlError> {
-        self.bounded(redis::cmd("INFO")).await
-    }
-
     /// Tells Redis that these keys of one database were used, so that eviction by use spares them.
     ///
     /// # Errors
-    /// As [`Control::info`].
+    /// The upstream is away, too slow, or refuses.
     pub async fn touch(&self, db: u32, keys: &[Vec<u8>]) -> Result<(), ControlError> {
         let mut connection = self.pool.get().await?;
         let mut commands = redis::pipe();
@@ -77,14 +69,6 @@ impl Control {
         commands.cmd("SELECT").arg(0).ignore();
         let asked = commands.query_async::<()>(&mut *connection);
         match tokio::time::timeout(self.timeout, asked).await {
-            Ok(done) => done.map_err(bb8::RunError::User),
-            Err(_) => Err(bb8::RunError::TimedOut),
-        }
-    }
-
-    async fn bounded<T: redis::FromRedisValue>(&self, command: redis::Cmd) -> Result<T, ControlError> {
-        let mut connection = self.pool.get().await?;
-        match tokio::time::timeout(self.timeout, command.query_async(&mut *connection)).await {
             Ok(done) => done.map_err(bb8::RunError::User),
             Err(_) => Err(bb8::RunError::TimedOut),
         }
