@@ -163,6 +163,7 @@ fn upstream(lines: &mut Lines, shared: &Shared) {
     lines.field("upstream_version", facts.version.as_deref().unwrap_or("unknown"));
     lines.field("upstream_role", &facts.role);
     lines.field("upstream_auth_required", u8::from(facts.auth_required));
+    lines.field("upstream_users_seen", shared.sight().as_str());
     lines.field("lane_connects", sum(shared, |s| s.lane_connects.get()));
     lines.field("lane_losses", sum(shared, |s| s.lane_losses.get()));
 }

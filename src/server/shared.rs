@@ -12,6 +12,7 @@ use super::clients::Clients;
 use super::facts::Facts;
 use super::identity::{Identities, Identity};
 use super::stats::WorkerStats;
+use super::users::Sight;
 use super::worker::connector_for;
 use crate::cache::{Clock, TierLimits};
 use crate::coherence::{Cause, Coherence, CoherenceLimits};
@@ -45,6 +46,8 @@ pub struct Shared {
     scripts: Arc<AtomicUsize>,
     /// Milliseconds after `started` until which a client has paused the upstream's writers.
     paused_until_ms: AtomicU64,
+    /// A [`Sight`], by number.
+    sight: AtomicUsize,
     facts: RwLock<Arc<Facts>>,
     auth_required: AtomicBool,
     table: Mutex<Arc<Table>>,
@@ -83,6 +86,7 @@ impl Shared {
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
             paused_until_ms: AtomicU64::new(0),
+            sight: AtomicUsize::new(Sight::Off as usize),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
@@ -205,9 +209,34 @@ impl Shared {
         self.survey_bell.notify_one();
     }
 
-    /// The upstream accepted these credentials, asked when `identities.rights()` was `asked`.
-    pub fn vouched(&self, credentials: Credentials, asked: u64) -> Arc<Identity> {
-        let (identity, new) = self.identities.vouched(credentials, &self.coherence, asked);
+    /// The user of this identity is gone: Redis closes the connections of such a user, and so do we.
+    pub fn close_clients_of(&self, identity: &Identity) {
+        let clients = self.clients.all();
+        let theirs = clients.iter().filter(|client| client.identity.load(Ordering::Relaxed) == identity.id);
+        theirs.for_each(|client| client.kill());
+    }
+
+    /// How the upstream's users are seen.
+    pub fn sight(&self) -> Sight {
+        Sight::ALL[self.sight.load(Ordering::Relaxed)]
+    }
+
+    /// They are seen in this way from now on.
+    pub(super) fn set_sight(&self, sight: Sight) {
+        if self.sight.swap(sight as usize, Ordering::Relaxed) == sight as usize {
+            return;
+        }
+        match sight {
+            Sight::Blind => tracing::warn!(
+                "changes of users cannot be seen: what is kept in memory is forgotten at each look (upstream.acl_check_ms)"
+            ),
+            _ => tracing::info!(sight = sight.as_str(), "changes of users are looked for"),
+        }
+    }
+
+    /// The upstream has just accepted these credentials.
+    pub fn vouched(&self, credentials: Credentials) -> Arc<Identity> {
+        let (identity, new) = self.identities.vouched(credentials, &self.coherence);
         if new {
             // The receiver ends with the process.
             let _ = self.trackers_wanted.send(identity.clone());

@@ -122,13 +122,7 @@ impl Session {
                 self.answer(|out, _| encode::error(out, text));
                 Err(Flow::Next)
             }
-            _ => match self.worker.shared.identities.trusted(&credentials) {
-                Some(identity) => {
-                    self.become_identity(identity);
-                    Ok(())
-                }
-                None => Err(self.verify(credentials)),
-            },
+            _ => Err(self.verify(credentials)),
         }
     }
 }
