@@ -390,6 +390,60 @@ fn a_user_who_may_not_track_or_ask_for_a_ttl_is_served_without_memory() {
 }
 
 #[test]
+fn a_user_who_may_not_ask_for_a_ttl_is_not_filled_for_again_and_again() {
+    let (redis, proxy) = with_users();
+    let mut admin = redis.client();
+    admin.ask(&["ACL", "SETUSER", "nottl", "on", ">pw", "~*", "+@all", "-pttl"]);
+    let mut client = login(&proxy, "nottl", "pw");
+    let refused = |admin: &mut Client| {
+        let text = admin.text(&["INFO", "commandstats"]);
+        let line = text.lines().find(|line| line.starts_with("cmdstat_pttl:")).unwrap_or_default();
+        line.split("rejected_calls=")
+            .nth(1)
+            .map_or(0, |rest| rest.split(',').next().unwrap_or_default().parse().unwrap())
+    };
+    for _ in 0..10 {
+        for key in 0..20 {
+            assert_eq!(client.text(&["GET", &format!("k{key}")]), "$-1\r\n");
+            assert_eq!(client.text(&["MGET", &format!("k{key}"), "k"]), "*2\r\n$-1\r\n$-1\r\n");
+        }
+    }
+    let told: u64 = refused(&mut admin);
+    assert!((1..=3).contains(&told), "PTTL was refused {told} times");
+    // Once the right is given, memory serves.
+    assert_eq!(proxy.client().text(&["ACL", "SETUSER", "nottl", "+pttl"]), "+OK\r\n");
+    heat(&proxy, &mut client, &["GET", "k1"], "$-1\r\n");
+}
+
+#[test]
+fn hello_tells_the_true_version_from_the_first_client_on() {
+    for password in [None, Some("sesame")] {
+        let redis = password.map_or_else(Redis::start, |password| Redis::start_with(&["--requirepass", password]));
+        let auth: Vec<&str> = password.map_or_else(Vec::new, |password| vec!["AUTH", "default", password]);
+        let hello = [&["HELLO", "2"], &auth[..]].concat();
+        let version = redis.client().text(&hello).split("\r\n").nth(8).expect("a version").to_owned();
+        assert!(version != "7.0.0" && version.starts_with(|c: char| c.is_ascii_digit()), "{version}");
+        let told = |text: &str| text.split("\r\n").nth(8).map(str::to_owned);
+        for _ in 0..3 {
+            // The proxy's URL has no password, and it has hardly begun to listen.
+            let proxy = Proxy::start(&redis);
+            let mut first = proxy.client();
+            assert_eq!(told(&first.text(&hello)).as_ref(), Some(&version));
+            // What the server says of itself and of its commands is learned from whoever may ask.
+            eventually("the rest is known too", || {
+                first.text(&["INFO", "anteroom_upstream"]).contains(&format!("anteroom_upstream_version:{version}\r\n"))
+            });
+            let proxy = Proxy::start(&redis);
+            let mut first = proxy.client();
+            if let Some(password) = password {
+                assert_eq!(first.text(&["AUTH", password]), "+OK\r\n");
+            }
+            assert_eq!(told(&first.text(&["HELLO", "2"])).as_ref(), Some(&version));
+        }
+    }
+}
+
+#[test]
 fn a_password_set_through_the_proxy_is_asked_of_new_clients() {
     let redis = Redis::start();
     let proxy = Proxy::armed(&redis);

@@ -160,9 +160,10 @@ fn upstream(lines: &mut Lines, shared: &Shared) {
     let facts = shared.facts();
     lines.title("Anteroom_upstream");
     lines.field("upstream_known", u8::from(facts.known));
-    lines.field("upstream_version", &facts.version);
+    lines.field("upstream_version", facts.version.as_deref().unwrap_or("unknown"));
     lines.field("upstream_role", &facts.role);
     lines.field("upstream_auth_required", u8::from(facts.auth_required));
+    lines.field("upstream_users_seen", shared.sight().as_str());
     lines.field("lane_connects", sum(shared, |s| s.lane_connects.get()));
     lines.field("lane_losses", sum(shared, |s| s.lane_losses.get()));
 }

@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -85,7 +86,13 @@ pub struct Tracker {
     queue: Mutex<Queue>,
     bell: Notify,
     state: Mutex<TrackerState>,
+    /// Until then (milliseconds on the clock) fills are for nothing: the user may not ask for a key's expiry.
+    no_fills_until: AtomicU64,
 }
+
+/// Milliseconds for which nothing is filled for a user who is refused PTTL, unless rights change meanwhile: a fill without
+/// its expiry is never kept, and each costs Redis two commands and a line in its ACL LOG.
+const NO_FILLS_MS: u64 = 60_000;
 
 #[derive(Default)]
 struct Queue {
@@ -102,7 +109,13 @@ impl Tracker {
     /// A tracker that is not running yet.
     pub fn new(source: Arc<Source>) -> Arc<Self> {
         let state = Mutex::new(TrackerState::Down("not connected yet".into()));
-        Arc::new(Self { source, queue: Mutex::default(), bell: Notify::new(), state })
+        Arc::new(Self {
+            source,
+            queue: Mutex::default(),
+            bell: Notify::new(),
+            state,
+            no_fills_until: AtomicU64::new(0),
+        })
     }
 
     /// Hands over a fill. It is answered through its mailbox in any case.
@@ -116,6 +129,16 @@ impl Tracker {
             drop(queue);
             fill.fail();
         }
+    }
+
+    /// Whether what is filled can be kept, as far as is known.
+    pub fn may_fill(&self, now: Millis) -> bool {
+        now.0 >= self.no_fills_until.load(Relaxed)
+    }
+
+    /// Rights may have changed: what was refused may be permitted now.
+    pub fn rights_changed(&self) {
+        self.no_fills_until.store(0, Relaxed);
     }
 
     /// Raises a fence: the mail comes once everything Redis sent this connection before now has been applied. False, and no
@@ -457,6 +480,9 @@ impl<'a> Line<'a> {
                 }
             }
             Some(Owed::Pttl(fill, sent)) => {
+                if kind.is_error() && refuses_pttl(frame) {
+                    self.tracker.no_fills_until.store(self.clock.now().0 + NO_FILLS_MS, Relaxed);
+                }
                 let pttl = frame.strip_prefix(b":").and_then(|n| std::str::from_utf8(n).ok()?.trim_end().parse().ok());
                 // Its reply is the next one: nothing can stand between but pushes.
                 self.owed.push_front(Owed::Value(fill, sent, pttl));
@@ -529,6 +555,12 @@ fn post_all(fences: Vec<Raised>) {
     for (mailbox, fence) in fences {
         mailbox.post(Mail::Fenced { fence });
     }
+}
+
+/// Whether the command itself is refused, whatever the key (acl.c, server.c: "… no permissions to run the 'pttl' command",
+/// "unknown command 'PTTL'"). A key that may not be read is another matter: others may.
+fn refuses_pttl(error: &[u8]) -> bool {
+    error.windows(6).any(|word| word.eq_ignore_ascii_case(b"'pttl'"))
 }
 
 /// Replies by which a server says that it is no longer the one to read from (race R15).

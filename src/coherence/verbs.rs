@@ -3,7 +3,7 @@
 //!
 //! All of them only delete. Doing one twice, too early or for no reason costs a hit, never a wrong answer.
 
-use super::{Coherence, Local, SlotGuard};
+use super::{Coherence, Local, SlotGuard, Source};
 
 /// Who said that a key's entries must go. The words are those of INFO and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +43,12 @@ impl Coherence {
     /// [`Coherence::invalidate_key`] for each of them.
     pub fn invalidate_keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>, cause: Cause) {
         keys.into_iter().for_each(|key| self.invalidate_key(key, cause));
+    }
+
+    /// What is stored for one source so far is never served again, and its fills in flight are void. Its memory is freed as
+    /// other entries need it.
+    pub fn forget(&self, source: &Source) {
+        source.forget_everything();
     }
 
     /// Everything stored so far is never served again, and the fills in flight are void, in all scopes. Constant time for any

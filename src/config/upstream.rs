@@ -26,6 +26,8 @@ pub struct Upstream {
     /// Bytes of one reply; a connection whose reply grows longer is given up.
     #[serde(deserialize_with = "size::deserialize")]
     pub reply_max_bytes: usize,
+    /// Milliseconds between looks at whether the upstream's users changed other than through this proxy; 0 never looks.
+    pub acl_check_ms: u64,
     /// Dedicated connections (transactions, blocking commands, subscriptions) of one worker.
     pub dedicated_max: usize,
     /// Milliseconds an unused dedicated connection is kept.
@@ -44,6 +46,7 @@ impl Default for Upstream {
             lane_inflight_max: 65_536,
             lane_buffer_max_bytes: 64 * size::MIB,
             reply_max_bytes: 1024 * size::MIB,
+            acl_check_ms: 1000,
             dedicated_max: 1024,
             dedicated_idle_ms: 30_000,
             dedicated_wait_ms: 2000,

@@ -33,6 +33,16 @@ impl Understood {
         }
     }
 
+    /// The text that the map, or RESP2's flat array, has under `name`.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.field(name)? {
+            OwnedFrame::BlobString { data, .. } | OwnedFrame::SimpleString { data, .. } => {
+                std::str::from_utf8(data).ok()
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the list or set under `name` has this word in it.
     pub fn lists(&self, name: &str, word: &str) -> bool {
         match self.field(name) {

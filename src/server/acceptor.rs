@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::sync::mpsc;
@@ -29,6 +29,28 @@ pub struct Arrival {
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(300);
 /// How long accepting rests after the process has run out of descriptors.
 const REST: Duration = Duration::from_millis(20);
+/// How often at most the log says that accepting fails: without descriptors it fails at every attempt, for as long as
+/// clients hold theirs.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// When the log last heard of a failure, and how many it has not heard of since.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaints {
+    /// One more failure: how many this one stands for if it is to be told, itself included.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        self.unsaid += 1;
+        if self.last.is_some_and(|last| now.duration_since(last) < COMPLAIN_EVERY) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
 
 /// Accepts until asked to stop.
 pub async fn accept(
@@ -40,6 +62,7 @@ pub async fn accept(
     let failed = |e: std::io::Error| RunError::Internal(format!("the listener cannot be used: {e}"));
     listener.set_nonblocking(true).map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    let mut complaints = Complaints::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -49,7 +72,9 @@ pub async fn accept(
             Ok((stream, _)) => admit(stream, &shared, &doors).await,
             Err(error) => {
                 // Descriptors or memory ran out, or the client was gone before we looked: none of it ends the proxy.
-                tracing::warn!(%error, "accept failed");
+                if let Some(failures) = complaints.due(Instant::now()) {
+                    tracing::warn!(%error, failures, "accept failed; trying on");
+                }
                 tokio::time::sleep(REST).await;
             }
         }
@@ -74,5 +99,21 @@ async fn admit(stream: tokio::net::TcpStream, shared: &Arc<Shared>, doors: &[mps
     if doors[lightest].send(Arrival { stream, client }).await.is_err() {
         shared.clients.remove(id);
         shared.stats[lightest].clients.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_in_a_row_are_told_at_once_and_then_as_one() {
+        let (mut complaints, start) = (Complaints::default(), Instant::now());
+        assert_eq!(complaints.due(start), Some(1));
+        for after_ms in [20, 40, 9_999] {
+            assert_eq!(complaints.due(start + Duration::from_millis(after_ms)), None);
+        }
+        assert_eq!(complaints.due(start + COMPLAIN_EVERY), Some(4));
+        assert_eq!(complaints.due(start + COMPLAIN_EVERY * 3), Some(1));
     }
 }

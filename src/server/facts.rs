@@ -1,11 +1,13 @@
 //! What the upstream says about itself, as of the last time it was asked.
 
+use crate::resp::Understood;
+
 /// Facts about the upstream server that decide how the proxy treats it and what it tells its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// `redis_version`.
-    pub version: String,
-    /// `master` or `slave`, as HELLO and INFO say it.
+    /// `redis_version`; absent until anyone could be asked.
+    pub version: Option<String>,
+    /// `master` or `slave`, as INFO says it.
     pub role: String,
     /// Whether a client that gives no password may run nothing.
     pub auth_required: bool,
@@ -23,7 +25,7 @@ impl Default for Facts {
     /// What is assumed of an upstream that was never reached.
     fn default() -> Self {
         Self {
-            version: "7.0.0".into(),
+            version: None,
             role: "master".into(),
             auth_required: false,
             known: false,
@@ -34,7 +36,32 @@ impl Default for Facts {
     }
 }
 
+/// The version HELLO tells while the upstream's own cannot be known (it was never reached, or it is older than HELLO and
+/// nobody who gave a password may run INFO): the oldest whose clients the proxy serves in full.
+const ASSUMED_VERSION: &str = "7.0.0";
+
 impl Facts {
+    /// What HELLO tells.
+    pub fn version(&self) -> &str {
+        self.version.as_deref().unwrap_or(ASSUMED_VERSION)
+    }
+
+    /// The role as HELLO says it, which is `replica` where INFO says `slave`.
+    pub fn role_in_hello(&self) -> &str {
+        if self.role == "slave" { "replica" } else { &self.role }
+    }
+
+    /// Reads what HELLO says, which every user may run.
+    pub fn read_hello(&mut self, reply: &[u8]) {
+        let Some(hello) = Understood::decode(reply) else { return };
+        if let Some(version) = hello.text("version") {
+            self.version = Some(version.to_owned());
+        }
+        if let Some(role) = hello.text("role") {
+            self.role = if role == "replica" { "slave" } else { role }.to_owned();
+        }
+    }
+
     /// Whether the default user has no password, so that AUTH with a password alone is an error of the client's.
     pub fn default_user_is_open(&self) -> bool {
         self.known && !self.auth_required
@@ -45,7 +72,7 @@ impl Facts {
         for line in info.lines() {
             let Some((name, value)) = line.split_once(':') else { continue };
             match name {
-                "redis_version" => self.version = value.to_owned(),
+                "redis_version" => self.version = Some(value.to_owned()),
                 "role" => self.role = value.to_owned(),
                 "master_replid" => self.replid = value.to_owned(),
                 "run_id" => self.run_id = value.to_owned(),
@@ -74,7 +101,25 @@ impl Facts {
 
     /// The version as numbers; 0.0 if it cannot be read.
     pub fn version_numbers(&self) -> (u32, u32) {
-        let mut parts = self.version.split('.').map(|p| p.parse().unwrap_or(0));
+        let mut parts = self.version.as_deref().unwrap_or_default().split('.').map(|p| p.parse().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_assumed_only_until_it_is_heard_and_each_reply_has_its_word_for_a_replica() {
+        let mut facts = Facts::default();
+        assert_eq!((facts.version(), facts.version_numbers()), ("7.0.0", (0, 0)));
+        facts.read_hello(b"*4\r\n$7\r\nversion\r\n$5\r\n7.2.4\r\n$4\r\nrole\r\n$7\r\nreplica\r\n");
+        assert_eq!((facts.version(), facts.version_numbers()), ("7.2.4", (7, 2)));
+        assert_eq!((facts.role.as_str(), facts.role_in_hello()), ("slave", "replica"));
+        facts.read_info("redis_version:7.4.0\r\nrole:master\r\n");
+        assert_eq!((facts.version(), facts.role_in_hello()), ("7.4.0", "master"));
+        facts.read_hello(b"-NOAUTH Authentication required.\r\n");
+        assert_eq!(facts.version(), "7.4.0");
     }
 }

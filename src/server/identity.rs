@@ -1,6 +1,6 @@
 //! Identities: who the upstream says a client is.
 //!
-//! Owns the table of identities and when each was last vouched for by the upstream. Lanes, trackers, cache entries and
+//! Owns the table of identities and what each was last permitted by the upstream. Lanes, trackers, cache entries and
 //! limits are all per identity, so that a shared cache cannot leak across users. An identity is an ACL user, whatever
 //! password it gave: there are no more of them than the upstream has users, even if one of those takes any password.
 
@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::cache::Millis;
 use crate::coherence::tracker::Tracker;
 use crate::coherence::{Coherence, Source, SourceKind};
 use crate::resp::Protocol;
 use crate::upstream::connect::{Credentials, Login};
 
-/// How long the upstream's word for a password is taken before it is asked again.
+/// How long the upstream's consent is taken before it is asked again.
 const TRUST: Duration = Duration::from_millis(1000);
 
 /// What vouches for an identity's cached values. Absent when there are more identities than the tier keeps apart.
@@ -30,6 +31,11 @@ impl Scopes {
     /// For the policy `ttl`. Its views are the lane's own replies, so each protocol has its own.
     pub fn ttl(&self, protocol: Protocol) -> &Option<Arc<Source>> {
         &self.ttl[usize::from(protocol == Protocol::Resp3)]
+    }
+
+    /// Every one of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Source>> {
+        self.tracked.iter().chain(self.ttl.iter().flatten())
     }
 
     /// The sources of identity number `id`.
@@ -79,8 +85,6 @@ pub struct Identity {
     pub scopes: Scopes,
     /// What fills and hears for it.
     pub tracker: Option<Arc<Tracker>>,
-    /// When the upstream last accepted the credentials; 0 for not since rights changed.
-    vouched_ms: AtomicU64,
     /// When the upstream last permitted each command; 0 for not since rights changed.
     permitted_ms: [AtomicU64; RIGHTS],
 }
@@ -97,12 +101,17 @@ impl Identity {
         let login = credentials.map(|credentials| Arc::new(Login::new(credentials)));
         let scopes = Scopes::of(coherence, id);
         let tracker = scopes.tracked.clone().map(Tracker::new);
-        Self { id, user, login, scopes, tracker, vouched_ms: AtomicU64::new(0), permitted_ms: Default::default() }
+        Self { id, user, login, scopes, tracker, permitted_ms: Default::default() }
     }
 
     /// The ACL user's name.
     pub fn user(&self) -> &[u8] {
         &self.user
+    }
+
+    /// Whether a fill is worth its while: it can be made, and what it brings can be kept.
+    pub fn may_fill(&self, now: Millis) -> bool {
+        self.tracker.as_ref().is_some_and(|tracker| tracker.may_fill(now))
     }
 }
 
@@ -132,13 +141,6 @@ impl Identities {
         &self.nobody
     }
 
-    /// The identity of these credentials, if the upstream accepted them within the last second.
-    pub fn trusted(&self, credentials: &Credentials) -> Option<Arc<Identity>> {
-        let identity = self.lock().by_user.get(&credentials.user).cloned()?;
-        let same = identity.login.as_ref().is_some_and(|login| *login.current() == *credentials);
-        (same && self.is_recent(&identity.vouched_ms)).then_some(identity)
-    }
-
     /// Changes whenever a client may have changed who may do what. To be read before the upstream is asked.
     pub fn rights(&self) -> u64 {
         self.rights.load(Ordering::Acquire)
@@ -148,8 +150,8 @@ impl Identities {
     pub fn rights_changed(&self) {
         self.rights.fetch_add(1, Ordering::AcqRel);
         for identity in self.all() {
-            identity.vouched_ms.store(0, Ordering::Relaxed);
             identity.permitted_ms.iter().for_each(|at| at.store(0, Ordering::Relaxed));
+            identity.tracker.iter().for_each(|tracker| tracker.rights_changed());
         }
     }
 
@@ -189,15 +191,9 @@ impl Identities {
         at != 0 && u128::from(self.now_ms().saturating_sub(at)) < TRUST.as_millis()
     }
 
-    /// The upstream has just accepted these credentials, asked when [`Identities::rights`] was `asked`. Also says whether
-    /// the identity is new, so that its tracker is still to be started.
-    pub fn vouched(&self, credentials: Credentials, coherence: &Coherence, asked: u64) -> (Arc<Identity>, bool) {
-        let (identity, new) = self.known_as(credentials, coherence);
-        self.stamp(&identity.vouched_ms, asked);
-        (identity, new)
-    }
-
-    fn known_as(&self, credentials: Credentials, coherence: &Coherence) -> (Arc<Identity>, bool) {
+    /// The upstream has just accepted these credentials. Also says whether the identity is new, so that its tracker is still
+    /// to be started.
+    pub fn vouched(&self, credentials: Credentials, coherence: &Coherence) -> (Arc<Identity>, bool) {
         let mut known = self.lock();
         if let Some(identity) = known.by_user.get(&credentials.user) {
             if let Some(login) = &identity.login {

@@ -12,6 +12,7 @@ use super::clients::Clients;
 use super::facts::Facts;
 use super::identity::{Identities, Identity};
 use super::stats::WorkerStats;
+use super::users::Sight;
 use super::worker::connector_for;
 use crate::cache::{Clock, TierLimits};
 use crate::coherence::{Cause, Coherence, CoherenceLimits};
@@ -47,6 +48,8 @@ pub struct Shared {
     scripts: Arc<AtomicUsize>,
     /// What clients have asked the upstream to hold back.
     pub pause: Arc<Pause>,
+    /// A [`Sight`], by number.
+    sight: AtomicUsize,
     facts: RwLock<Arc<Facts>>,
     auth_required: AtomicBool,
     table: Mutex<Arc<Table>>,
@@ -85,6 +88,7 @@ impl Shared {
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
             pause: Arc::default(),
+            sight: AtomicUsize::new(Sight::Off as usize),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
@@ -134,17 +138,19 @@ impl Shared {
         self.auth_required.load(Ordering::Relaxed)
     }
 
-    /// The upstream was asked.
-    pub fn set_facts(&self, facts: Facts) {
+    /// The upstream has said something of itself.
+    pub fn learn(&self, read: impl FnOnce(&mut Facts)) {
+        let mut held = self.facts.write().unwrap_or_else(PoisonError::into_inner);
+        let mut facts = (**held).clone();
+        read(&mut facts);
         self.auth_required.store(facts.auth_required, Ordering::Relaxed);
-        *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+        *held = Arc::new(facts);
     }
 
     /// A lane without credentials was let in, or was not.
     pub fn learn_auth_required(&self, required: bool) {
         if self.auth_required() != required {
-            let facts = Facts { auth_required: required, ..(*self.facts()).clone() };
-            self.set_facts(facts);
+            self.learn(|facts| facts.auth_required = required);
         }
     }
 
@@ -201,12 +207,41 @@ impl Shared {
         self.survey_bell.notify_one();
     }
 
-    /// The upstream accepted these credentials, asked when `identities.rights()` was `asked`.
-    pub fn vouched(&self, credentials: Credentials, asked: u64) -> Arc<Identity> {
-        let (identity, new) = self.identities.vouched(credentials, &self.coherence, asked);
+    /// The user of this identity is gone: Redis closes the connections of such a user, and so do we.
+    pub fn close_clients_of(&self, identity: &Identity) {
+        let clients = self.clients.all();
+        let theirs = clients.iter().filter(|client| client.identity.load(Ordering::Relaxed) == identity.id);
+        theirs.for_each(|client| client.kill());
+    }
+
+    /// How the upstream's users are seen.
+    pub fn sight(&self) -> Sight {
+        Sight::ALL[self.sight.load(Ordering::Relaxed)]
+    }
+
+    /// They are seen in this way from now on.
+    pub(super) fn set_sight(&self, sight: Sight) {
+        if self.sight.swap(sight as usize, Ordering::Relaxed) == sight as usize {
+            return;
+        }
+        match sight {
+            Sight::Blind => tracing::warn!(
+                "changes of users cannot be seen: what is kept in memory is forgotten at each look (upstream.acl_check_ms)"
+            ),
+            _ => tracing::info!(sight = sight.as_str(), "changes of users are looked for"),
+        }
+    }
+
+    /// The upstream has just accepted these credentials.
+    pub fn vouched(&self, credentials: Credentials) -> Arc<Identity> {
+        let (identity, new) = self.identities.vouched(credentials, &self.coherence);
         if new {
             // The receiver ends with the process.
             let _ = self.trackers_wanted.send(identity.clone());
+            if self.facts().run_id.is_empty() {
+                // Perhaps this user may ask what nobody could be asked so far.
+                self.survey_bell.notify_one();
+            }
         }
         identity
     }

@@ -1,15 +1,14 @@
 //! Asking the upstream about itself: its version, its commands, whether it wants a password.
 //!
 //! One task for the whole process; it ends with the acceptor. It asks at the start and then regularly, with the
-//! credentials of `upstream.url`.
+//! credentials of `upstream.url`; where they are none and a password is needed, with those of a client's user.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::facts::Facts;
 use super::shared::Shared;
 use crate::resp::Protocol;
-use crate::upstream::connect::{ConnectError, Connector, Conversation};
+use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation, Login};
 
 /// How often the upstream is asked while it answers, and while it does not.
 const WHILE_UP: Duration = Duration::from_secs(10);
@@ -18,13 +17,18 @@ const WHILE_DOWN: Duration = Duration::from_millis(500);
 const WHILE_REPLICA: Duration = Duration::from_secs(1);
 /// The shortest pause, whoever rings: a script can.
 const RUNG_MIN: Duration = Duration::from_millis(100);
+/// Users in whose name it is asked in one round, at most, until one may run INFO.
+const USERS_MAX: usize = 16;
+/// What the survey's connections are called in the upstream's CLIENT LIST.
+const NAME: &str = "anteroom:survey";
 
 /// Keeps the facts and the command table up to date.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let mut commands_of = String::new();
+    let mut survey =
+        Survey { bound: Duration::from_millis(shared.config.upstream.timeout_ms), shared, commands_of: None };
     loop {
-        let pause = match ask(&shared, &mut commands_of).await {
-            Ok(()) if shared.facts().is_replica() => WHILE_REPLICA,
+        let pause = match survey.ask().await {
+            Ok(()) if survey.shared.facts().is_replica() => WHILE_REPLICA,
             Ok(()) => WHILE_UP,
             Err(error) => {
                 tracing::debug!(%error, "the upstream could not be asked about itself");
@@ -33,50 +37,107 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         };
         tokio::time::sleep(RUNG_MIN).await;
         // Rung when rights or the server may have changed; too early a bell is not lost.
-        let _ = tokio::time::timeout(pause, shared.survey_bell.notified()).await;
+        let _ = tokio::time::timeout(pause, survey.shared.survey_bell.notified()).await;
     }
 }
 
-async fn ask(shared: &Shared, commands_of: &mut String) -> Result<(), ConnectError> {
-    let nobody = shared.connector(None).open(Protocol::Resp2, "anteroom:survey").await?;
-    let mut facts = Facts { auth_required: !nobody.authenticated, known: true, ..(*shared.facts()).clone() };
-    let own = shared.own_login();
-    let connection = match own {
-        None if !nobody.authenticated => {
-            shared.set_facts(facts);
+struct Survey {
+    shared: Arc<Shared>,
+    /// How long one answer may take.
+    bound: Duration,
+    /// The process whose COMMAND has been read.
+    commands_of: Option<String>,
+}
+
+/// A connection that may run commands, and what INFO says on it; absent if its user may not run INFO.
+struct Witness {
+    conversation: Conversation,
+    info: Option<Vec<u8>>,
+}
+
+impl Survey {
+    async fn ask(&mut self) -> Result<(), ConnectError> {
+        let nobody = self.shared.connector(None).open(Protocol::Resp2, NAME).await?;
+        let auth_required = !nobody.authenticated;
+        let Some(mut witness) = self.witness(nobody).await? else {
+            self.shared.learn(|facts| (facts.auth_required, facts.known) = (auth_required, true));
             return Ok(());
+        };
+        let told = match &witness.info {
+            Some(info) => info.clone(),
+            None => self.bounded(witness.conversation.ask(&[b"HELLO"])).await?,
+        };
+        let before = self.shared.facts();
+        self.shared.learn(|facts| {
+            (facts.auth_required, facts.known) = (auth_required, true);
+            match &witness.info {
+                Some(_) => facts.read_info(&String::from_utf8_lossy(&told)),
+                None => facts.read_hello(&told),
+            }
+        });
+        let facts = self.shared.facts();
+        if self.commands_of.as_ref() != Some(&facts.run_id) {
+            let commands = self.bounded(witness.conversation.ask(&[b"COMMAND"])).await?;
+            match self.shared.table().1.merge(&commands) {
+                Ok(table) => self.shared.set_table(table),
+                Err(error) => tracing::warn!(%error, "the upstream's COMMAND cannot be read; using the built-in table"),
+            }
+            self.commands_of = Some(facts.run_id.clone());
+            tracing::info!(version = facts.version(), role = facts.role, "upstream reached");
         }
-        None => nobody,
-        Some(_) => {
-            let connector = Connector { login: own, ..shared.connector(None) };
-            connector.open(Protocol::Resp2, "anteroom:survey").await?
+        // What is known was learnt first: who is refused by a replica meanwhile need not drop everything again.
+        if !before.run_id.is_empty() && !before.is_same_server(&facts) {
+            self.shared.another_server("its role, its process or its history has changed");
         }
-    };
-    // Over the connection just made, and not one that was kept: the name may stand for another server now.
-    let bound = Duration::from_millis(shared.config.upstream.timeout_ms);
-    let mut conversation = Conversation::new(connection.socket);
-    let late = |_| ConnectError::TimedOut(bound.as_millis());
-    let info = tokio::time::timeout(bound, conversation.ask(&[b"INFO"])).await.map_err(late)??;
-    let info = String::from_utf8_lossy(&info);
-    if let Some(refusal) = info.strip_prefix('-') {
-        return Err(ConnectError::Refused(refusal.trim_end().to_owned()));
+        Ok(())
     }
-    facts.read_info(&info);
-    if facts.run_id != *commands_of {
-        let commands = tokio::time::timeout(bound, conversation.ask(&[b"COMMAND"])).await.map_err(late)??;
-        match shared.table().1.merge(&commands) {
-            Ok(table) => shared.set_table(table),
-            Err(error) => tracing::warn!(%error, "the upstream's COMMAND cannot be read; using the built-in table"),
+
+    /// Whoever may run INFO, else whoever is let in at all; `None` if nobody is.
+    async fn witness(&self, nobody: Connection) -> Result<Option<Witness>, ConnectError> {
+        if let Some(own) = self.shared.own_login() {
+            return self.as_user(own).await.map(Some);
         }
-        commands_of.clone_from(&facts.run_id);
-        tracing::info!(version = facts.version, role = facts.role, "upstream reached");
+        let mut found = None;
+        if nobody.authenticated {
+            found = Some(self.on(nobody).await?);
+        }
+        let users = self.shared.identities.all();
+        for login in users.iter().filter_map(|identity| identity.login.clone()).take(USERS_MAX) {
+            if found.as_ref().is_some_and(|witness: &Witness| witness.info.is_some()) {
+                break;
+            }
+            // A user who is gone, or whose password has changed, is no witness; the next one may be.
+            if let Ok(witness) = self.as_user(login).await
+                && (found.is_none() || witness.info.is_some())
+            {
+                found = Some(witness);
+            }
+        }
+        Ok(found)
     }
-    let before = shared.facts();
-    let is_same = before.run_id.is_empty() || before.is_same_server(&facts);
-    // First what is known, then what follows from it: who is refused by a replica meanwhile need not drop everything again.
-    shared.set_facts(facts);
-    if !is_same {
-        shared.another_server("its role, its process or its history has changed");
+
+    async fn as_user(&self, login: Arc<Login>) -> Result<Witness, ConnectError> {
+        let connector = Connector { login: Some(login), ..self.shared.connector(None) };
+        self.on(connector.open(Protocol::Resp2, NAME).await?).await
     }
-    Ok(())
+
+    async fn on(&self, connection: Connection) -> Result<Witness, ConnectError> {
+        let mut conversation = Conversation::new(connection.socket);
+        let info = self.bounded(conversation.ask(&[b"INFO"])).await?;
+        match info.strip_prefix(b"-") {
+            None => Ok(Witness { conversation, info: Some(info) }),
+            Some(error) if error.starts_with(b"NOPERM") => Ok(Witness { conversation, info: None }),
+            Some(error) => {
+                let code = error.split(|b| *b == b' ').next().unwrap_or_default();
+                Err(ConnectError::Refused(format!("INFO is answered {}", String::from_utf8_lossy(code).trim_end())))
+            }
+        }
+    }
+
+    async fn bounded(&self, asked: impl Future<Output = std::io::Result<Vec<u8>>>) -> Result<Vec<u8>, ConnectError> {
+        match tokio::time::timeout(self.bound, asked).await {
+            Ok(told) => Ok(told?),
+            Err(_) => Err(ConnectError::TimedOut(self.bound.as_millis())),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared::Shared;
-use crate::upstream::control::Control;
+use crate::upstream::control::{self, Control};
 
 /// Keys in one TOUCH.
 const BATCH_KEYS: usize = 256;
@@ -34,7 +34,10 @@ pub(super) async fn keep(shared: Arc<Shared>, control: Control) {
             for batch in keys.chunks(BATCH_KEYS) {
                 match control.touch(db, batch).await {
                     Ok(()) => shared.note_touched(batch.len() as u64),
-                    Err(error) => tracing::debug!(%error, "TOUCH failed; the keys have their turn again when served"),
+                    Err(error) => {
+                        let reason = control::reason(&error);
+                        tracing::debug!(reason, "TOUCH failed; the keys have their turn again when served");
+                    }
                 }
             }
         }

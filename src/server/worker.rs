@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -368,9 +367,7 @@ impl LaneEvents for Events {
         tracing::warn!(worker = self.worker.index, reason = %why.reason, "lane lost");
         // The user was deleted or has another password: Redis closes the connections of such a user.
         if self.identity.login.is_some() && why.reason.starts_with("WRONGPASS") {
-            let clients = self.worker.shared.clients.all();
-            let theirs = clients.iter().filter(|client| client.identity.load(Relaxed) == self.identity.id);
-            theirs.for_each(|client| client.kill());
+            self.worker.shared.close_clients_of(&self.identity);
         }
     }
 }

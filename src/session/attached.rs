@@ -634,7 +634,7 @@ fn is_own_line(line: &[u8]) -> bool {
     let (last, before) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     match before {
         b"\"SELECT\"" => true,
-        b"\"SETNAME\"" | b"\"PING\"" => last.starts_with(b"\"anteroom:"),
+        b"\"SETNAME\"" | b"\"PING\"" | b"\"commandstats\"" => last.starts_with(b"\"anteroom:"),
         _ => false,
     }
 }

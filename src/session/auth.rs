@@ -1,14 +1,17 @@
 //! AUTH means identity: the credentials are the upstream's own, and only the upstream judges them.
 //!
 //! A password is tried on a lane kept for nothing else, so that a client that authenticates does not cost the upstream
-//! a connection, and so that no data command ever runs on a connection whose user is in doubt. An answer is trusted for
-//! a second: thousands of short-lived clients of one user cost one AUTH a second.
+//! a connection, and so that no data command ever runs on a connection whose user is in doubt. Each is tried, however
+//! often it was right before: a password that was changed a moment ago, beside the proxy too, lets nobody in.
+
+use tokio::sync::oneshot;
 
 use super::request::Flow;
 use super::waiter::{Waiter, lost_reply};
 use super::{Session, Verdict};
 use crate::resp::{Args, encode};
 use crate::upstream::connect::Credentials;
+use crate::upstream::lane::Lost;
 
 impl Session {
     pub(super) fn auth(&mut self, args: &Args<'_>) -> Flow {
@@ -46,14 +49,30 @@ impl Session {
         let mut request = Vec::new();
         encode::command(&mut request, &[b"AUTH", &credentials.user, &credentials.password]);
         let shared = self.worker.shared.clone();
-        let asked = shared.identities.rights();
-        self.ask(
-            |waiter: Waiter| lane.send(&request, waiter),
-            move |told| match told {
-                Ok(reply) if reply.starts_with(b"+") => Verdict::Identity(shared.vouched(credentials, asked)),
+        let (tell, told) = oneshot::channel();
+        lane.send(&request, Waiter::Once(tell));
+        // Where only clients have a password, the first of them brings the upstream's version.
+        let greeting = shared.facts().version.is_none().then(|| {
+            let (tell, told) = oneshot::channel();
+            let mut request = Vec::new();
+            encode::command(&mut request, &[b"HELLO"]);
+            lane.send(&request, Waiter::Once(tell));
+            told
+        });
+        self.operation = Some(Box::pin(async move {
+            match told.await.unwrap_or_else(|_| Err(Lost::with_the_worker())) {
+                Ok(reply) if reply.starts_with(b"+") => {
+                    if let Some(greeting) = greeting
+                        && let Ok(Ok(reply)) = greeting.await
+                    {
+                        shared.learn(|facts| facts.read_hello(&reply));
+                    }
+                    Verdict::Identity(shared.vouched(credentials))
+                }
                 Ok(reply) => Verdict::Reply(reply),
                 Err(why) => Verdict::Reply(lost_reply(&why)),
-            },
-        )
+            }
+        }));
+        Flow::Hold
     }
 }

@@ -3,6 +3,7 @@
 //! Texts are Redis 7.0.15's (networking.c, `helloCommand`).
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Waker;
 
 use super::request::Flow;
 use super::{Session, Verdict};
@@ -44,6 +45,8 @@ impl Session {
                 );
             });
             return Flow::Next;
+        } else if let Err(flow) = self.learn_version() {
+            return flow;
         }
         if let Some(name) = hello.name {
             self.client.labels().name = name;
@@ -65,7 +68,7 @@ impl Session {
             encode::bulk(out, b"server");
             encode::bulk(out, b"redis");
             encode::bulk(out, b"version");
-            encode::bulk(out, facts.version.as_bytes());
+            encode::bulk(out, facts.version().as_bytes());
             encode::bulk(out, b"proto");
             encode::integer(out, i64::from(protocol.version()));
             encode::bulk(out, b"id");
@@ -73,11 +76,33 @@ impl Session {
             encode::bulk(out, b"mode");
             encode::bulk(out, b"standalone");
             encode::bulk(out, b"role");
-            encode::bulk(out, facts.role.as_bytes());
+            encode::bulk(out, facts.role_in_hello().as_bytes());
             encode::bulk(out, b"modules");
             encode::array_header(out, 0);
         });
         Flow::Next
+    }
+
+    /// Who gets in before the upstream has been asked about itself is told the truth too: the request at hand waits for it.
+    /// (Who gives a password is: see [`Session::verify`].)
+    fn learn_version(&mut self) -> Result<(), Flow> {
+        let lane = self.lane();
+        let asked = self.verdict.take().is_some();
+        if asked || self.worker.shared.facts().version.is_some() || lane.is_full(Waker::noop()) {
+            return Ok(());
+        }
+        let shared = self.worker.shared.clone();
+        let mut request = Vec::new();
+        encode::command(&mut request, &[b"HELLO"]);
+        Err(self.ask(
+            |waiter| lane.send(&request, waiter),
+            move |told| {
+                if let Ok(reply) = told {
+                    shared.learn(|facts| facts.read_hello(&reply));
+                }
+                Verdict::Granted
+            },
+        ))
     }
 
     /// Makes the session the identity of these credentials, or says what the request becomes instead.
@@ -97,13 +122,7 @@ impl Session {
                 self.answer(|out, _| encode::error(out, text));
                 Err(Flow::Next)
             }
-            _ => match self.worker.shared.identities.trusted(&credentials) {
-                Some(identity) => {
-                    self.become_identity(identity);
-                    Ok(())
-                }
-                None => Err(self.verify(credentials)),
-            },
+            _ => Err(self.verify(credentials)),
         }
     }
 }

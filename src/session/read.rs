@@ -113,7 +113,7 @@ impl Session {
             miss.reason,
             MissReason::NotArmed | MissReason::Silent | MissReason::WriteInFlight | MissReason::FlushInFlight
         );
-        if !fillable || !worker.coherence.admit(miss.hash) {
+        if !fillable || !self.identity.may_fill(now) || !worker.coherence.admit(miss.hash) {
             return self.pass_read(args, miss);
         }
         if self.way != Way::Fills && self.outbox.pending() > 0 {
@@ -185,7 +185,7 @@ impl Session {
 
     /// The right to fill, if there is room for another flight and nothing stands against it.
     fn ticket(&self, source: &Arc<Source>, asked: &FlightKey<'_>, now: Millis) -> Option<FillTicket> {
-        if self.identity.tracker.is_none() || !self.fills.has_room() || !self.worker.flights.borrow().has_room() {
+        if !self.identity.may_fill(now) || !self.fills.has_room() || !self.worker.flights.borrow().has_room() {
             return None;
         }
         self.worker.coherence.ticket(source, asked.key, now).ok()

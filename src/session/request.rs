@@ -15,6 +15,7 @@ use super::{End, Mute, Seq, Session, Verdict, Way};
 use crate::command::{Access, Command, Dedicated, Effect, Found, Local, Route};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
+use crate::upstream::lane::Lost;
 use crate::upstream::pause::Asked;
 
 /// What became of a request.
@@ -146,14 +147,12 @@ impl Session {
     pub(super) fn ask(
         &mut self,
         send: impl FnOnce(Waiter),
-        judge: impl FnOnce(Result<Vec<u8>, crate::upstream::lane::Lost>) -> Verdict + 'static,
+        judge: impl FnOnce(Result<Vec<u8>, Lost>) -> Verdict + 'static,
     ) -> Flow {
         let (tell, told) = tokio::sync::oneshot::channel();
         send(Waiter::Once(tell));
-        self.operation = Some(Box::pin(async move {
-            let gone = crate::upstream::lane::Lost { sent: true, reason: "the worker is stopping".into() };
-            judge(told.await.unwrap_or(Err(gone)))
-        }));
+        self.operation =
+            Some(Box::pin(async move { judge(told.await.unwrap_or_else(|_| Err(Lost::with_the_worker()))) }));
         Flow::Hold
     }
 

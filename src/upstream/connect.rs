@@ -111,7 +111,8 @@ pub enum ConnectError {
     /// The upstream did not finish the handshake in time.
     #[error("no connection within {0} ms")]
     TimedOut(u128),
-    /// The upstream answered the handshake with an error: its text, without the leading `-`.
+    /// The upstream answered the handshake with an error: its text, without the leading `-`; where the question held a
+    /// password, only as far as [`harmless`] lets it through.
     #[error("{0}")]
     Refused(String),
 }
@@ -197,17 +198,16 @@ impl Connector {
         }
         hello.extend_from_slice(&[b"SETNAME", name.as_bytes()]);
         let reply = asked.ask(&hello).await?;
-        let Err(error) = refusal(&reply) else {
+        let Some(text) = error_text(&reply) else {
             let upstream_id = Understood::decode(&reply).and_then(|hello| hello.integer("id")).unwrap_or(0);
             return Ok(Greeting { protocol: wanted, upstream_id, authenticated: true });
         };
         let plain = |authenticated| Greeting { protocol: Protocol::Resp2, upstream_id: 0, authenticated };
-        let text = error.to_string();
         if text.starts_with("NOAUTH") && credentials.is_none() {
             return Ok(plain(false));
         }
         if !text.starts_with("ERR unknown command") && !text.starts_with("NOPERM") {
-            return Err(error);
+            return Err(ConnectError::Refused(if credentials.is_some() { harmless(&text) } else { text }));
         }
         // Before Redis 6 there is no HELLO, and no user but the default one.
         if let Some(c) = &credentials {
@@ -216,7 +216,9 @@ impl Connector {
                 auth.push(&c.user);
             }
             auth.push(&c.password);
-            refusal(&asked.ask(&auth).await?)?;
+            if let Some(text) = error_text(&asked.ask(&auth).await?) {
+                return Err(ConnectError::Refused(harmless(&text)));
+            }
         }
         Ok(plain(true))
     }
@@ -229,12 +231,42 @@ struct Greeting {
     authenticated: bool,
 }
 
+/// The text of an error reply, without the leading `-`.
+fn error_text(reply: &[u8]) -> Option<String> {
+    reply.strip_prefix(b"-").map(|text| String::from_utf8_lossy(text).trim_end().to_owned())
+}
+
 /// An error reply as an error.
 fn refusal(reply: &[u8]) -> Result<(), ConnectError> {
-    match reply.strip_prefix(b"-") {
-        Some(text) => Err(ConnectError::Refused(String::from_utf8_lossy(text).trim_end().to_owned())),
-        None => Ok(()),
+    error_text(reply).map_or(Ok(()), |text| Err(ConnectError::Refused(text)))
+}
+
+/// What Redis itself says to AUTH and HELLO AUTH (7.0 and 7.2; acl.c, networking.c, server.c): clients act on the words and
+/// get them as they are.
+const HARMLESS: [&str; 10] = [
+    "WRONGPASS invalid username-password pair or user is disabled.",
+    "NOAUTH Authentication required.",
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option \
+     can be used to authenticate the client and select the RESP protocol version at the same time",
+    "ERR invalid password",
+    "ERR max number of clients reached",
+    "ERR max number of clients + cluster connections reached",
+    "LOADING Redis is loading the dataset in memory",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+    "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
+];
+/// Error codes that tell something without the words after them.
+const CODES: [&str; 9] = ["ERR", "WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "LOADING", "MASTERDOWN", "BUSY", "NOPROTO"];
+
+/// What may be repeated, in a log or to any client, of an error that answers a password: it need not be Redis that
+/// answers, and the words may be the password.
+fn harmless(text: &str) -> String {
+    if HARMLESS.contains(&text) {
+        return text.to_owned();
     }
+    let code = CODES.iter().find(|code| text.split(' ').next() == Some(code)).unwrap_or(&"an error");
+    format!("{code} (in words withheld: they may repeat the password)")
 }
 
 /// One question at a time over a fresh connection, before it is handed to its owner.
@@ -296,5 +328,24 @@ impl Conversation {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a reply that no one asked for"));
         }
         Ok(Connection { socket: self.socket, protocol, upstream_id, authenticated, db: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_a_password_is_repeated_only_where_its_words_are_known() {
+        assert_eq!(harmless(HARMLESS[0]), HARMLESS[0]);
+        for (text, code) in [
+            ("WRONGPASS no user ann with s3cret", "WRONGPASS"),
+            ("ERR Error s3cret", "ERR"),
+            ("s3cret", "an error"),
+            ("ERRs3cret x", "an error"),
+            ("", "an error"),
+        ] {
+            assert_eq!(harmless(text), format!("{code} (in words withheld: they may repeat the password)"));
+        }
     }
 }

@@ -16,6 +16,14 @@ const CONNECTIONS_MAX: u32 = 2;
 /// Why the control plane got no answer.
 pub type ControlError = bb8::RunError<redis::RedisError>;
 
+/// A failure in words fit for a log: not the upstream's own, which may repeat the password.
+pub fn reason(error: &ControlError) -> &str {
+    match error {
+        bb8::RunError::TimedOut => "timed out",
+        bb8::RunError::User(error) => error.category(),
+    }
+}
+
 /// See the head of this file.
 #[derive(Clone, Debug)]
 pub struct Control {

@@ -50,6 +50,13 @@ pub struct Lost {
     pub reason: String,
 }
 
+impl Lost {
+    /// Whoever was to tell is gone without a word.
+    pub fn with_the_worker() -> Self {
+        Self { sent: true, reason: "the worker is stopping".into() }
+    }
+}
+
 /// The bounds of one lane.
 #[derive(Clone, Copy, Debug)]
 pub struct LaneLimits {

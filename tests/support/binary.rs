@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use super::{Client, PATIENCE, eventually};
@@ -16,6 +16,7 @@ use super::{Client, PATIENCE, eventually};
 pub struct Binary {
     child: Child,
     config: PathBuf,
+    log: Arc<Mutex<Vec<String>>>,
     pub addr: SocketAddr,
 }
 
@@ -27,6 +28,11 @@ impl Binary {
 
     /// Under another program that becomes the binary, such as `["prlimit", "--nofile=64"]`.
     pub fn start_under(wrapper: &[&str], upstream: SocketAddr, config: &str) -> Self {
+        Self::start_before(wrapper, &format!("redis://{upstream}"), config)
+    }
+
+    /// In front of the upstream of this URL.
+    pub fn start_before(wrapper: &[&str], url: &str, config: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.toml", std::process::id()));
@@ -34,7 +40,7 @@ impl Binary {
         let mut words = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_anteroom")]);
         let mut child = Command::new(words.next().expect("at least the binary"))
             .args(words)
-            .args(["--listen", "127.0.0.1:0", "--workers", "2", "--upstream", &format!("redis://{upstream}")])
+            .args(["--listen", "127.0.0.1:0", "--workers", "2", "--upstream", url])
             .arg("--config")
             .arg(&path)
             .stdout(Stdio::null())
@@ -43,9 +49,12 @@ impl Binary {
             .expect("the binary is built");
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
         let (tell, told) = mpsc::channel();
+        let written = Arc::<Mutex<Vec<String>>>::default();
+        let heard = written.clone();
         // Ends with the process.
         std::thread::spawn(move || {
             for line in log.lines().map_while(Result::ok) {
+                heard.lock().expect("no panic under the lock").push(line.clone());
                 if let Some(at) = line.split_once(" listen=") {
                     let _ = tell.send(at.1.split(' ').next().unwrap_or_default().to_owned());
                 }
@@ -55,7 +64,12 @@ impl Binary {
             }
         });
         let addr = told.recv_timeout(PATIENCE).expect("it says where it listens");
-        Self { child, config: path, addr: addr.parse().expect("an address") }
+        Self { child, config: path, log: written, addr: addr.parse().expect("an address") }
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic under the lock").clone()
     }
 
     pub fn client(&self) -> Client {

@@ -17,6 +17,15 @@ impl Scripted {
     /// Runs `script` for every lane and dedicated connection, after the greeting, in a thread of its own. The connections
     /// on which the proxy asks for itself (survey, tracker) are closed.
     pub fn start(script: impl Fn(Peer) + Send + Sync + 'static) -> Self {
+        Self::start_from_the_greeting(move |mut peer| {
+            if peer.greet() {
+                script(peer);
+            }
+        })
+    }
+
+    /// Runs `script` for every connection, from its first byte.
+    pub fn start_from_the_greeting(script: impl Fn(Peer) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
         let stopped = Arc::new(AtomicBool::new(false));
@@ -30,10 +39,7 @@ impl Scripted {
                 let script = script.clone();
                 // Ends with its connection.
                 std::thread::spawn(move || {
-                    let mut peer = Peer { stream, name: String::new(), buffer: Vec::new() };
-                    if peer.greet() {
-                        script(peer);
-                    }
+                    script(Peer { stream, name: String::new(), buffer: Vec::new() });
                 });
             }
         });
