@@ -43,7 +43,7 @@ impl Session {
     /// Asks the upstream whether it accepts the credentials; the request at hand waits.
     pub(super) fn verify(&mut self, credentials: Credentials) -> Flow {
         let lane = self.worker.auth_lane();
-        if lane.is_full(&self.outbox.task()) {
+        if lane.is_full(|| self.outbox.task()) {
             return Flow::Hold;
         }
         let mut request = Vec::new();

@@ -116,7 +116,7 @@ impl Session {
         let mut bytes = Vec::new();
         encode::command(&mut bytes, &request);
         let lane = self.lane();
-        if lane.is_full(&self.outbox.task()) {
+        if lane.is_full(|| self.outbox.task()) {
             return Flow::Hold;
         }
         let seq = self.reserve();

@@ -88,7 +88,7 @@ impl Session {
     fn learn_version(&mut self) -> Result<(), Flow> {
         let lane = self.lane();
         let asked = self.verdict.take().is_some();
-        if asked || self.worker.shared.facts().version.is_some() || lane.is_full(Waker::noop()) {
+        if asked || self.worker.shared.facts().version.is_some() || lane.is_full(|| Waker::noop().clone()) {
             return Ok(());
         }
         let shared = self.worker.shared.clone();

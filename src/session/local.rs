@@ -77,7 +77,7 @@ impl Session {
             }
             _ => {
                 let lane = self.worker.select_lane(&self.identity);
-                if lane.is_full(&self.outbox.task()) {
+                if lane.is_full(|| self.outbox.task()) {
                     return Flow::Hold;
                 }
                 self.ask(

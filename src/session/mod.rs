@@ -40,6 +40,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::cache::Millis;
 use crate::resp::{Protocol, RequestScanner};
 use crate::server::clients::Client;
 use crate::server::identity::Identity;
@@ -123,6 +124,20 @@ enum Mute {
     On,
 }
 
+impl Mute {
+    /// Whether the reply to the request at hand is dropped. Asked exactly once a request.
+    fn takes_this(&mut self) -> bool {
+        match self {
+            Mute::Off => false,
+            Mute::On => true,
+            Mute::Next => {
+                *self = Mute::Off;
+                true
+            }
+        }
+    }
+}
+
 /// Bytes read and not yet run.
 #[derive(Default)]
 struct Backlog {
@@ -143,6 +158,8 @@ pub struct Session {
     protocol: Protocol,
     db: u32,
     mute: Mute,
+    /// An instant since the requests at hand were received.
+    now: Millis,
     way: Way,
     reads: KeysInFlight,
     fills: FillsBegun,
@@ -177,6 +194,7 @@ impl Session {
             protocol: Protocol::Resp2,
             db: 0,
             mute: Mute::Off,
+            now: Millis(0),
             way: Way::Lane,
             reads: KeysInFlight::default(),
             fills: FillsBegun::default(),

@@ -67,7 +67,7 @@ impl Session {
     /// Asks whether a consent still stands, without waiting for it.
     fn ask_again(&mut self, right: Right, probe: &[&[u8]]) {
         let lane = self.lane();
-        if lane.is_full(std::task::Waker::noop()) {
+        if lane.is_full(|| std::task::Waker::noop().clone()) {
             return;
         }
         let mut request = Vec::new();

@@ -19,6 +19,8 @@ const READ_AHEAD_MAX_BYTES: usize = 64 * 1024;
 const HALF_CLOSE_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
 /// How long a client with half a request is kept once the proxy is to stop: to send the other half, if it was just about to.
 const HALF_REQUEST_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
+/// Requests of one read that are run as of one look at the clock.
+const REQUESTS_PER_TICK: usize = 64;
 /// Turns in a row before other tasks get theirs.
 const TURNS: usize = 8;
 /// The read buffer of a worker, and the room made for each further read of an unfinished request.
@@ -289,7 +291,14 @@ impl Session {
         {
             self.outbox.give_spare(spare);
         }
+        let mut run = 0;
         while at < bytes.len() && !self.is_held() {
+            // All of them have been received, so each may be answered as of any instant from now on.
+            if run % REQUESTS_PER_TICK == 0 {
+                self.now = self.worker.now();
+                self.client.active_ms.store(self.client.since.elapsed().as_millis() as u64, Relaxed);
+            }
+            run += 1;
             if self.attached.as_ref().is_some_and(|a| a.tunnel) {
                 if let Some(attached) = &mut self.attached {
                     attached.send_raw(&bytes[at..]);

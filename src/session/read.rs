@@ -68,34 +68,39 @@ impl Session {
             Mode::Tracked => (&self.identity.scopes.tracked, None),
             Mode::Ttl { ttl_ms } => (self.identity.scopes.ttl(self.protocol), Some(ttl_ms)),
         };
-        let Some(source) = source.clone() else { return self.bypass(command, args, Bypass::NoSource) };
+        // Borrowed: a count of references would be one that all workers write to.
+        let Some(source) = source else { return self.bypass(command, args, Bypass::NoSource) };
         // The tail begins after the key's own CRLF.
         let tail = args.raw_after(1).get(2..).unwrap_or_default();
         let question = ViewKey { db: self.db, command: command.id, tail };
         let asked = FlightKey { scope: source.scope(), key, question };
-        let now = worker.now();
+        let now = self.now;
         if self.outbox.pending() > 0 {
             let hash = worker.coherence.hash(key);
             if self.reads.may_contain(hash) {
                 return match (self.way, ttl_ms) {
                     (Way::Fills, None) if !self.outbox.is_on_two_ways() => {
+                        let source = source.clone();
                         self.fill_behind(command, args, &source, &asked, now, hash)
                     }
                     _ => self.bypass(command, args, Bypass::OwnReadInFlight),
                 };
             }
         }
-        let served =
-            worker.near.borrow_mut().serve(&worker.coherence, &source, key, &question, now).map(|(view, _)| {
-                self.answer(|out, protocol| out.extend_from_slice(reply_of(view, protocol)));
-            });
-        match (served, ttl_ms) {
-            (Ok(()), _) => {
+        let miss = match worker.near.borrow_mut().serve(&worker.coherence, source, key, &question, now) {
+            Ok((view, _)) => {
+                if !self.mute.takes_this() {
+                    self.outbox.reply(|out| out.extend_from_slice(reply_of(view, self.protocol)));
+                }
                 worker.note_hit(self.db, key);
-                Flow::Next
+                return Flow::Next;
             }
-            (Err(miss), Some(ttl_ms)) => self.read_for_ttl(command, args, &source, ttl_ms, miss, now),
-            (Err(miss), None) => self.read_for_tracked(command, args, &source, &asked, miss, now),
+            Err(miss) => miss,
+        };
+        let source = source.clone();
+        match ttl_ms {
+            Some(ttl_ms) => self.read_for_ttl(command, args, &source, ttl_ms, miss, now),
+            None => self.read_for_tracked(command, args, &source, &asked, miss, now),
         }
     }
 
@@ -125,7 +130,7 @@ impl Session {
             return self.pass_read(args, miss);
         }
         let lane = self.lane();
-        if lane.is_full(&self.outbox.task()) {
+        if lane.is_full(|| self.outbox.task()) {
             return Flow::Hold;
         }
         let is_alone = self.outbox.pending() == 0;
@@ -276,7 +281,7 @@ impl Session {
         {
             return self.bypass(command, args, Bypass::OwnReadInFlight);
         }
-        let now = worker.now();
+        let now = self.now;
         let question = ViewKey { db: self.db, command: get.id, tail: b"" };
         let mut body = Vec::new();
         let mut snapshot = Snapshot::default();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::attached::{Attached, Entered, Owed, Transaction};
 use super::then::Then;
 use super::waiter::Waiter;
-use super::{End, Mute, Seq, Session, Verdict, Way};
+use super::{End, Seq, Session, Verdict, Way};
 use crate::command::{Access, Command, Dedicated, Effect, Found, Local, Route};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
@@ -80,7 +80,6 @@ impl Session {
     fn note(&self, command: &Command) {
         self.worker.stats.requests.add(1);
         self.client.command.store(command.id, Relaxed);
-        self.client.active_ms.store(self.client.since.elapsed().as_millis() as u64, Relaxed);
     }
 
     /// The upstream refuses it without running anything, in its own words; inside MULTI that dooms the transaction.
@@ -109,14 +108,7 @@ impl Session {
 
     /// Whether CLIENT REPLY silences the request at hand. Asked exactly once a request.
     pub(super) fn mute_this(&mut self) -> bool {
-        match self.mute {
-            Mute::Off => false,
-            Mute::On => true,
-            Mute::Next => {
-                self.mute = Mute::Off;
-                true
-            }
-        }
+        self.mute.takes_this()
     }
 
     /// Whether everything sent so far has been answered; if not, the request at hand waits for it.
@@ -128,7 +120,7 @@ impl Session {
     /// Whether the lane takes a request of this session now; if not, the session is woken when it does.
     pub(super) fn may_pass(&mut self) -> bool {
         let settled = self.way != Way::Fills || self.is_settled();
-        settled && !self.lane().is_full(&self.outbox.task())
+        settled && !self.lane().is_full(|| self.outbox.task())
     }
 
     /// Sends a request down the lane.
@@ -449,7 +441,7 @@ impl Session {
 
     /// Whether this client has to give a password before anything else.
     pub(super) fn must_authenticate(&self) -> bool {
-        self.identity.login.is_none() && self.worker.shared.facts().auth_required
+        self.identity.login.is_none() && self.worker.shared.auth_required()
     }
 
     /// The identity changed: so do its lane, and what it may be served.

@@ -172,13 +172,16 @@ impl<W: Waiter + 'static> Lane<W> {
         state.queue(waiter);
     }
 
-    /// Whether the lane is at one of its bounds; if so `waker` is woken when there is room again.
-    pub fn is_full(&self, waker: &Waker) -> bool {
+    /// Whether the lane is at one of its bounds; if so the waker is woken when there is room again.
+    pub fn is_full(&self, waker: impl FnOnce() -> Waker) -> bool {
         let mut state = self.state.borrow_mut();
         let full = state.fifo.len() >= self.limits.inflight_max
             || state.unsent.len() - state.head >= self.limits.unsent_max_bytes;
-        if full && !state.room.iter().any(|w| w.will_wake(waker)) {
-            state.room.push(waker.clone());
+        if full {
+            let waker = waker();
+            if !state.room.iter().any(|w| w.will_wake(&waker)) {
+                state.room.push(waker);
+            }
         }
         full
     }

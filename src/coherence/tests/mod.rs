@@ -2,6 +2,7 @@
 //! (`schedules.rs`, reproducible by seed), and real threads (`threads.rs`). `bench.rs` measures, on demand.
 
 mod bench;
+mod near;
 mod races;
 mod schedules;
 mod simulated;
