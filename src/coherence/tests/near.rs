@@ -26,7 +26,7 @@ fn a_table_grows_to_hold_what_is_read_again_and_again() {
     assert!(near.held().0 > 90);
     ask_all(&a, &mut near, &keys, 40);
     let (places, _) = near.held();
-    assert!(places > 9_000, "{places} of {}", keys.len());
+    assert!(places > 8_000, "{places} of {}", keys.len());
 }
 
 #[test]
