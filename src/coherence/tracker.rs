@@ -14,6 +14,12 @@
 //! "lost" means, and it happens before anything else on every way out. A heartbeat bounds how long silence can last: every
 //! PONG extends the source's lease from the instant its PING was sent.
 //!
+//! A large reply on a slow link holds up every push and PONG behind it. The bytes that arrive show that the link is alive, so
+//! the connection is kept; they do not show that nothing has changed, so the lease is not extended: once it has run out nothing is
+//! served or filled until a PONG has come, and with it every push before it. Then what was kept is served again. The link is
+//! given up when nothing at all has arrived for the deadline. Fences wait as long, which is why what is too large to be kept
+//! is not asked for again for a while (`cache/oversized.rs`).
+//!
 //! Does not decide what is worth filling, and does not retry: a fill that fails goes back to its readers.
 
 use std::collections::VecDeque;
@@ -31,6 +37,7 @@ use super::{Armed, Cause, Coherence, FillTicket, FlightId, Source};
 use crate::cache::{Clock, Millis, NewView, ViewKey};
 use crate::resp::{FrameKind, Protocol, ReplySplitter, Resp2Rule, Understood, encode, same_in_resp2, to_resp2};
 use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation, reason};
+use crate::upstream::lane::REPLY_TOO_LONG;
 
 /// One read to be made on the tracking connection and stored if its ticket still holds.
 pub struct Fill {
@@ -59,6 +66,8 @@ pub struct TrackerLimits {
     pub heartbeat: Duration,
     /// How long a PONG may take.
     pub deadline: Duration,
+    /// Bytes of one reply, at most.
+    pub reply_max_bytes: usize,
     /// The longest any view is served.
     pub max_age_ms: u64,
     /// The longest a view of a missing key is served.
@@ -269,6 +278,12 @@ impl Fill {
     fn fail(self) {
         self.mailbox.post(Mail::Failed { flight: self.flight });
     }
+
+    /// As many bytes of its reply have come, and there will be no more.
+    fn give_up(self, bytes: usize, now: Millis) {
+        self.ticket.given_up(bytes, now);
+        self.mailbox.post(Mail::Failed { flight: self.flight });
+    }
 }
 
 /// A reply that Redis owes on the tracking connection.
@@ -282,6 +297,8 @@ enum Owed {
 /// Requests on the wire at most, in commands; beyond it fills wait in the queue.
 const OWED_MAX: usize = 8192;
 const READ_BYTES: usize = 64 * 1024;
+/// A buffer that grew past this, in bytes, is given back once it is empty.
+const KEEP_BYTES: usize = 256 * 1024;
 
 /// One connection's life.
 struct Line<'a> {
@@ -300,6 +317,8 @@ struct Line<'a> {
     db: u32,
     /// The last SELECT was refused.
     wrong_db: bool,
+    /// When bytes last arrived.
+    heard_at: Instant,
 }
 
 /// A database no fill is for: the next one selects its own.
@@ -331,6 +350,7 @@ impl<'a> Line<'a> {
             owed: VecDeque::new(),
             db: 0,
             wrong_db: false,
+            heard_at: Instant::now(),
         }
     }
 
@@ -361,16 +381,20 @@ impl<'a> Line<'a> {
                 () = self.tracker.bell.notified(), if self.owed.len() < OWED_MAX => self.ask()?,
                 _ = beat.tick() => {
                     self.check_silence()?;
-                    self.ping(Vec::new());
+                    // Each has its lease to give; beyond the bound those on their way must do.
+                    if self.owed.len() < OWED_MAX {
+                        self.ping(Vec::new());
+                    }
                     self.write()?;
                 }
             }
         }
     }
 
+    /// Silence is that of the link: what arrives before a PONG may be long in coming.
     fn check_silence(&self) -> io::Result<()> {
         let oldest = self.owed.iter().find_map(|o| if let Owed::Pong(at, ..) = o { Some(*at) } else { None });
-        if oldest.is_some_and(|at| at.elapsed() > self.limits.deadline) {
+        if oldest.is_some_and(|at| at.max(self.heard_at).elapsed() > self.limits.deadline) {
             return Err(io::Error::other(format!("no PONG within {} ms", self.limits.deadline.as_millis())));
         }
         Ok(())
@@ -419,7 +443,7 @@ impl<'a> Line<'a> {
         self.buffer.reserve(READ_BYTES);
         match self.connection.socket.try_read_buf(&mut self.buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
+            Ok(_) => self.heard_at = Instant::now(),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(e) => return Err(e),
         }
@@ -434,6 +458,12 @@ impl<'a> Line<'a> {
         }
         self.buffer = buffer;
         self.buffer.drain(..start);
+        if self.buffer.len() > self.limits.reply_max_bytes {
+            return Err(io::Error::other(REPLY_TOO_LONG));
+        }
+        if self.buffer.is_empty() && self.buffer.capacity() > KEEP_BYTES {
+            self.buffer = Vec::new();
+        }
         Ok(())
     }
 
@@ -514,12 +544,15 @@ impl<'a> Line<'a> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         self.armed = None;
+        // Part of a reply may be the reason.
+        let mut partial = self.buffer.len();
         for owed in std::mem::take(&mut self.owed) {
             match owed {
                 Owed::Select => {}
-                Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.fail(),
+                Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.give_up(partial, self.clock.now()),
                 Owed::Pong(_, _, fences) => post_all(fences),
             }
+            partial = 0;
         }
         self.tracker.fail_queued();
     }
