@@ -10,7 +10,7 @@
 //! PTTL goes before the read, so that the read re-registers the key; a push between the two replies moves the key's epoch
 //! and so voids the ticket.
 //!
-//! The source is armed only while a connection stands on which tracking has been confirmed. Dropping the [`Armed`] is what
+//! The source is armed only while a connection stands on which tracking has been confirmed. Dropping the [`Armed`](super::Armed) is what
 //! "lost" means, and it happens before anything else on every way out. A heartbeat bounds how long silence can last: every
 //! PONG extends the source's lease from the instant its PING was sent.
 //!
