@@ -9,16 +9,19 @@
 //! | where entries live, what they weigh | `tier.rs` |
 //! | what time is it, across a suspend too | `clock.rs` |
 //! | has a key been read often enough to be worth a fill | `admission.rs` |
+//! | was it too large to be kept | `oversized.rs` |
 
 mod admission;
 mod clock;
 mod entry;
+mod oversized;
 mod tier;
 mod view;
 
 pub use admission::Admission;
 pub use clock::{Clock, ManualClock, Millis};
 pub use entry::Entry;
+pub use oversized::Oversized;
 pub(crate) use tier::{Tier, weight as tier_weight};
 pub use tier::{TierLimits, TierSize};
 pub use view::{NewView, View, ViewKey};

@@ -46,7 +46,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 
-use crate::cache::{Admission, Tier, TierLimits, TierSize};
+use crate::cache::{Admission, Millis, Oversized, Tier, TierLimits, TierSize, ViewKey};
 
 pub use counters::{Counters, Totals};
 pub(crate) use epochs::SlotGuard;
@@ -113,6 +113,7 @@ struct Shared {
     epochs: Epochs,
     sources: Sources,
     admission: Admission,
+    oversized: Oversized,
     registered: counters::Registered,
 }
 
@@ -126,6 +127,7 @@ impl Coherence {
             epochs: Epochs::new(limits.slots),
             sources: Sources::new(limits.sources_max),
             admission: Admission::new(limits.admission_counters, limits.admit_after),
+            oversized: Oversized::default(),
             registered: counters::Registered::default(),
             hasher,
             limits,
@@ -146,6 +148,14 @@ impl Coherence {
     /// Counts a read of the key with this hash (a [`Miss`] carries it) and says whether to fill it.
     pub fn admit(&self, hash: u64) -> bool {
         self.shared().admission.admit(hash)
+    }
+
+    /// Whether the answer to this question, or something about this key, was too large to be kept of late. `hash` is the key's.
+    pub fn is_oversized(&self, hash: u64, question: &ViewKey<'_>, now: Millis) -> bool {
+        let shared = self.shared();
+        !shared.oversized.is_empty()
+            && (shared.oversized.contains(hash, now)
+                || shared.oversized.contains(shared.question_hash(hash, question), now))
     }
 
     /// What the tier holds.
@@ -182,6 +192,11 @@ impl Coherence {
 impl Shared {
     fn slot(&self, hash: u64) -> &Slot {
         self.epochs.slot(self.epochs.index(hash))
+    }
+
+    /// Of a question about the key with this hash.
+    fn question_hash(&self, hash: u64, question: &ViewKey<'_>) -> u64 {
+        self.hasher.hash_one((hash, question))
     }
 }
 

@@ -161,7 +161,20 @@ impl FillTicket {
             Ok(_) => self.local.counters.committed(),
             Err(reason) => self.local.counters.commit_refused(*reason),
         }
+        if matches!(stored, Err(CommitRefused::TooBig)) {
+            let shared = &self.local.shared;
+            shared.oversized.note(shared.question_hash(self.hash, &new.question), new.filled_at);
+        }
         stored
+    }
+
+    /// The fill is given up after so many bytes of its reply. If they are already too many to be kept, the key is not tried again
+    /// for a while, whatever is asked of it: it has cost a connection.
+    pub fn given_up(self, bytes: usize, now: Millis) {
+        let shared = &self.local.shared;
+        if bytes > shared.limits.tier.entry_bytes_max {
+            shared.oversized.note(self.hash, now);
+        }
     }
 
     fn store(&mut self, new: &NewView<'_>) -> Result<View, CommitRefused> {
@@ -169,6 +182,9 @@ impl FillTicket {
         let limits = &shared.limits.tier;
         if new.deadline <= new.filled_at {
             return Err(CommitRefused::Expired);
+        }
+        if new.resp3.len() > limits.entry_bytes_max {
+            return Err(CommitRefused::TooBig);
         }
         // Everything that allocates or copies comes before the lock.
         let view = View::copied(self.source.scope(), self.stamp, new).ok_or(CommitRefused::TooBig)?;

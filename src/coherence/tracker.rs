@@ -10,28 +10,40 @@
 //! PTTL goes before the read, so that the read re-registers the key; a push between the two replies moves the key's epoch
 //! and so voids the ticket.
 //!
-//! The source is armed only while a connection stands on which tracking has been confirmed. Dropping the [`Armed`] is what
+//! The source is armed only while a connection stands on which tracking has been confirmed. Dropping the [`Armed`](super::Armed) is what
 //! "lost" means, and it happens before anything else on every way out. A heartbeat bounds how long silence can last: every
 //! PONG extends the source's lease from the instant its PING was sent.
 //!
+//! A large reply on a slow link holds up every push and PONG behind it. The bytes that arrive show that the link is alive, so
+//! the connection is kept; they do not show that nothing has changed, so the lease is not extended: once it has run out nothing is
+//! served or filled until a PONG has come, and with it every push before it. Then what was kept is served again. The link is
+//! given up when nothing at all has arrived for the deadline. Fences wait as long, which is why what is too large to be kept
+//! is not asked for again for a while (`cache/oversized.rs`).
+//!
+//! | file | question |
+//! | --- | --- |
+//! | `handshake` | which connection may be trusted to tell? |
+//! | `line` | what happens on it? |
+//!
 //! Does not decide what is worth filling, and does not retry: a fill that fails goes back to its readers.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
+mod handshake;
+mod line;
+
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::mail::{Mail, Mailbox};
-use super::push::{self, Push};
-use super::{Armed, Cause, Coherence, FillTicket, FlightId, Source};
-use crate::cache::{Clock, Millis, NewView, ViewKey};
-use crate::resp::{FrameKind, Protocol, ReplySplitter, Resp2Rule, Understood, encode, same_in_resp2, to_resp2};
-use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation, reason};
+use super::{Coherence, FillTicket, FlightId, Source};
+use crate::cache::{Clock, Millis};
+use crate::resp::Resp2Rule;
+use crate::upstream::connect::{Connector, reason};
+use handshake::Refused;
+use line::Line;
 
 /// One read to be made on the tracking connection and stored if its ticket still holds.
 pub struct Fill {
@@ -60,6 +72,8 @@ pub struct TrackerLimits {
     pub heartbeat: Duration,
     /// How long a PONG may take.
     pub deadline: Duration,
+    /// Bytes of one reply, at most.
+    pub reply_max_bytes: usize,
     /// The longest any view is served.
     pub max_age_ms: u64,
     /// The longest a view of a missing key is served.
@@ -89,10 +103,6 @@ pub struct Tracker {
     /// Until then (milliseconds on the clock) fills are for nothing: the user may not ask for a key's expiry.
     no_fills_until: AtomicU64,
 }
-
-/// Milliseconds for which nothing is filled for a user who is refused PTTL, unless rights change meanwhile: a fill without
-/// its expiry is never kept, and each costs Redis two commands and a line in its ACL LOG.
-const NO_FILLS_MS: u64 = 60_000;
 
 #[derive(Default)]
 struct Queue {
@@ -134,6 +144,10 @@ impl Tracker {
     /// Whether what is filled can be kept, as far as is known.
     pub fn may_fill(&self, now: Millis) -> bool {
         now.0 >= self.no_fills_until.load(Relaxed)
+    }
+
+    fn no_fills_before(&self, when: Millis) {
+        self.no_fills_until.store(when.0, Relaxed);
     }
 
     /// Rights may have changed: what was refused may be permitted now.
@@ -190,7 +204,7 @@ impl Tracker {
     pub async fn run(self: Arc<Self>, coherence: Coherence, connector: Connector, clock: Clock, limits: TrackerLimits) {
         let mut pause = limits.reconnect.0;
         loop {
-            match self.connect(&connector).await {
+            match handshake::connect(&connector).await {
                 Ok(connection) => {
                     pause = limits.reconnect.0;
                     let line = Line::new(&self, &coherence, connection, &clock, limits);
@@ -207,46 +221,6 @@ impl Tracker {
                 }
             }
             tokio::time::sleep(pause).await;
-        }
-    }
-
-    /// A connection on which tracking is confirmed on.
-    async fn connect(&self, connector: &Connector) -> Result<Connection, Refused> {
-        let connection = connector.open(Protocol::Resp3, "anteroom:tracker").await?;
-        if !connection.authenticated {
-            return Err(Refused::Unsupported("the upstream wants a password".into()));
-        }
-        if connection.protocol != Protocol::Resp3 {
-            return Err(Refused::Unsupported("the upstream does not speak RESP3".into()));
-        }
-        let mut asked = Conversation::new(connection.socket);
-        let ask = async {
-            let version = asked.ask(&[b"INFO", b"server"]).await?;
-            if major_version(&version).is_some_and(|major| major < 7) {
-                // Before 7.0 a push may stand inside an array reply (redis-facts F8).
-                return Ok(Err("Redis before 7.0 can put a push inside a reply".to_owned()));
-            }
-            // A guard against maxmemory-clients (redis-facts, section 2); a refusal costs nothing else.
-            asked.ask(&[b"CLIENT", b"NO-EVICT", b"on"]).await?;
-            let on = asked.ask(&[b"CLIENT", b"TRACKING", b"on"]).await?;
-            if !on.starts_with(b"+OK") {
-                return Ok(Err(String::from_utf8_lossy(&on).trim_matches(['-', '\r', '\n']).to_owned()));
-            }
-            let info = asked.ask(&[b"CLIENT", b"TRACKINGINFO"]).await?;
-            if !Understood::decode(&info).is_some_and(|info| info.lists("flags", "on")) {
-                return Ok(Err("tracking is not confirmed on".to_owned()));
-            }
-            Ok(Ok(()))
-        };
-        let told: io::Result<Result<(), String>> = tokio::time::timeout(connector.timeout, ask)
-            .await
-            .map_err(|_| Refused::Connect(ConnectError::TimedOut(connector.timeout.as_millis())))?;
-        match told {
-            Ok(Ok(())) => asked
-                .into_connection(Protocol::Resp3, connection.upstream_id, true)
-                .map_err(|error| Refused::Connect(error.into())),
-            Ok(Err(why)) => Err(Refused::Unsupported(why)),
-            Err(error) => Err(Refused::Connect(error.into())),
         }
     }
 
@@ -271,283 +245,15 @@ impl Tracker {
     }
 }
 
-enum Refused {
-    Connect(ConnectError),
-    Unsupported(String),
-}
-
-impl From<ConnectError> for Refused {
-    fn from(error: ConnectError) -> Self {
-        Self::Connect(error)
-    }
-}
-
-fn major_version(info: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(info).ok()?;
-    let version = text.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
-    version.split('.').next()?.parse().ok()
-}
-
 impl Fill {
     fn fail(self) {
         self.mailbox.post(Mail::Failed { flight: self.flight });
     }
-}
 
-/// A reply that Redis owes on the tracking connection.
-enum Owed {
-    Select,
-    Pttl(Box<Fill>, Millis),
-    Value(Box<Fill>, Millis, Option<i64>),
-    Pong(Instant, Millis, Vec<Raised>),
-}
-
-/// Requests on the wire at most, in commands; beyond it fills wait in the queue.
-const OWED_MAX: usize = 8192;
-const READ_BYTES: usize = 64 * 1024;
-
-/// One connection's life.
-struct Line<'a> {
-    tracker: &'a Tracker,
-    coherence: &'a Coherence,
-    connection: Connection,
-    clock: &'a Clock,
-    limits: TrackerLimits,
-    armed: Option<Armed>,
-    out: Vec<u8>,
-    sent: usize,
-    buffer: Vec<u8>,
-    splitter: ReplySplitter,
-    owed: VecDeque<Owed>,
-    /// The database that is selected once everything written has run.
-    db: u32,
-    /// The last SELECT was refused.
-    wrong_db: bool,
-}
-
-/// A database no fill is for: the next one selects its own.
-const DB_UNKNOWN: u32 = u32::MAX;
-
-impl<'a> Line<'a> {
-    fn new(
-        tracker: &'a Tracker,
-        coherence: &'a Coherence,
-        connection: Connection,
-        clock: &'a Clock,
-        limits: TrackerLimits,
-    ) -> Self {
-        let lease = Millis(clock.now().0 + (limits.heartbeat + limits.deadline).as_millis() as u64);
-        let armed = coherence.arm(&tracker.source, lease);
-        tracker.queue().up = true;
-        tracker.set_state(TrackerState::Armed);
-        Self {
-            tracker,
-            coherence,
-            connection,
-            clock,
-            limits,
-            armed: Some(armed),
-            out: Vec::new(),
-            sent: 0,
-            buffer: Vec::new(),
-            splitter: ReplySplitter::default(),
-            owed: VecDeque::new(),
-            db: 0,
-            wrong_db: false,
-        }
-    }
-
-    /// Serves until the connection is lost, and says why.
-    async fn serve(mut self) -> io::Error {
-        match self.pump().await {
-            Ok(never) => match never {},
-            Err(error) => error,
-        }
-    }
-
-    async fn pump(&mut self) -> io::Result<std::convert::Infallible> {
-        let mut beat = interval(self.limits.heartbeat);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let writable = self.sent < self.out.len();
-            tokio::select! {
-                biased;
-                // Pushes first, always: a tracking connection that is not read makes Redis grow without limit.
-                ready = poll_fn(|cx| self.connection.socket.poll_read_ready(cx)) => {
-                    ready?;
-                    self.read()?;
-                }
-                ready = poll_fn(|cx| self.connection.socket.poll_write_ready(cx)), if writable => {
-                    ready?;
-                    self.write()?;
-                }
-                () = self.tracker.bell.notified(), if self.owed.len() < OWED_MAX => self.ask()?,
-                _ = beat.tick() => {
-                    self.check_silence()?;
-                    self.ping(Vec::new());
-                    self.write()?;
-                }
-            }
-        }
-    }
-
-    fn check_silence(&self) -> io::Result<()> {
-        let oldest = self.owed.iter().find_map(|o| if let Owed::Pong(at, ..) = o { Some(*at) } else { None });
-        if oldest.is_some_and(|at| at.elapsed() > self.limits.deadline) {
-            return Err(io::Error::other(format!("no PONG within {} ms", self.limits.deadline.as_millis())));
-        }
-        Ok(())
-    }
-
-    fn ping(&mut self, fences: Vec<Raised>) {
-        // Named, so that a MONITOR through the proxy can leave it out.
-        encode::command(&mut self.out, &[b"PING", b"anteroom:tracker"]);
-        self.owed.push_back(Owed::Pong(Instant::now(), self.clock.now(), fences));
-    }
-
-    fn ask(&mut self) -> io::Result<()> {
-        let (fills, fences) = self.tracker.take()?;
-        for fill in fills {
-            if fill.db != self.db {
-                let mut digits = itoa::Buffer::new();
-                encode::command(&mut self.out, &[b"SELECT", digits.format(fill.db).as_bytes()]);
-                self.owed.push_back(Owed::Select);
-                self.db = fill.db;
-            }
-            encode::command(&mut self.out, &[b"PTTL", fill.ticket.key()]);
-            self.out.extend_from_slice(&fill.request);
-            // The deadline counts from here: the request has not left yet (redis-facts F5).
-            self.owed.push_back(Owed::Pttl(Box::new(fill), self.clock.now()));
-        }
-        if !fences.is_empty() {
-            self.ping(fences);
-        }
-        self.write()
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        while self.sent < self.out.len() {
-            match self.connection.socket.try_write(&self.out[self.sent..]) {
-                Ok(n) => self.sent += n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e),
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        Ok(())
-    }
-
-    fn read(&mut self) -> io::Result<()> {
-        self.buffer.reserve(READ_BYTES);
-        match self.connection.socket.try_read_buf(&mut self.buffer) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(e) => return Err(e),
-        }
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut start = 0;
-        loop {
-            let split = self.splitter.split(&buffer[start..]);
-            let split = split.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-            let Some(frame) = split else { break };
-            self.frame(&buffer[start..start + frame.len], frame.kind)?;
-            start += frame.len;
-        }
-        self.buffer = buffer;
-        self.buffer.drain(..start);
-        Ok(())
-    }
-
-    fn frame(&mut self, frame: &[u8], kind: FrameKind) -> io::Result<()> {
-        if kind == FrameKind::Push {
-            match push::read(frame) {
-                Push::Keys(keys) => self.coherence.invalidate_keys(keys, Cause::Push),
-                Push::Everything => self.coherence.everything(Cause::Push),
-            }
-            return Ok(());
-        }
-        if kind.is_error() && is_another_server(frame) {
-            return Err(io::Error::other(String::from_utf8_lossy(frame).trim().to_owned()));
-        }
-        match self.owed.pop_front() {
-            Some(Owed::Select) => {
-                // Refused (a busy script, a right taken away): what follows was read in another database.
-                self.wrong_db = kind != FrameKind::Simple;
-                if self.wrong_db {
-                    self.db = DB_UNKNOWN;
-                }
-            }
-            Some(Owed::Pttl(fill, sent)) => {
-                if kind.is_error() && refuses_pttl(frame) {
-                    self.tracker.no_fills_until.store(self.clock.now().0 + NO_FILLS_MS, Relaxed);
-                }
-                let pttl = frame.strip_prefix(b":").and_then(|n| std::str::from_utf8(n).ok()?.trim_end().parse().ok());
-                // Its reply is the next one: nothing can stand between but pushes.
-                self.owed.push_front(Owed::Value(fill, sent, pttl));
-            }
-            Some(Owed::Value(fill, ..)) if self.wrong_db => fill.fail(),
-            Some(Owed::Value(fill, sent, pttl)) => self.filled(*fill, sent, pttl, frame, kind),
-            Some(Owed::Pong(_, sent, fences)) => {
-                let lease = sent.0 + (self.limits.heartbeat + self.limits.deadline).as_millis() as u64;
-                if let Some(armed) = &self.armed {
-                    armed.heard(Millis(lease));
-                }
-                post_all(fences);
-            }
-            None => return Err(io::Error::other("a reply that no one asked for")),
-        }
-        Ok(())
-    }
-
-    /// Stores the reply if it may be stored, and answers those who wait in any case.
-    fn filled(&self, fill: Fill, sent: Millis, pttl: Option<i64>, frame: &[u8], kind: FrameKind) {
-        let mut resp2 = None;
-        if !same_in_resp2(frame) {
-            let mut converted = Vec::new();
-            if to_resp2(frame, fill.resp2, &mut converted).is_err() {
-                return fill.fail();
-            }
-            resp2 = Some(converted);
-        }
-        let expires = match pttl {
-            Some(left @ 0..) => sent + left as u64,
-            _ => Millis::NEVER,
-        };
-        // Without its expiry a value cannot be kept; an error never is (race R16).
-        if let Some(pttl) = pttl
-            && !kind.is_error()
-        {
-            let longest = if pttl == -2 { self.limits.negative_max_age_ms } else { self.limits.max_age_ms };
-            let left = if pttl >= 0 { longest.min(pttl as u64) } else { longest };
-            let question = ViewKey { db: fill.db, command: fill.command, tail: &fill.request[fill.tail_at..] };
-            // A refusal is counted where it is decided; the reply is right for those who joined all the same.
-            let _ = fill.ticket.commit(&NewView {
-                question,
-                deadline: Millis(sent.0.saturating_add(left)),
-                filled_at: self.clock.now(),
-                resp3: frame,
-                resp2: resp2.as_deref(),
-            });
-        }
-        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires });
-    }
-}
-
-/// On every way out, a panic and an abort included: first nothing more is served from what this connection filled, then
-/// everyone who waits is told.
-impl Drop for Line<'_> {
-    fn drop(&mut self) {
-        self.armed = None;
-        for owed in std::mem::take(&mut self.owed) {
-            match owed {
-                Owed::Select => {}
-                Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.fail(),
-                Owed::Pong(_, _, fences) => post_all(fences),
-            }
-        }
-        self.tracker.fail_queued();
+    /// As many bytes of its reply have come, and there will be no more.
+    fn give_up(self, bytes: usize, now: Millis) {
+        self.ticket.given_up(bytes, now);
+        self.mailbox.post(Mail::Failed { flight: self.flight });
     }
 }
 
@@ -555,15 +261,4 @@ fn post_all(fences: Vec<Raised>) {
     for (mailbox, fence) in fences {
         mailbox.post(Mail::Fenced { fence });
     }
-}
-
-/// Whether the command itself is refused, whatever the key (acl.c, server.c: "… no permissions to run the 'pttl' command",
-/// "unknown command 'PTTL'"). A key that may not be read is another matter: others may.
-fn refuses_pttl(error: &[u8]) -> bool {
-    error.windows(6).any(|word| word.eq_ignore_ascii_case(b"'pttl'"))
-}
-
-/// Replies by which a server says that it is no longer the one to read from (race R15).
-fn is_another_server(frame: &[u8]) -> bool {
-    [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN", b"-MOVED", b"-ASK"].iter().any(|word| frame.starts_with(word))
 }

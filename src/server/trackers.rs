@@ -40,6 +40,7 @@ fn start(shared: &Arc<Shared>, identity: &Arc<Identity>, trackers: &mut JoinSet<
     let limits = TrackerLimits {
         heartbeat: Duration::from_millis(config.coherence.heartbeat_ms),
         deadline: Duration::from_millis(config.coherence.heartbeat_deadline_ms),
+        reply_max_bytes: config.upstream.reply_max_bytes,
         max_age_ms: config.cache.max_age_ms,
         negative_max_age_ms: config.cache.negative_max_age_ms,
         reconnect: (

@@ -27,6 +27,9 @@ use crate::server::stats::Bypass;
 use crate::server::worker::Worker;
 use crate::upstream::lane::Lane;
 
+/// Bytes of a request that is made on the tracker's connection, at most: it is written there whole, beside everyone's fills.
+const FILL_REQUEST_MAX_BYTES: usize = 4096;
+
 /// Which keys the session has reads or fenced writes of in flight, by hash: a bit each, so a false alarm costs a bypass.
 /// What follows them in the pipeline is not answered from memory: a hit would overtake them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -124,7 +127,7 @@ impl Session {
         if self.way != Way::Fills && self.outbox.pending() > 0 {
             // This read keeps its place on the lane; the fill is for those to come.
             let flown = worker.flights.borrow_mut().join(&worker.coherence, asked, None.into()).is_ok();
-            if !flown && let Some(ticket) = self.ticket(source, asked, now) {
+            if !flown && let Some(ticket) = self.ticket(source, args, asked, now) {
                 self.launch(command, args, asked, ticket, None);
             }
             return self.pass_read(args, miss);
@@ -139,7 +142,7 @@ impl Session {
         let joiner = Some(self.joiner(args, lane));
         let joined = worker.flights.borrow_mut().join(&worker.coherence, asked, joiner.into());
         if let Err(Seat { joiner, .. }) = joined {
-            match self.ticket(source, asked, now) {
+            match self.ticket(source, args, asked, now) {
                 Some(ticket) => self.launch(command, args, asked, ticket, joiner),
                 // It asks for itself. Nothing of this key is in flight.
                 None => {
@@ -164,7 +167,7 @@ impl Session {
         now: Millis,
         hash: u64,
     ) -> Flow {
-        let Some(ticket) = self.ticket(source, asked, now) else {
+        let Some(ticket) = self.ticket(source, args, asked, now) else {
             return self.bypass(command, args, Bypass::OwnReadInFlight);
         };
         let lane = self.lane();
@@ -189,11 +192,17 @@ impl Session {
     }
 
     /// The right to fill, if there is room for another flight and nothing stands against it.
-    fn ticket(&self, source: &Arc<Source>, asked: &FlightKey<'_>, now: Millis) -> Option<FillTicket> {
+    fn ticket(&self, source: &Arc<Source>, args: &Args<'_>, asked: &FlightKey<'_>, now: Millis) -> Option<FillTicket> {
+        let coherence = &self.worker.coherence;
+        if args.raw().len() > FILL_REQUEST_MAX_BYTES
+            || coherence.is_oversized(coherence.hash(asked.key), &asked.question, now)
+        {
+            return None;
+        }
         if !self.identity.may_fill(now) || !self.fills.has_room() || !self.worker.flights.borrow().has_room() {
             return None;
         }
-        self.worker.coherence.ticket(source, asked.key, now).ok()
+        coherence.ticket(source, asked.key, now).ok()
     }
 
     /// Sends a fill to the tracker; its reply goes to the joiner and to whoever joins.
@@ -338,9 +347,10 @@ impl Session {
             [crate::resp::ArgRange { start: 8, end: 11 }, crate::resp::ArgRange { start: end - key.len(), end }];
         let question = ViewKey { db: self.db, command: get.id, tail: b"" };
         let asked = FlightKey { scope: source.scope(), key, question };
+        let args = Args::new(&request, &ranges);
         let flown = self.worker.flights.borrow_mut().join(&self.worker.coherence, &asked, None.into()).is_ok();
-        if !flown && let Some(ticket) = self.ticket(source, &asked, now) {
-            self.launch(get, &Args::new(&request, &ranges), &asked, ticket, None);
+        if !flown && let Some(ticket) = self.ticket(source, &args, &asked, now) {
+            self.launch(get, &args, &asked, ticket, None);
         }
     }
 

@@ -8,6 +8,11 @@
 //!  sessions ◄─ waiter.answered(frame) ◄── FIFO of waiters ◄── frame boundaries ◄── Redis
 //! ```
 //!
+//! | file | question |
+//! | --- | --- |
+//! | `pump` | what happens on one connection? |
+//! | `refusal` | by which words does a server say that it is not the one to ask? |
+//!
 //! Owns the connection, the bytes not yet sent and the FIFO of waiters. It does not know what a request means, who
 //! asked, or that there is a cache.
 //!
@@ -17,21 +22,24 @@
 //!   belong to someone.
 //! - Nothing is ever sent twice. What was queued when the connection was lost fails, it is not carried over.
 
+mod pump;
+mod refusal;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use super::connect::{Connection, Connector, reason};
+use super::connect::{Connection, Connector};
 use super::pause::Pause;
-use crate::resp::{Frame, FrameKind, Protocol, ReplySplitter};
+use crate::resp::{FrameKind, Protocol};
+use pump::{Ended, Pump};
+pub use refusal::Refusal;
 
 /// Whoever waits for one reply. Exactly one of the two is called, exactly once.
 pub trait Waiter {
@@ -86,17 +94,6 @@ pub trait LaneEvents {
 
 /// What becomes of a reply that passes [`LaneLimits::reply_max_bytes`], in words fit for a reply.
 pub const REPLY_TOO_LONG: &str = "a reply longer than upstream.reply_max_bytes";
-/// Room made for every read.
-const READ_BYTES: usize = 64 * 1024;
-/// Reads before other tasks of the worker get their turn.
-const READS_PER_TURN: usize = 4;
-/// Buffers that grew past this are given back once they are empty.
-const KEEP_BYTES: usize = 256 * 1024;
-/// Places in the FIFO that an idle lane keeps.
-const KEEP_ENTRIES: usize = 1024;
-/// A connection whose server answered -READONLY or -LOADING is replaced, but not more often than this.
-const REPLACE_INTERVAL: Duration = Duration::from_millis(1000);
-
 struct State<W> {
     /// False once the worker has shut the lane: its task ends.
     open: bool,
@@ -299,210 +296,5 @@ async fn drive<W: Waiter + 'static>(
         // The back-off stands before anyone hears of the loss, so that a waiter that asks again at once is refused.
         lane.back_off(&why);
         lane.fail_all(&why);
-    }
-}
-
-enum Ended {
-    /// The server is no longer the one to ask; nothing was in flight.
-    Replaced,
-    Shut,
-    Lost(Lost),
-}
-
-/// One connection's life.
-struct Pump<'a, W> {
-    lane: &'a Lane<W>,
-    connection: Connection,
-    events: &'a dyn LaneEvents,
-    buffer: Vec<u8>,
-    splitter: ReplySplitter,
-    stall: Pin<Box<Sleep>>,
-    since: Instant,
-}
-
-impl<'a, W: Waiter + 'static> Pump<'a, W> {
-    fn new(lane: &'a Lane<W>, connection: Connection, events: &'a dyn LaneEvents) -> Self {
-        let tick = lane.limits.timeout / 4;
-        Self {
-            lane,
-            connection,
-            events,
-            buffer: Vec::new(),
-            splitter: ReplySplitter::default(),
-            stall: Box::pin(tokio::time::sleep(tick)),
-            since: Instant::now(),
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        match self.poll_io(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Ended::Lost(Lost { sent: true, reason: reason(&error) })),
-            Poll::Ready(Ok(ended)) => Poll::Ready(ended),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
-        // Replies first: they free places, and a session they wake may have more to send in this same turn.
-        self.poll_read(cx)?;
-        {
-            let mut state = self.lane.state.borrow_mut();
-            if state.fifo.is_empty() && !state.open {
-                return Poll::Ready(Ok(Ended::Shut));
-            }
-            if state.fifo.is_empty() && state.replace && self.since.elapsed() > REPLACE_INTERVAL {
-                state.up = false;
-                state.replace = false;
-                return Poll::Ready(Ok(Ended::Replaced));
-            }
-            state.task = Some(cx.waker().clone());
-        }
-        self.poll_write(cx)?;
-        while self.stall.as_mut().poll_unpin(cx).is_ready() {
-            let timeout = self.lane.limits.timeout;
-            let mut state = self.lane.state.borrow_mut();
-            // Of writers too: one may have been on the lane when the pause began, and holds up what is behind it.
-            if self.lane.pause.holds_writers() {
-                state.last_progress = Instant::now();
-            }
-            if !state.fifo.is_empty() && state.last_progress.elapsed() >= timeout {
-                let text = format!("no reply within {} ms", timeout.as_millis());
-                return Poll::Ready(Ok(Ended::Lost(Lost { sent: true, reason: text })));
-            }
-            self.stall.as_mut().reset(Instant::now() + timeout / 4);
-        }
-        Poll::Pending
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let mut state = self.lane.state.borrow_mut();
-        let state = &mut *state;
-        while state.head < state.unsent.len() {
-            match self.connection.socket.try_write(&state.unsent[state.head..]) {
-                Ok(n) => {
-                    state.head += n;
-                    state.fifo_unsent = 0;
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => match self.connection.socket.poll_write_ready(cx) {
-                    Poll::Ready(ready) => ready?,
-                    Poll::Pending => return Ok(()),
-                },
-                Err(e) => return Err(e),
-            }
-        }
-        state.head = 0;
-        state.unsent.clear();
-        if state.unsent.capacity() > KEEP_BYTES {
-            state.unsent = Vec::new();
-        }
-        Ok(())
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        // A bounded number of reads a turn, so that one lane does not hold up the worker.
-        for _ in 0..READS_PER_TURN {
-            // Asked first: a lane at rest is to make no room.
-            match self.connection.socket.poll_read_ready(cx) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(ready) => ready?,
-            }
-            self.buffer.reserve(READ_BYTES);
-            match self.connection.socket.poll_read(cx, &mut self.buffer) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Poll::Ready(read) => read?,
-            };
-            self.lane.state.borrow_mut().last_progress = Instant::now();
-            self.deliver()?;
-            if self.buffer.len() > self.lane.limits.reply_max_bytes {
-                return Err(io::Error::other(REPLY_TOO_LONG));
-            }
-        }
-        cx.waker().wake_by_ref();
-        Ok(())
-    }
-
-    /// Hands every complete frame to the waiter at the head of the FIFO.
-    fn deliver(&mut self) -> io::Result<()> {
-        let mut start = 0;
-        while let Some(Frame { len, kind }) = self
-            .splitter
-            .split(&self.buffer[start..])
-            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?
-        {
-            let frame = &self.buffer[start..start + len];
-            start += len;
-            // A lane has no subscription and no tracking; a push is none of its waiters' business.
-            if kind == FrameKind::Push {
-                continue;
-            }
-            // The borrow ends before the waiter runs: it may send again on this very lane.
-            let (entry, refusal) = {
-                let mut state = self.lane.state.borrow_mut();
-                let refusal = if kind == FrameKind::Error { Refusal::of(frame) } else { None };
-                let refusal = refusal.filter(|_| !state.replace);
-                state.replace |= refusal.is_some();
-                let entry = if state.fifo.len() > state.fifo_unsent { state.fifo.pop_front() } else { None };
-                (entry, refusal)
-            };
-            if let Some(refusal) = refusal {
-                self.events.refused(refusal);
-            }
-            match entry {
-                Some(waiter) => waiter.answered(frame, kind),
-                None => return Err(io::Error::other("a reply that no one asked for")),
-            }
-        }
-        if start > 0 {
-            let mut state = self.lane.state.borrow_mut();
-            state.failures = 0;
-            if state.fifo.len() < self.lane.limits.inflight_max / 2 + 1 {
-                state.room.drain(..).for_each(Waker::wake);
-            }
-            if state.fifo.is_empty() {
-                state.fifo.shrink_to(KEEP_ENTRIES);
-            }
-        }
-        if start == self.buffer.len() {
-            self.buffer.clear();
-            if self.buffer.capacity() > KEEP_BYTES {
-                self.buffer = Vec::new();
-            }
-        } else if start > 0 {
-            self.buffer.copy_within(start.., 0);
-            self.buffer.truncate(self.buffer.len() - start);
-        }
-        Ok(())
-    }
-}
-
-/// A word by which a server says that it is not, or not yet, the one to ask (redis-facts R15).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// -READONLY: it is a replica.
-    ReadOnly,
-    /// -LOADING or -MASTERDOWN: it has no data, or old data.
-    NotReady,
-}
-
-impl Refusal {
-    /// What an error says, if it is one of these.
-    pub fn of(error: &[u8]) -> Option<Self> {
-        if error.starts_with(b"-READONLY") {
-            Some(Self::ReadOnly)
-        } else {
-            (error.starts_with(b"-LOADING") || error.starts_with(b"-MASTERDOWN")).then_some(Self::NotReady)
-        }
-    }
-}
-
-trait PollUnpin {
-    fn poll_unpin(self, cx: &mut Context<'_>) -> Poll<()>;
-}
-
-impl PollUnpin for Pin<&mut Sleep> {
-    fn poll_unpin(self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(std::future::Future::poll(self, cx));
-        Poll::Ready(())
     }
 }

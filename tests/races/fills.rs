@@ -333,3 +333,49 @@ fn one_pipeline_begins_a_bounded_number_of_fills_and_leaves_room_for_others() {
     let begun = stage.proxy.count("anteroom_cache_fills_begun") - before;
     assert!((64..=256).contains(&begun), "{begun} fills for one MGET");
 }
+
+#[test]
+fn a_value_too_large_to_be_kept_is_not_filled_again_and_again() {
+    let stage = Stage::with(|config| config.workers = 1);
+    stage.foreign(&["SETRANGE", "big", "2000000", "x"]);
+    let mut client = stage.proxy.client();
+    let begun = || stage.proxy.count("anteroom_cache_fills_begun");
+    for _ in 0..10 {
+        assert_eq!(client.ask(&["GET", "big"]).len(), 2_000_001 + "$2000001\r\n\r\n".len());
+    }
+    assert_eq!(begun(), 1);
+    // What else is asked of it may be small.
+    assert_eq!(stage.warm(&mut client, &["STRLEN", "big"]), ":2000001\r\n");
+}
+
+#[test]
+fn a_request_of_many_arguments_is_not_made_on_the_tracker() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    let fields: Vec<String> = (0..1000).map(|n| format!("field{n}")).collect();
+    let request: Vec<&str> = ["HMGET", "h"].into_iter().chain(fields.iter().map(String::as_str)).collect();
+    for _ in 0..4 {
+        assert!(client.text(&request).starts_with("*1000\r\n"));
+    }
+    assert_eq!(stage.proxy.count("anteroom_cache_fills_begun"), 0);
+    client.ask(&["GET", &"k".repeat(5000)]);
+    client.ask(&["MGET", &"k".repeat(5000), "short"]);
+    assert_eq!(stage.proxy.count("anteroom_cache_fills_begun"), 1);
+}
+
+#[test]
+fn a_reply_longer_than_a_reply_may_be_costs_the_tracker_its_connection_once() {
+    let stage = Stage::with(|config| {
+        config.workers = 1;
+        config.upstream.reply_max_bytes = 2 << 20;
+    });
+    stage.foreign(&["SETRANGE", "big", "20000000", "x"]);
+    let mut client = stage.proxy.client();
+    for _ in 0..4 {
+        assert!(client.text(&["GET", "big"]).contains("upstream.reply_max_bytes"));
+        // Another question about it may be as large.
+        assert!(client.text(&["GETRANGE", "big", "0", "-1"]).contains("upstream.reply_max_bytes"));
+        stage.proxy.wait_armed();
+    }
+    assert_eq!(stage.proxy.count("anteroom_tracker_losses"), 1);
+}

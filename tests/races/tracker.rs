@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::eventually;
 use super::support::scripted::Way::Down;
+use super::support::{Client, eventually};
 use super::{OK, Stage, TRACKER, bulk};
 
 #[test]
@@ -69,6 +69,78 @@ fn a_silent_tracker_is_believed_for_heartbeat_and_deadline_and_no_longer() {
     eventually("it is given up and replaced", || stage.man.count(TRACKER) > 1);
     stage.proxy.wait_armed();
     assert_eq!(stage.warm(&mut client, &["GET", "k"]), bulk("new"));
+}
+
+const BIG: usize = 3 << 20;
+
+/// Holds a fill of [`BIG`] bytes back, while what memory holds of `changed` is no longer so.
+fn held_big_fill() -> (Stage, Client, Client, Instant) {
+    let stage = Stage::with(|config| {
+        config.workers = 1;
+        config.coherence.heartbeat_ms = 200;
+        config.coherence.heartbeat_deadline_ms = 400;
+    });
+    stage.foreign(&["MSET", "kept", "v", "changed", "old"]);
+    stage.foreign(&["SETRANGE", "big", &(BIG - 1).to_string(), "x"]);
+    let (mut reader, mut client) = (stage.proxy.client(), stage.proxy.client());
+    stage.warm(&mut client, &["GET", "kept"]);
+    stage.warm(&mut client, &["GET", "changed"]);
+    let tracker = stage.tracker();
+    tracker.hold(Down);
+    let silent = Instant::now();
+    reader.send(&["GET", "big"]);
+    tracker.await_held(Down, format!("${BIG}\r\n").as_bytes());
+    stage.foreign(&["SET", "changed", "new"]);
+    (stage, reader, client, silent)
+}
+
+#[test]
+fn a_large_reply_that_keeps_coming_slowly_empties_nothing_and_nothing_stale_is_served_meanwhile() {
+    let (stage, mut reader, mut client, silent) = held_big_fill();
+    let (tracker, losses) = (stage.tracker(), stage.proxy.count("anteroom_tracker_losses"));
+    let fills = stage.proxy.count("anteroom_cache_fills_begun");
+    for _ in 0..40 {
+        tracker.release_bytes(Down, BIG / 48);
+        std::thread::sleep(Duration::from_millis(40));
+        let asked = Instant::now();
+        let reply = client.text(&["GET", "changed"]);
+        // What arrives is no word about what changed: the push stands behind it.
+        assert!(reply == bulk("new") || asked - silent < Duration::from_millis(601), "after {:?}", asked - silent);
+    }
+    assert_eq!(stage.proxy.count("anteroom_tracker_losses"), losses);
+    assert_eq!(stage.proxy.count("anteroom_cache_fills_begun"), fills, "while silent nothing is filled");
+    tracker.release(Down);
+    assert_eq!(reader.frame().len(), BIG + format!("${BIG}\r\n\r\n").len());
+    let hits = stage.hits();
+    eventually("memory answers again", || {
+        assert_eq!(client.text(&["GET", "kept"]), bulk("v"));
+        stage.hits() > hits
+    });
+    assert_eq!(stage.proxy.count("anteroom_cache_fills_begun"), fills, "it was there all the time");
+    assert_eq!(client.text(&["GET", "changed"]), bulk("new"));
+    assert_eq!(stage.proxy.count("anteroom_tracker_losses"), losses);
+}
+
+#[test]
+fn a_large_reply_that_stops_coming_is_noticed_within_the_bound() {
+    let (stage, mut reader, mut client, _) = held_big_fill();
+    let (tracker, losses) = (stage.tracker(), stage.proxy.count("anteroom_tracker_losses"));
+    for _ in 0..20 {
+        tracker.release_bytes(Down, BIG / 48);
+        std::thread::sleep(Duration::from_millis(40));
+    }
+    assert_eq!(stage.proxy.count("anteroom_tracker_losses"), losses);
+    let stalled = Instant::now();
+    eventually("it is given up", || stage.proxy.count("anteroom_tracker_losses") > losses);
+    assert!(stalled.elapsed() < Duration::from_millis(400 + 2 * 200 + 500), "{:?}", stalled.elapsed());
+    assert_eq!(reader.frame().len(), BIG + format!("${BIG}\r\n\r\n").len());
+    assert_eq!(client.text(&["GET", "changed"]), bulk("new"));
+    // The value that cost the connection is not tried again at once.
+    stage.man.line(TRACKER, 1);
+    stage.proxy.wait_armed();
+    let fills = stage.proxy.count("anteroom_cache_fills_begun");
+    reader.ask(&["GET", "big"]);
+    assert_eq!(stage.proxy.count("anteroom_cache_fills_begun"), fills);
 }
 
 #[test]

@@ -34,7 +34,19 @@ impl Redis {
 
     /// With these further arguments, e.g. `["--requirepass", "secret"]`.
     pub fn start_with(args: &[&str]) -> Self {
-        Self::start_on(free_port(), args)
+        loop {
+            let redis = Self::start_on(free_port(), args);
+            if redis.is_ours() {
+                return redis;
+            }
+            // Somebody took the port before it did: whoever listens there is another test's, and would end with it.
+        }
+    }
+
+    /// Whether it is this child that listens. One that wants a password does not say.
+    fn is_ours(&self) -> bool {
+        let text = self.client().text(&["INFO", "server"]);
+        text.starts_with('-') || text.contains(&format!("process_id:{}\r\n", self.child.id()))
     }
 
     /// On a given port: the same server come back.

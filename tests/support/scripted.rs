@@ -260,6 +260,11 @@ impl Line {
         pipe.let_through(end);
     }
 
+    /// Lets so many bytes of what is kept back through.
+    pub fn release_bytes(&self, way: Way, bytes: usize) {
+        self.0.pipe(way).let_through(bytes);
+    }
+
     /// Lets everything through, and what comes from now on.
     pub fn release(&self, way: Way) {
         let mut pipe = self.0.pipe(way);

@@ -1,0 +1,68 @@
+//! A connection on which tracking is on: asked for, and confirmed.
+//!
+//! Owns what is asked of a server before it is trusted to tell of changes. Does not retry.
+
+use std::io;
+
+use crate::resp::{Protocol, Understood};
+use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation};
+
+/// Why there is none.
+pub(super) enum Refused {
+    /// There is no connection.
+    Connect(ConnectError),
+    /// The server cannot or will not track, and why.
+    Unsupported(String),
+}
+
+impl From<ConnectError> for Refused {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(error)
+    }
+}
+
+/// A connection on which tracking is confirmed on.
+pub(super) async fn connect(connector: &Connector) -> Result<Connection, Refused> {
+    let connection = connector.open(Protocol::Resp3, "anteroom:tracker").await?;
+    if !connection.authenticated {
+        return Err(Refused::Unsupported("the upstream wants a password".into()));
+    }
+    if connection.protocol != Protocol::Resp3 {
+        return Err(Refused::Unsupported("the upstream does not speak RESP3".into()));
+    }
+    let mut asked = Conversation::new(connection.socket);
+    let ask = async {
+        let version = asked.ask(&[b"INFO", b"server"]).await?;
+        if major_version(&version).is_some_and(|major| major < 7) {
+            // Before 7.0 a push may stand inside an array reply (redis-facts F8).
+            return Ok(Err("Redis before 7.0 can put a push inside a reply".to_owned()));
+        }
+        // A guard against maxmemory-clients (redis-facts, section 2); a refusal costs nothing else.
+        asked.ask(&[b"CLIENT", b"NO-EVICT", b"on"]).await?;
+        let on = asked.ask(&[b"CLIENT", b"TRACKING", b"on"]).await?;
+        if !on.starts_with(b"+OK") {
+            return Ok(Err(String::from_utf8_lossy(&on).trim_matches(['-', '\r', '\n']).to_owned()));
+        }
+        let info = asked.ask(&[b"CLIENT", b"TRACKINGINFO"]).await?;
+        if !Understood::decode(&info).is_some_and(|info| info.lists("flags", "on")) {
+            return Ok(Err("tracking is not confirmed on".to_owned()));
+        }
+        Ok(Ok(()))
+    };
+    let told: io::Result<Result<(), String>> = tokio::time::timeout(connector.timeout, ask)
+        .await
+        .map_err(|_| Refused::Connect(ConnectError::TimedOut(connector.timeout.as_millis())))?;
+    match told {
+        Ok(Ok(())) => asked
+            .into_connection(Protocol::Resp3, connection.upstream_id, true)
+            .map_err(|error| Refused::Connect(error.into())),
+        Ok(Err(why)) => Err(Refused::Unsupported(why)),
+        Err(error) => Err(Refused::Connect(error.into())),
+    }
+}
+
+fn major_version(info: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(info).ok()?;
+    let version = text.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
+    version.split('.').next()?.parse().ok()
+}

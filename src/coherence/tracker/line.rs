@@ -1,0 +1,309 @@
+//! One tracking connection's life: requests go out, replies and pushes are handled in the order in which Redis wrote them.
+//!
+//! Owns the socket, what is owed on it, the source's [`Armed`] and its lease. Does not connect, and does not know who asked. What a
+//! large reply means for lease and link stands at the head of `tracker`.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{Fill, Raised, Tracker, TrackerLimits, TrackerState, post_all};
+use crate::cache::{Clock, Millis, NewView, ViewKey};
+use crate::coherence::mail::Mail;
+use crate::coherence::push::{self, Push};
+use crate::coherence::{Armed, Cause, Coherence};
+use crate::resp::{FrameKind, ReplySplitter, encode, same_in_resp2, to_resp2};
+use crate::upstream::connect::Connection;
+use crate::upstream::lane::REPLY_TOO_LONG;
+
+/// A reply that Redis owes on the tracking connection.
+enum Owed {
+    Select,
+    Pttl(Box<Fill>, Millis),
+    Value(Box<Fill>, Millis, Option<i64>),
+    Pong(Instant, Millis, Vec<Raised>),
+}
+
+/// Requests on the wire at most, in commands; beyond it fills wait in the queue.
+const OWED_MAX: usize = 8192;
+const READ_BYTES: usize = 64 * 1024;
+/// A buffer that grew past this, in bytes, is given back once it is empty.
+const KEEP_BYTES: usize = 256 * 1024;
+
+/// Milliseconds for which nothing is filled for a user who is refused PTTL, unless rights change meanwhile: a fill without
+/// its expiry is never kept, and each costs Redis two commands and a line in its ACL LOG.
+const NO_FILLS_MS: u64 = 60_000;
+
+/// One connection's life.
+pub(super) struct Line<'a> {
+    tracker: &'a Tracker,
+    coherence: &'a Coherence,
+    connection: Connection,
+    clock: &'a Clock,
+    limits: TrackerLimits,
+    armed: Option<Armed>,
+    out: Vec<u8>,
+    sent: usize,
+    buffer: Vec<u8>,
+    splitter: ReplySplitter,
+    owed: VecDeque<Owed>,
+    /// The database that is selected once everything written has run.
+    db: u32,
+    /// The last SELECT was refused.
+    wrong_db: bool,
+    /// When bytes last arrived.
+    heard_at: Instant,
+}
+
+/// A database no fill is for: the next one selects its own.
+const DB_UNKNOWN: u32 = u32::MAX;
+
+impl<'a> Line<'a> {
+    pub(super) fn new(
+        tracker: &'a Tracker,
+        coherence: &'a Coherence,
+        connection: Connection,
+        clock: &'a Clock,
+        limits: TrackerLimits,
+    ) -> Self {
+        let lease = Millis(clock.now().0 + (limits.heartbeat + limits.deadline).as_millis() as u64);
+        let armed = coherence.arm(&tracker.source, lease);
+        tracker.queue().up = true;
+        tracker.set_state(TrackerState::Armed);
+        Self {
+            tracker,
+            coherence,
+            connection,
+            clock,
+            limits,
+            armed: Some(armed),
+            out: Vec::new(),
+            sent: 0,
+            buffer: Vec::new(),
+            splitter: ReplySplitter::default(),
+            owed: VecDeque::new(),
+            db: 0,
+            wrong_db: false,
+            heard_at: Instant::now(),
+        }
+    }
+
+    /// Serves until the connection is lost, and says why.
+    pub(super) async fn serve(mut self) -> io::Error {
+        match self.pump().await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    async fn pump(&mut self) -> io::Result<std::convert::Infallible> {
+        let mut beat = interval(self.limits.heartbeat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let writable = self.sent < self.out.len();
+            tokio::select! {
+                biased;
+                // Pushes first, always: a tracking connection that is not read makes Redis grow without limit.
+                ready = poll_fn(|cx| self.connection.socket.poll_read_ready(cx)) => {
+                    ready?;
+                    self.read()?;
+                }
+                ready = poll_fn(|cx| self.connection.socket.poll_write_ready(cx)), if writable => {
+                    ready?;
+                    self.write()?;
+                }
+                () = self.tracker.bell.notified(), if self.owed.len() < OWED_MAX => self.ask()?,
+                _ = beat.tick() => {
+                    self.check_silence()?;
+                    // Each has its lease to give; beyond the bound those on their way must do.
+                    if self.owed.len() < OWED_MAX {
+                        self.ping(Vec::new());
+                    }
+                    self.write()?;
+                }
+            }
+        }
+    }
+
+    /// Silence is that of the link: what arrives before a PONG may be long in coming.
+    fn check_silence(&self) -> io::Result<()> {
+        let oldest = self.owed.iter().find_map(|o| if let Owed::Pong(at, ..) = o { Some(*at) } else { None });
+        if oldest.is_some_and(|at| at.max(self.heard_at).elapsed() > self.limits.deadline) {
+            return Err(io::Error::other(format!("no PONG within {} ms", self.limits.deadline.as_millis())));
+        }
+        Ok(())
+    }
+
+    fn ping(&mut self, fences: Vec<Raised>) {
+        // Named, so that a MONITOR through the proxy can leave it out.
+        encode::command(&mut self.out, &[b"PING", b"anteroom:tracker"]);
+        self.owed.push_back(Owed::Pong(Instant::now(), self.clock.now(), fences));
+    }
+
+    fn ask(&mut self) -> io::Result<()> {
+        let (fills, fences) = self.tracker.take()?;
+        for fill in fills {
+            if fill.db != self.db {
+                let mut digits = itoa::Buffer::new();
+                encode::command(&mut self.out, &[b"SELECT", digits.format(fill.db).as_bytes()]);
+                self.owed.push_back(Owed::Select);
+                self.db = fill.db;
+            }
+            encode::command(&mut self.out, &[b"PTTL", fill.ticket.key()]);
+            self.out.extend_from_slice(&fill.request);
+            // The deadline counts from here: the request has not left yet (redis-facts F5).
+            self.owed.push_back(Owed::Pttl(Box::new(fill), self.clock.now()));
+        }
+        if !fences.is_empty() {
+            self.ping(fences);
+        }
+        self.write()
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        while self.sent < self.out.len() {
+            match self.connection.socket.try_write(&self.out[self.sent..]) {
+                Ok(n) => self.sent += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+        self.out.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        self.buffer.reserve(READ_BYTES);
+        match self.connection.socket.try_read_buf(&mut self.buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => self.heard_at = Instant::now(),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) => return Err(e),
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut start = 0;
+        loop {
+            let split = self.splitter.split(&buffer[start..]);
+            let split = split.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+            let Some(frame) = split else { break };
+            self.frame(&buffer[start..start + frame.len], frame.kind)?;
+            start += frame.len;
+        }
+        self.buffer = buffer;
+        self.buffer.drain(..start);
+        if self.buffer.len() > self.limits.reply_max_bytes {
+            return Err(io::Error::other(REPLY_TOO_LONG));
+        }
+        if self.buffer.is_empty() && self.buffer.capacity() > KEEP_BYTES {
+            self.buffer = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, frame: &[u8], kind: FrameKind) -> io::Result<()> {
+        if kind == FrameKind::Push {
+            match push::read(frame) {
+                Push::Keys(keys) => self.coherence.invalidate_keys(keys, Cause::Push),
+                Push::Everything => self.coherence.everything(Cause::Push),
+            }
+            return Ok(());
+        }
+        if kind.is_error() && is_another_server(frame) {
+            return Err(io::Error::other(String::from_utf8_lossy(frame).trim().to_owned()));
+        }
+        match self.owed.pop_front() {
+            Some(Owed::Select) => {
+                // Refused (a busy script, a right taken away): what follows was read in another database.
+                self.wrong_db = kind != FrameKind::Simple;
+                if self.wrong_db {
+                    self.db = DB_UNKNOWN;
+                }
+            }
+            Some(Owed::Pttl(fill, sent)) => {
+                if kind.is_error() && refuses_pttl(frame) {
+                    self.tracker.no_fills_before(self.clock.now() + NO_FILLS_MS);
+                }
+                let pttl = frame.strip_prefix(b":").and_then(|n| std::str::from_utf8(n).ok()?.trim_end().parse().ok());
+                // Its reply is the next one: nothing can stand between but pushes.
+                self.owed.push_front(Owed::Value(fill, sent, pttl));
+            }
+            Some(Owed::Value(fill, ..)) if self.wrong_db => fill.fail(),
+            Some(Owed::Value(fill, sent, pttl)) => self.filled(*fill, sent, pttl, frame, kind),
+            Some(Owed::Pong(_, sent, fences)) => {
+                let lease = sent.0 + (self.limits.heartbeat + self.limits.deadline).as_millis() as u64;
+                if let Some(armed) = &self.armed {
+                    armed.heard(Millis(lease));
+                }
+                post_all(fences);
+            }
+            None => return Err(io::Error::other("a reply that no one asked for")),
+        }
+        Ok(())
+    }
+
+    /// Stores the reply if it may be stored, and answers those who wait in any case.
+    fn filled(&self, fill: Fill, sent: Millis, pttl: Option<i64>, frame: &[u8], kind: FrameKind) {
+        let mut resp2 = None;
+        if !same_in_resp2(frame) {
+            let mut converted = Vec::new();
+            if to_resp2(frame, fill.resp2, &mut converted).is_err() {
+                return fill.fail();
+            }
+            resp2 = Some(converted);
+        }
+        let expires = match pttl {
+            Some(left @ 0..) => sent + left as u64,
+            _ => Millis::NEVER,
+        };
+        // Without its expiry a value cannot be kept; an error never is (race R16).
+        if let Some(pttl) = pttl
+            && !kind.is_error()
+        {
+            let longest = if pttl == -2 { self.limits.negative_max_age_ms } else { self.limits.max_age_ms };
+            let left = if pttl >= 0 { longest.min(pttl as u64) } else { longest };
+            let question = ViewKey { db: fill.db, command: fill.command, tail: &fill.request[fill.tail_at..] };
+            // A refusal is counted where it is decided; the reply is right for those who joined all the same.
+            let _ = fill.ticket.commit(&NewView {
+                question,
+                deadline: Millis(sent.0.saturating_add(left)),
+                filled_at: self.clock.now(),
+                resp3: frame,
+                resp2: resp2.as_deref(),
+            });
+        }
+        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires });
+    }
+}
+
+/// On every way out, a panic and an abort included: first nothing more is served from what this connection filled, then
+/// everyone who waits is told.
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.armed = None;
+        // Part of a reply may be the reason.
+        let mut partial = self.buffer.len();
+        for owed in std::mem::take(&mut self.owed) {
+            match owed {
+                Owed::Select => {}
+                Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.give_up(partial, self.clock.now()),
+                Owed::Pong(_, _, fences) => post_all(fences),
+            }
+            partial = 0;
+        }
+        self.tracker.fail_queued();
+    }
+}
+
+/// Replies by which a server says that it is no longer the one to read from (race R15).
+fn is_another_server(frame: &[u8]) -> bool {
+    [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN", b"-MOVED", b"-ASK"].iter().any(|word| frame.starts_with(word))
+}
+
+/// Whether the command itself is refused, whatever the key (acl.c, server.c: "… no permissions to run the 'pttl' command",
+/// "unknown command 'PTTL'"). A key that may not be read is another matter: others may.
+fn refuses_pttl(error: &[u8]) -> bool {
+    error.windows(6).any(|word| word.eq_ignore_ascii_case(b"'pttl'"))
+}
