@@ -25,7 +25,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 27] {
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 28] {
     let Config { upstream, cache, coherence, clients, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
@@ -35,6 +35,7 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 27] {
         ("upstream.lane_inflight_max", upstream.lane_inflight_max as u64, 1..=1 << 24),
         ("upstream.lane_buffer_max_bytes", upstream.lane_buffer_max_bytes as u64, KIB..=TIB),
         ("upstream.reply_max_bytes", upstream.reply_max_bytes as u64, KIB..=TIB),
+        ("upstream.lane_idle_ms", upstream.lane_idle_ms, 1..=DAY_MS),
         ("upstream.acl_check_ms", upstream.acl_check_ms, 0..=DAY_MS),
         ("upstream.dedicated_max", upstream.dedicated_max as u64, 1..=65_535),
         ("upstream.dedicated_idle_ms", upstream.dedicated_idle_ms, 1..=DAY_MS),

@@ -26,6 +26,9 @@ pub struct Upstream {
     /// Bytes of one reply; a connection whose reply grows longer is given up.
     #[serde(deserialize_with = "size::deserialize")]
     pub reply_max_bytes: usize,
+    /// Milliseconds for which a lane, the connections in reserve, and a user's tracker with what it keeps, may go unused before
+    /// they are given up.
+    pub lane_idle_ms: u64,
     /// Milliseconds between looks at whether the upstream's users changed other than through this proxy; 0 never looks.
     pub acl_check_ms: u64,
     /// Dedicated connections (transactions, blocking commands, subscriptions) of one worker.
@@ -46,6 +49,7 @@ impl Default for Upstream {
             lane_inflight_max: 65_536,
             lane_buffer_max_bytes: 64 * size::MIB,
             reply_max_bytes: 1024 * size::MIB,
+            lane_idle_ms: 60_000,
             acl_check_ms: 1000,
             dedicated_max: 1024,
             dedicated_idle_ms: 30_000,

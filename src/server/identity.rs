@@ -2,7 +2,8 @@
 //!
 //! Owns the table of identities and what each was last permitted by the upstream. Lanes, trackers, cache entries and
 //! limits are all per identity, so that a shared cache cannot leak across users. An identity is an ACL user, whatever
-//! password it gave: there are no more of them than the upstream has users, even if one of those takes any password.
+//! password it gave: there are no more of them than the upstream has users, even if one of those takes any password. It is
+//! forgotten some time after its last client has left.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -85,6 +86,8 @@ pub struct Identity {
     pub scopes: Scopes,
     /// What fills and hears for it.
     pub tracker: Option<Arc<Tracker>>,
+    /// Moves whenever its rights may have changed.
+    rights: AtomicU64,
     /// When the upstream last permitted each command; 0 for not since rights changed.
     permitted_ms: [AtomicU64; RIGHTS],
 }
@@ -101,12 +104,17 @@ impl Identity {
         let login = credentials.map(|credentials| Arc::new(Login::new(credentials)));
         let scopes = Scopes::of(coherence, id);
         let tracker = scopes.tracked.clone().map(Tracker::new);
-        Self { id, user, login, scopes, tracker, permitted_ms: Default::default() }
+        Self { id, user, login, scopes, tracker, rights: AtomicU64::new(0), permitted_ms: Default::default() }
     }
 
     /// The ACL user's name.
     pub fn user(&self) -> &[u8] {
         &self.user
+    }
+
+    /// Changes whenever its rights may have changed. To be read before the upstream is asked.
+    pub fn rights(&self) -> u64 {
+        self.rights.load(Ordering::Acquire)
     }
 
     /// Whether a fill is worth its while: it can be made, and what it brings can be kept.
@@ -124,8 +132,14 @@ pub struct Identities {
 }
 
 struct Known {
-    by_user: HashMap<Box<[u8]>, Arc<Identity>>,
+    by_user: HashMap<Box<[u8]>, Entry>,
     next: u32,
+}
+
+struct Entry {
+    identity: Arc<Identity>,
+    /// Since when nobody has been found to use it each time one looked.
+    unused_since: Option<Instant>,
 }
 
 impl Identities {
@@ -141,15 +155,23 @@ impl Identities {
         &self.nobody
     }
 
-    /// Changes whenever a client may have changed who may do what. To be read before the upstream is asked.
+    /// Changes whenever the rights of anyone may have changed. To be read before the upstream is asked.
     pub fn rights(&self) -> u64 {
         self.rights.load(Ordering::Acquire)
     }
 
-    /// A client may have changed who may do what: nothing the upstream said before is trusted any more.
+    /// Anyone's rights may have changed: nothing the upstream said before is trusted any more.
     pub fn rights_changed(&self) {
+        self.rights_changed_of(&self.all());
+    }
+
+    /// The rights of these may have changed. (What is known of databases is forgotten for all: it is soon asked again.)
+    pub fn rights_changed_of(&self, identities: &[Arc<Identity>]) {
         self.rights.fetch_add(1, Ordering::AcqRel);
-        for identity in self.all() {
+        for identity in identities {
+            identity.rights.fetch_add(1, Ordering::AcqRel);
+            // Under the lock: see `permitted`.
+            let _known = self.lock();
             identity.permitted_ms.iter().for_each(|at| at.store(0, Ordering::Relaxed));
             identity.tracker.iter().for_each(|tracker| tracker.rights_changed());
         }
@@ -160,9 +182,13 @@ impl Identities {
         self.is_recent(&identity.permitted_ms[right as usize])
     }
 
-    /// The upstream permitted it, asked when [`Identities::rights`] was `asked`.
+    /// The upstream permitted it, asked when [`Identity::rights`] was `asked`.
     pub fn permitted(&self, identity: &Identity, right: Right, asked: u64) {
-        self.stamp(&identity.permitted_ms[right as usize], asked);
+        // Under the lock that is taken after the number has moved: one of the two sees the other.
+        let _known = self.lock();
+        if identity.rights() == asked {
+            identity.permitted_ms[right as usize].store(self.now_ms(), Ordering::Relaxed);
+        }
     }
 
     /// Takes a consent that has grown old for one second more, if there was one since rights changed.
@@ -177,15 +203,6 @@ impl Identities {
         identity.permitted_ms[right as usize].store(0, Ordering::Relaxed);
     }
 
-    /// Notes the time, unless rights have changed since `asked`.
-    fn stamp(&self, at: &AtomicU64, asked: u64) {
-        // Under the lock that `rights_changed` takes after it has moved the number: one of the two sees the other.
-        let _known = self.lock();
-        if self.rights() == asked {
-            at.store(self.now_ms(), Ordering::Relaxed);
-        }
-    }
-
     fn is_recent(&self, at: &AtomicU64) -> bool {
         let at = at.load(Ordering::Relaxed);
         at != 0 && u128::from(self.now_ms().saturating_sub(at)) < TRUST.as_millis()
@@ -195,24 +212,46 @@ impl Identities {
     /// to be started.
     pub fn vouched(&self, credentials: Credentials, coherence: &Coherence) -> (Arc<Identity>, bool) {
         let mut known = self.lock();
-        if let Some(identity) = known.by_user.get(&credentials.user) {
-            if let Some(login) = &identity.login {
+        if let Some(entry) = known.by_user.get_mut(&credentials.user) {
+            entry.unused_since = None;
+            if let Some(login) = &entry.identity.login {
                 login.renew(credentials);
             }
-            return (identity.clone(), false);
+            return (entry.identity.clone(), false);
         }
         let id = known.next;
         known.next += 1;
         let user = credentials.user.clone();
         let identity = Arc::new(Identity::new(id, Some(credentials), coherence));
-        known.by_user.insert(user, identity.clone());
+        known.by_user.insert(user, Entry { identity: identity.clone(), unused_since: None });
         (identity, true)
+    }
+
+    /// Forgets whom no client, lane or request has needed for `idle`, and says who that is: its tracker is then to end. The
+    /// user's next client is a new identity, which can be served nothing that was kept for this one.
+    pub fn retire(&self, idle: Duration) -> Vec<u32> {
+        let mut known = self.lock();
+        let now = Instant::now();
+        let mut retired = Vec::new();
+        known.by_user.retain(|_, entry| {
+            // Nobody holds it but this table, and only under this lock could anyone come to.
+            if Arc::strong_count(&entry.identity) > 1 {
+                entry.unused_since = None;
+                return true;
+            }
+            let is_due = now.duration_since(*entry.unused_since.get_or_insert(now)) >= idle;
+            if is_due {
+                retired.push(entry.identity.id);
+            }
+            !is_due
+        });
+        retired
     }
 
     /// Every identity known.
     pub fn all(&self) -> Vec<Arc<Identity>> {
         let mut all = vec![self.nobody.clone()];
-        all.extend(self.lock().by_user.values().cloned());
+        all.extend(self.lock().by_user.values().map(|entry| entry.identity.clone()));
         all
     }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `acceptor` | who gets in, and to which worker? |
 //! | `worker` | what do the sessions of one thread share? |
+//! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
 //! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
 //! | `survey`, `users`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
@@ -12,6 +13,7 @@ mod acceptor;
 pub mod clients;
 pub mod facts;
 pub mod identity;
+mod kept;
 pub mod shared;
 pub mod stats;
 mod survey;
@@ -118,6 +120,7 @@ async fn work(
     let worker = Worker::new(index, shared.clone());
     // Ends with the local set.
     let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
+    let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
     let mut sessions = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -151,4 +154,5 @@ async fn work(
     sessions.shutdown().await;
     worker.stop();
     mail.abort();
+    tidy.abort();
 }

@@ -2,40 +2,66 @@
 //!
 //! That thread serves no clients, so that nothing a client does keeps a tracker from being read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::identity::Identity;
+use super::kept::looking_every;
 use super::shared::Shared;
-use crate::coherence::tracker::TrackerLimits;
+use crate::coherence::tracker::{Tracker, TrackerLimits};
 
 /// How often what was evicted or flushed is freed.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs the tracker of every identity there is and of each that comes. Ends when aborted, and all trackers with it.
+/// Runs the tracker of every identity there is and of each that comes, until nobody uses the identity any more. Ends when
+/// aborted, and all trackers with it.
 pub(super) async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Identity>>) {
-    if !shared.config.cache.enabled {
-        return;
-    }
-    let mut trackers = JoinSet::new();
+    let idle = Duration::from_millis(shared.config.upstream.lane_idle_ms);
+    let mut trackers = Trackers::default();
     let mut tidy = tokio::time::interval(TIDY_EVERY);
-    start(&shared, shared.identities.nobody(), &mut trackers);
+    let mut retire = tokio::time::interval(looking_every(idle));
+    trackers.start(&shared, shared.identities.nobody());
     loop {
         tokio::select! {
             identity = wanted.recv() => match identity {
-                Some(identity) => start(&shared, &identity, &mut trackers),
+                Some(identity) => trackers.start(&shared, &identity),
                 None => return,
             },
             _ = tidy.tick() => shared.coherence.tidy(),
+            _ = retire.tick() => trackers.stop(&shared.identities.retire(idle)),
         }
     }
 }
 
-fn start(shared: &Arc<Shared>, identity: &Arc<Identity>, trackers: &mut JoinSet<()>) {
-    let Some(tracker) = &identity.tracker else { return };
+#[derive(Default)]
+struct Trackers {
+    running: JoinSet<()>,
+    by_identity: HashMap<u32, AbortHandle>,
+}
+
+impl Trackers {
+    fn start(&mut self, shared: &Arc<Shared>, identity: &Arc<Identity>) {
+        if shared.config.cache.enabled
+            && let Some(tracker) = &identity.tracker
+        {
+            let running = run(shared, identity, tracker.clone());
+            self.by_identity.insert(identity.id, self.running.spawn(running));
+        }
+    }
+
+    /// Ends the trackers of these identities, which nobody can reach any more. Their sources go with them.
+    fn stop(&mut self, identities: &[u32]) {
+        identities.iter().filter_map(|id| self.by_identity.remove(id)).for_each(|running| running.abort());
+        while self.running.try_join_next().is_some() {}
+    }
+}
+
+/// Ends when aborted.
+fn run(shared: &Arc<Shared>, identity: &Identity, tracker: Arc<Tracker>) -> impl Future<Output = ()> + use<> {
     let config = &shared.config;
     let limits = TrackerLimits {
         heartbeat: Duration::from_millis(config.coherence.heartbeat_ms),
@@ -49,8 +75,8 @@ fn start(shared: &Arc<Shared>, identity: &Arc<Identity>, trackers: &mut JoinSet<
         ),
     };
     let connector = shared.connector(Some(identity));
-    let (tracker, coherence, clock) = (tracker.clone(), shared.coherence.clone(), shared.clock.clone());
-    trackers.spawn(async move {
+    let (coherence, clock) = (shared.coherence.clone(), shared.clock.clone());
+    async move {
         loop {
             // Aborted with the set it is in, and so with the task around it.
             let mut one = JoinSet::new();
@@ -60,5 +86,5 @@ fn start(shared: &Arc<Shared>, identity: &Arc<Identity>, trackers: &mut JoinSet<
             }
             tokio::time::sleep(limits.reconnect.1).await;
         }
-    });
+    }
 }

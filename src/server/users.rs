@@ -233,10 +233,14 @@ impl Watch {
         if changed != Changed::Nobody {
             let all = self.shared.identities.all();
             let theirs: Vec<Arc<Identity>> = all.into_iter().filter(|i| changed.concerns(i.user())).collect();
-            if !theirs.is_empty() {
-                // Also for what the proxy answers itself, and for the databases they may select.
-                self.shared.rights_changed();
-                theirs.iter().for_each(|identity| self.forget(identity));
+            theirs.iter().for_each(|identity| self.forget(identity));
+            if self.seen.is_some() {
+                // Also to what the proxy answers itself, and to databases; and the default user may need a password now.
+                self.shared.identities.rights_changed_of(&theirs);
+                self.shared.survey_bell.notify_one();
+            } else {
+                // Nothing to compare with: consents end by themselves, and soon; databases do not.
+                self.shared.identities.rights_changed_of(&[]);
             }
             if let Some(users) = &seen.users {
                 let gone = theirs.iter().filter(|identity| !users.contains_key(identity.user()));

@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::time::{MissedTickBehavior, interval};
+
 use super::identity::Identity;
+use super::kept::{Keep, Kept, looking_every};
 use super::shared::{SaidBy, Shared};
 use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
@@ -32,6 +35,13 @@ const SPARE_BUFFER_MAX_BYTES: usize = 64 * 1024;
 /// Readers that one fill answers at most; beyond it they ask for themselves.
 const JOINERS_MAX: usize = 16 * 1024;
 
+/// Lanes, and pools of dedicated connections, kept for the next who asks although nobody uses them, at most.
+const UNUSED_LANES_MAX: usize = 64;
+const UNUSED_POOLS_MAX: usize = 16;
+
+/// Databases remembered as accepted; beyond it they are asked for again.
+const KNOWN_DBS_MAX: usize = 4096;
+
 /// What a read is read into before it is known to be a whole number of requests.
 #[derive(Default)]
 pub struct Scratch {
@@ -43,6 +53,37 @@ pub struct Scratch {
 
 /// What upstream connections are kept apart by: identity, protocol and database.
 type Place = (u32, Protocol, u32);
+
+/// What a lane is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum LaneFor {
+    Requests(Place),
+    /// Passwords are tried on it.
+    Auth,
+    /// The databases of this identity are tried on it.
+    Select(u32),
+}
+
+/// The worker holds a lane once, its task once, and each session that may send on it once. A lane that is given up ends with
+/// nothing in flight, so nothing can be lost or answered twice.
+impl Keep for Rc<Lane<Waiter>> {
+    fn is_in_use(&self) -> bool {
+        !self.is_unused()
+    }
+
+    fn give_up(self) {
+        self.shut();
+    }
+}
+
+/// Whoever waits for a connection holds the pool; who has one keeps it in use. Dropping it closes those in reserve.
+impl Keep for Rc<DedicatedPool> {
+    fn is_in_use(&self) -> bool {
+        Rc::strong_count(self) > 1 || self.has_lent()
+    }
+
+    fn give_up(self) {}
+}
 
 /// See the head of this file.
 pub struct Worker {
@@ -68,10 +109,8 @@ pub struct Worker {
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
     table: RefCell<(u64, Rc<Table>)>,
-    lanes: RefCell<HashMap<Place, Rc<Lane<Waiter>>>>,
-    auth_lane: RefCell<Option<Rc<Lane<Waiter>>>>,
-    select_lanes: RefCell<HashMap<u32, Rc<Lane<Waiter>>>>,
-    pools: RefCell<HashMap<Place, Rc<DedicatedPool>>>,
+    lanes: RefCell<Kept<LaneFor, Rc<Lane<Waiter>>>>,
+    pools: RefCell<Kept<Place, Rc<DedicatedPool>>>,
     /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
     known_dbs: RefCell<(u64, HashSet<(u32, u32)>)>,
     spares: RefCell<Vec<Vec<u8>>>,
@@ -96,10 +135,8 @@ impl Worker {
             shared,
             scratch: RefCell::default(),
             table: RefCell::new((version, Rc::new((*table).clone()))),
-            lanes: RefCell::default(),
-            auth_lane: RefCell::default(),
-            select_lanes: RefCell::default(),
-            pools: RefCell::default(),
+            lanes: RefCell::new(Kept::new(UNUSED_LANES_MAX)),
+            pools: RefCell::new(Kept::new(UNUSED_POOLS_MAX)),
             known_dbs: RefCell::default(),
             spares: RefCell::default(),
             draining: Cell::new(false),
@@ -158,7 +195,7 @@ impl Worker {
     /// The lane of an identity, protocol and database, made on first use.
     pub fn lane(self: &Rc<Self>, identity: &Arc<Identity>, protocol: Protocol, db: u32) -> Rc<Lane<Waiter>> {
         let mut lanes = self.lanes.borrow_mut();
-        let lane = lanes.entry((identity.id, protocol, db)).or_insert_with(|| {
+        let lane = lanes.get(LaneFor::Requests((identity.id, protocol, db)), || {
             let connector = Connector { db, ..self.shared.connector(Some(identity)) };
             self.spawn_lane(connector, protocol, "anteroom:lane", identity)
         });
@@ -167,22 +204,22 @@ impl Worker {
 
     /// The lane on which passwords are tried and nothing else is ever sent.
     pub fn auth_lane(self: &Rc<Self>) -> Rc<Lane<Waiter>> {
-        let mut lane = self.auth_lane.borrow_mut();
+        let mut lanes = self.lanes.borrow_mut();
         let nobody = self.shared.identities.nobody();
-        let made = lane.get_or_insert_with(|| {
+        let lane = lanes.get(LaneFor::Auth, || {
             self.spawn_lane(self.shared.connector(None), Protocol::Resp2, "anteroom:auth", nobody)
         });
-        made.clone()
+        lane.clone()
     }
 
     /// The lane on which an identity's databases are tried: nothing but SELECT is ever sent, so that it does not matter
     /// which one it has selected.
     pub fn select_lane(self: &Rc<Self>, identity: &Arc<Identity>) -> Rc<Lane<Waiter>> {
-        let mut lanes = self.select_lanes.borrow_mut();
-        let made = lanes.entry(identity.id).or_insert_with(|| {
+        let mut lanes = self.lanes.borrow_mut();
+        let lane = lanes.get(LaneFor::Select(identity.id), || {
             self.spawn_lane(self.shared.connector(Some(identity)), Protocol::Resp2, "anteroom:select", identity)
         });
-        made.clone()
+        lane.clone()
     }
 
     fn spawn_lane(
@@ -196,12 +233,6 @@ impl Worker {
         Lane::spawn(connector, protocol, name, self.limits(), events)
     }
 
-    /// Every lane of this worker, for the console.
-    pub fn lanes(&self) -> Vec<(u32, Protocol, u32, Rc<Lane<Waiter>>)> {
-        let lanes = self.lanes.borrow();
-        lanes.iter().map(|(&(identity, protocol, db), lane)| (identity, protocol, db, lane.clone())).collect()
-    }
-
     /// Borrows a dedicated connection.
     pub fn checkout(
         &self,
@@ -210,7 +241,7 @@ impl Worker {
         db: u32,
     ) -> impl Future<Output = Result<Loan, CheckoutError>> + use<> {
         let mut pools = self.pools.borrow_mut();
-        let pool = pools.entry((identity.id, protocol, db)).or_insert_with(|| {
+        let pool = pools.get((identity.id, protocol, db), || {
             let upstream = &self.shared.config.upstream;
             Rc::new(DedicatedPool::new(
                 Connector { db, ..self.shared.connector(Some(identity)) },
@@ -236,7 +267,11 @@ impl Worker {
 
     /// The upstream has accepted it.
     pub fn learn_db(&self, identity: &Identity, db: u32) {
-        self.known_dbs.borrow_mut().1.insert((identity.id, db));
+        let mut known = self.known_dbs.borrow_mut();
+        if known.1.len() >= KNOWN_DBS_MAX {
+            known.1.clear();
+        }
+        known.1.insert((identity.id, db));
     }
 
     /// An output buffer to reuse.
@@ -293,11 +328,22 @@ impl Worker {
 
     /// No new work: lanes end once they are quiet.
     pub fn stop(&self) {
-        for lane in self.lanes.borrow().values() {
-            lane.shut();
-        }
-        self.auth_lane.borrow().iter().chain(self.select_lanes.borrow().values()).for_each(|lane| lane.shut());
+        self.lanes.borrow().values().for_each(|lane| lane.shut());
         self.pools.borrow_mut().clear();
+    }
+}
+
+/// Gives up lanes and pools that nobody uses any more. Ends with the worker.
+pub(super) async fn keep_tidy(worker: Rc<Worker>) {
+    let upstream = &worker.shared.config.upstream;
+    let lane_idle = Duration::from_millis(upstream.lane_idle_ms);
+    let pool_idle = Duration::from_millis(upstream.dedicated_idle_ms);
+    let mut tick = interval(looking_every(lane_idle.min(pool_idle)));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = tick.tick().await.into_std();
+        worker.lanes.borrow_mut().tidy(now, lane_idle);
+        worker.pools.borrow_mut().tidy(now, pool_idle);
     }
 }
 

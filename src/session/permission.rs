@@ -44,7 +44,7 @@ impl Session {
                 }
                 let refusal: &[u8] = if user.is_some() { b"-" } else { b"-NOPERM" };
                 let (shared, identity) = (self.worker.shared.clone(), self.identity.clone());
-                let asked = shared.identities.rights();
+                let asked = identity.rights();
                 let lane = self.lane();
                 Err(self.ask(
                     |waiter| lane.send(&request, waiter),

@@ -112,7 +112,7 @@ pub enum ConnectError {
     #[error("no connection within {0} ms")]
     TimedOut(u128),
     /// The upstream answered the handshake with an error: its text, without the leading `-`; where the question held a
-    /// password, only as far as [`harmless`] lets it through.
+    /// password, only as far as `harmless` lets it through.
     #[error("{0}")]
     Refused(String),
 }

@@ -112,6 +112,12 @@ impl DedicatedPool {
         Self { pool, failures, max, wait }
     }
 
+    /// Whether any is lent.
+    pub fn has_lent(&self) -> bool {
+        let state = self.pool.state();
+        state.connections > state.idle_connections
+    }
+
     /// Connections that exist, lent or idle.
     pub fn size(&self) -> u32 {
         self.pool.state().connections

@@ -157,8 +157,12 @@ impl<W: Waiter + 'static> Lane<W> {
     /// Queues one request. The waiter is told at once when the lane is down.
     pub fn send(&self, request: &[u8], waiter: W) {
         let mut state = self.state.borrow_mut();
+        if !state.open {
+            drop(state);
+            return waiter.lost(&Lost { sent: false, reason: "the worker is stopping".into() });
+        }
         if let Some(at) = state.retry_at {
-            if Instant::now() < at || !state.open {
+            if Instant::now() < at {
                 let lost = Lost { sent: false, reason: state.down_reason.clone() };
                 drop(state);
                 return waiter.lost(&lost);
@@ -186,6 +190,11 @@ impl<W: Waiter + 'static> Lane<W> {
     /// Requests waiting for their reply.
     pub fn inflight(&self) -> usize {
         self.state.borrow().fifo.len()
+    }
+
+    /// Whether nobody can send on it but through its owner, who holds it once, as its task does; and nothing is in flight.
+    pub fn is_unused(self: &Rc<Self>) -> bool {
+        Rc::strong_count(self) <= 2 && self.inflight() == 0
     }
 
     /// Whether a connection stands.
