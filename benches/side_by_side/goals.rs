@@ -20,14 +20,21 @@ pub fn ratio_max(contender: Contender, workload: &Workload, connections: usize, 
         (Contender::TierOn, HashGetAll, _) => by_pipeline(0.75, 0.45, f64::NAN).filter(|goal| !goal.is_nan()),
         (Contender::TierOn, ListRange | TopTen, _) => by_pipeline(0.75, 0.25, f64::NAN).filter(|goal| !goal.is_nan()),
         (Contender::TierOn, Get, 16_384) => Some(1.0),
-        (Contender::TierOn | Contender::TierOff, Get, 32) | (Contender::TierOn, Set, 32) => by_pipeline(0.95, 0.80, 0.60),
+        (Contender::TierOn | Contender::TierOff, Get, 32) | (Contender::TierOn, Set, 32) => {
+            by_pipeline(0.95, 0.80, 0.60)
+        }
         (Contender::Misses, Get, 32) => by_pipeline(1.00, 0.95, 0.90),
         _ => None,
     }
 }
 
 /// The most the ratio of the Redis behind the proxy should be, if there is a goal.
-pub fn upstream_ratio_max(contender: Contender, workload: &Workload, connections: usize, pipeline: usize) -> Option<f64> {
+pub fn upstream_ratio_max(
+    contender: Contender,
+    workload: &Workload,
+    connections: usize,
+    pipeline: usize,
+) -> Option<f64> {
     let passes = match workload.operation {
         Operation::Get => contender == Contender::TierOff,
         Operation::Set => contender == Contender::TierOn,

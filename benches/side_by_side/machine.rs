@@ -40,7 +40,11 @@ impl Machine {
             cores: info.lines().filter(|line| line.starts_with("processor")).count(),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             versions: asked.iter().chain(&peers).filter_map(|(program, flag)| version(program, flag)).collect(),
-            command: ["cargo bench --bench side_by_side --".into()].into_iter().chain(arguments).collect::<Vec<_>>().join(" "),
+            command: ["cargo bench --bench side_by_side --".into()]
+                .into_iter()
+                .chain(arguments)
+                .collect::<Vec<_>>()
+                .join(" "),
             placement: placement.to_owned(),
             cpu_from: cpu::source(),
         }

@@ -3,30 +3,37 @@
 //!
 //! This file owns the arguments and the order of things. Who is measured is `contender.rs` and `processes.rs`, what is asked
 //! `workload.rs` and `plan.rs`, how `load.rs`, `cpu.rs` and `measure.rs`, what it should come to `goals.rs`, what comes out
-//! `row.rs`, `table.rs`, `json.rs` and `svg.rs`. Nothing here links the proxy: it is measured from outside.
+//! `row.rs`, `table.rs`, `checks.rs`, `sweep/`, `json.rs` and `svg.rs`. Nothing here links the proxy: it is measured from outside.
 
 mod ask;
+mod checks;
 mod contender;
 mod cpu;
 mod goals;
+mod json;
 mod load;
 mod machine;
 mod measure;
 mod plan;
 mod processes;
 mod row;
+mod svg;
+mod sweep;
 mod table;
 mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use contender::{Placement, Stage};
+use json::Document;
 use machine::Machine;
 use measure::Timing;
+use sweep::{Footprint, Reach};
 
 /// Measures the proxy beside Redis and its peers, whole processes over the loopback.
 #[derive(Parser)]
@@ -34,9 +41,24 @@ struct Arguments {
     /// One short round of everything: to see that it works, not to quote
     #[arg(long)]
     quick: bool,
-    /// Every operation, connection count and depth, and the sweeps to their ends
+    /// Every operation, connection count and depth, and the sweeps as far as they go
     #[arg(long)]
     full: bool,
+    /// The sweeps too, and their pictures into benches/pictures
+    #[arg(long)]
+    pictures: bool,
+    /// The sweeps and pictures alone
+    #[arg(long)]
+    only_pictures: bool,
+    /// Everything measured, as JSON
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+    /// The most keys a sweep goes to: 10,000,000 take 12 GB
+    #[arg(long, value_name = "N")]
+    keys_max: Option<usize>,
+    /// The most clients a sweep goes to
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    clients_max: usize,
     /// Rounds
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
@@ -72,20 +94,46 @@ fn main() {
         println!("nothing is measured outside of cargo bench");
         return;
     }
+    raise_descriptors();
     let placement = place(arguments.pin);
     let machine = Machine::here(&arguments.proxy, &placement.words);
     machine.print();
     let mut stage = Stage::new(arguments.proxy.clone(), placement, 1);
     let timing = timing(&arguments);
     let cases = plan::narrowed(if arguments.full { plan::full() } else { plan::standard() }, &arguments.only);
-    table::head();
     let mut rows = Vec::new();
-    for case in &cases {
-        let measured = measure::measure(case, &mut stage, timing);
-        measured.iter().for_each(table::line);
-        rows.extend(measured);
+    if !arguments.only_pictures {
+        table::head();
+        for case in &cases {
+            let measured = measure::measure(case, &mut stage, timing);
+            measured.iter().for_each(table::line);
+            rows.extend(measured);
+        }
+        println!("\n{}", table::LEGEND);
     }
-    println!("\n{}", table::LEGEND);
+    let mut checks = checks::of_rows(&rows);
+    let mut sweeps = Vec::new();
+    if arguments.pictures || arguments.only_pictures || arguments.full {
+        sweep::all(&mut stage, timing, reach(&arguments), |sweep| {
+            sweep.print();
+            svg::draw(&sweep, &Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pictures"));
+            sweeps.push(sweep);
+        });
+        let named = |name| sweeps.iter().find(|sweep| sweep.name == name);
+        if let (Some(idle), Some(entries)) = (named("idle_clients"), named("entries")) {
+            checks.extend(checks::of_sweeps(&Footprint::of(&stage, idle, entries), named("workers")));
+        }
+    }
+    checks::print(&checks);
+    if let Some(path) = &arguments.json {
+        Document { machine: &machine, rows: &rows, sweeps: &sweeps, checks: &checks }.write(path);
+    }
+}
+
+fn reach(arguments: &Arguments) -> Reach {
+    let keys_max = arguments.keys_max.unwrap_or(if arguments.full { 10_000_000 } else { 1_000_000 });
+    let clients_max = if arguments.quick { 1000 } else { arguments.clients_max };
+    Reach { keys_max, clients_max }
 }
 
 fn timing(arguments: &Arguments) -> Timing {
@@ -115,6 +163,16 @@ fn place(pin: Pin) -> Placement {
         _ if cores > 2 => (Some("1".to_owned()), "on core 1"),
         _ => (Some("0".to_owned()), "with the generator"),
     };
-    let words = format!("process under test on core {last}, load generator on core 0, the Redis behind a proxy {where_upstream}");
+    let words = format!(
+        "process under test on core {last}, load generator on core 0, the Redis behind a proxy {where_upstream}"
+    );
     Placement { tested, upstream, words }
+}
+
+/// Allows as many open descriptors as the system lets us have; the processes started inherit it.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
+        eprintln!("the limit of open files (ulimit -n) stays at {:?}", limit.current);
+    }
 }

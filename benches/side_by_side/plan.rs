@@ -33,7 +33,9 @@ pub fn standard() -> Vec<Case> {
         cases.extend([1, 16].map(|pipeline| without_peers(case(operation, 32, 50, pipeline))));
     }
     cases.extend([1, 16, 64].map(|pipeline| without_peers(case(Get, 16_384, 50, pipeline))));
-    for rest in [case(Get, 1024, 50, 16), case(MultiGet, 32, 50, 16), case(Mix(90), 32, 50, 16), case(Mix(50), 32, 50, 16)] {
+    for rest in
+        [case(Get, 1024, 50, 16), case(MultiGet, 32, 50, 16), case(Mix(90), 32, 50, 16), case(Mix(50), 32, 50, 16)]
+    {
         cases.push(without_peers(rest));
     }
     cases
@@ -49,7 +51,8 @@ pub fn full() -> Vec<Case> {
                 cases.extend([32, 1024, 16_384].map(|bytes| case(operation, bytes, connections, pipeline)));
             }
             cases.extend(
-                [HashGetAll, ListRange, TopTen, MultiGet, Mix(90), Mix(50)].map(|operation| case(operation, 32, connections, pipeline)),
+                [HashGetAll, ListRange, TopTen, MultiGet, Mix(90), Mix(50)]
+                    .map(|operation| case(operation, 32, connections, pipeline)),
             );
             cases.push(missing(connections, pipeline));
         }

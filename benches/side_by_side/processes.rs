@@ -38,7 +38,9 @@ impl Process {
             let mut command = on(cores, "redis-server");
             command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port", &port.to_string()]);
             // Redis forgets whom to tell beyond a million keys unless told otherwise; the sweep over keys goes further.
-            command.args(["--maxclients", &CLIENTS_MAX.to_string(), "--tracking-table-max-keys", "0", "--dir"]).arg(directory);
+            command
+                .args(["--maxclients", &CLIENTS_MAX.to_string(), "--tracking-table-max-keys", "0", "--dir"])
+                .arg(directory);
             command
         })
     }

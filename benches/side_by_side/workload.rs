@@ -134,7 +134,8 @@ impl Workload {
                 count += 1;
             }
             // Batches whose replies look the same share them: large ones would otherwise fill the memory.
-            let shared = whole.iter().find(|(known, of)| *of == count && **known == *reply).map(|(known, _)| known.clone());
+            let shared =
+                whole.iter().find(|(known, of)| *of == count && **known == *reply).map(|(known, _)| known.clone());
             let reply = shared.unwrap_or_else(|| {
                 let new: Arc<[u8]> = reply.into();
                 whole.truncate(3);
@@ -168,7 +169,9 @@ impl Workload {
             Operation::HashGetAll => one(["HGETALL", "", "", "", ""]),
             Operation::ListRange => one(["LRANGE", "0", "99", "", ""]),
             Operation::TopTen => one(["ZREVRANGE", "0", "9", "WITHSCORES", ""]),
-            Operation::MultiGet => [b"MGET".to_vec()].into_iter().chain(keys.take(10).map(|key| self.key(key))).collect(),
+            Operation::MultiGet => {
+                [b"MGET".to_vec()].into_iter().chain(keys.take(10).map(|key| self.key(key))).collect()
+            }
             Operation::Get | Operation::Set | Operation::Mix(_) => one(["GET", "", "", "", ""]),
         }
     }
@@ -207,7 +210,9 @@ enum Choice {
 impl Choice {
     fn new(workload: &Workload) -> Choice {
         match workload.operation {
-            Operation::Mix(_) => Choice::Zipf(Zipf::new(workload.keys as f64, MIX_EXPONENT).expect("more than one key")),
+            Operation::Mix(_) => {
+                Choice::Zipf(Zipf::new(workload.keys as f64, MIX_EXPONENT).expect("more than one key"))
+            }
             _ => Choice::Uniform,
         }
     }
