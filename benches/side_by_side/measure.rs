@@ -184,7 +184,9 @@ impl Counts {
         if contender.is_ours() {
             let mut ask = Ask::connect(running.server.address);
             counts.hits = ask.count("anteroom_cache", "anteroom_cache_hits");
+            // A bypass went to Redis as a miss does: a read of a key that this client is already waiting for, mostly.
             counts.misses = ask.count("anteroom_cache", "anteroom_cache_misses");
+            counts.misses += ask.count("anteroom_cache", "anteroom_cache_bypasses");
         }
         if let Some(redis) = &running.upstream {
             counts.upstream_commands = Ask::connect(redis.address).count("stats", "total_commands_processed");

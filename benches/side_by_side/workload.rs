@@ -114,11 +114,12 @@ impl Workload {
         self.batches(redis, pipeline, (0..count * pipeline).map(|_| choose.request(self, &mut random)))
     }
 
-    /// Batches that read every key once, in order.
+    /// Batches that read every key once, in order. MGET's keys are read by GET, which is what fills them.
     pub fn sweep(&self, redis: SocketAddr) -> Vec<Batch> {
-        let step = if self.operation == Operation::MultiGet { 10 } else { 1 };
-        let reads = (0..self.keys).step_by(step).map(|key| (self.read((key..key + step).map(|k| k % self.keys)), true));
-        self.batches(redis, 32, reads)
+        match self.operation {
+            Operation::MultiGet => Workload { operation: Operation::Get, ..*self }.sweep(redis),
+            _ => self.batches(redis, 32, (0..self.keys).map(|key| (self.read(key..key + 1), true))),
+        }
     }
 
     fn batches(&self, redis: SocketAddr, size: usize, requests: impl Iterator<Item = (Request, bool)>) -> Vec<Batch> {
