@@ -1,6 +1,9 @@
 # make run      a private, throw-away Redis with the proxy in front of it
 # make test     formatting, lints, documentation and all tests
 # make compat   Redis's own test suite through the release build (COMPAT=--half for the shorter half)
+# make bench    everything measured: the table, the sweeps with their pictures (benches/pictures), parts, hit ratios
+#               (BENCH=--quick: to see that it works, not to quote)
+# make bench-peers  installs what the proxy is compared with: nutcracker and haproxy
 # make clients  redis-py, node-redis, ioredis and redis-cli through the release build (CLIENTS="--only redis-cli")
 #
 # What must hold before a change is taken is all of it: .ci/run. All install what they lack from the system's packages
@@ -26,7 +29,7 @@ define component
 @cargo $(1) --version >/dev/null 2>&1 || rustup component add $(2)
 endef
 
-.PHONY: run test lint compat clients release redis tools suite libraries
+.PHONY: run test lint compat clients bench bench-peers release redis tools suite libraries
 
 run: release
 	@printf '\nIn another terminal:\n\n  %s SET greeting hello\n  %s GET greeting\n  %s\n\nCtrl-C here stops both.\n\n' "$(CLI)" "$(CLI)" "$(CLI) INFO"
@@ -51,6 +54,18 @@ compat: release suite
 
 clients: release libraries
 	tests/clients/run $(CLIENTS)
+
+bench: redis
+	cargo bench --bench side_by_side -- --pictures --json target/side_by_side.json $(BENCH)
+	cargo bench --bench hit_ratio -- --json target/hit_ratio.json
+	cargo bench --bench micro
+
+# Debian starts haproxy once it is installed; nobody asked for that.
+bench-peers:
+	$(call unless,command -v nutcracker >/dev/null || [ -x /usr/sbin/nutcracker ],nutcracker,nutcracker)
+	$(call unless,command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ],haproxy,haproxy)
+	@! command -v systemctl >/dev/null || ! systemctl is-active --quiet haproxy 2>/dev/null || \
+		echo "haproxy runs as a service now; systemctl disable --now haproxy ends it"
 
 release: redis
 	cargo build --release

@@ -1,0 +1,151 @@
+//! Who is measured: Redis itself, the proxy in its settings, the peers. Owns the processes, started when first needed.
+//!
+//! Every proxy has a Redis of its own behind it, so that no contender's traffic (a tracker's invalidations, say) falls on
+//! another's, and none falls on the Redis that is asked directly.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::processes::{Cores, Process, installed};
+use crate::workload::Workload;
+
+/// One server under test, in one setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Contender {
+    /// Redis asked directly: what all others are compared with.
+    Redis,
+    /// The proxy with its defaults but for `cache.max_bytes`, which is 8 GiB so that nothing is evicted.
+    TierOn,
+    /// The proxy with `cache.enabled = false`.
+    TierOff,
+    /// The proxy with the tier on and `cache.admit_after` at its largest: every read misses and none is kept.
+    Misses,
+    /// The proxy with `cache.admit_after = 1` and a tier of 1 MiB: every read misses and is filled.
+    Fills,
+    /// twemproxy.
+    Nutcracker,
+    /// HAProxy, passing TCP on.
+    Haproxy,
+}
+
+impl Contender {
+    /// For the table; a tier that is on answers reads from memory, and is only there when it cannot.
+    pub fn label(self, workload: &Workload) -> &'static str {
+        match self {
+            Contender::Redis => "Redis",
+            Contender::TierOn if workload.only_reads() => "hits",
+            Contender::TierOn => "tier on",
+            Contender::TierOff => "tier off",
+            Contender::Misses => "misses",
+            Contender::Fills => "fills",
+            Contender::Nutcracker => "nutcracker",
+            Contender::Haproxy => "haproxy",
+        }
+    }
+
+    /// Whether it can be started here.
+    pub fn is_there(self) -> bool {
+        match self {
+            Contender::Nutcracker => installed("nutcracker"),
+            Contender::Haproxy => installed("haproxy"),
+            _ => true,
+        }
+    }
+
+    /// Whether it is the proxy.
+    pub fn is_ours(self) -> bool {
+        self.config().is_some()
+    }
+
+    fn config(self) -> Option<&'static str> {
+        match self {
+            Contender::TierOn => Some("[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n"),
+            Contender::TierOff => Some("[cache]\nenabled = false\n"),
+            Contender::Misses => Some("[cache]\nadmit_after = 255\n"),
+            Contender::Fills => Some("[cache]\nadmit_after = 1\nmax_bytes = \"1MiB\"\n"),
+            Contender::Redis | Contender::Nutcracker | Contender::Haproxy => None,
+        }
+    }
+}
+
+/// Which cores who runs on.
+#[derive(Clone, Debug, Default)]
+pub struct Placement {
+    /// The process under test.
+    pub tested: Cores,
+    /// The Redis behind it.
+    pub upstream: Cores,
+    /// For the output.
+    pub words: String,
+}
+
+/// A contender's processes.
+pub struct Running {
+    /// The process under test.
+    pub server: Process,
+    /// The Redis behind it.
+    pub upstream: Option<Process>,
+    data: HashSet<String>,
+}
+
+impl Running {
+    /// The Redis that holds its data.
+    pub fn redis(&self) -> SocketAddr {
+        self.upstream.as_ref().unwrap_or(&self.server).address
+    }
+}
+
+/// All contenders started so far.
+pub struct Stage {
+    binary: PathBuf,
+    /// Who runs where.
+    pub placement: Placement,
+    workers: usize,
+    running: Vec<(Contender, Running)>,
+}
+
+impl Stage {
+    /// Nothing is started yet. `binary` is the proxy's, run with so many workers.
+    pub fn new(binary: PathBuf, placement: Placement, workers: usize) -> Stage {
+        Stage { binary, placement, workers, running: Vec::new() }
+    }
+
+    /// Another stage with nothing running on it, the proxy on any core, with so many workers.
+    pub fn with_workers(&self, workers: usize) -> Stage {
+        Stage::new(self.binary.clone(), Placement::default(), workers)
+    }
+
+    /// The contender, running and holding the data of `workload`.
+    pub fn ready(&mut self, contender: Contender, workload: &Workload) -> &Running {
+        let at = self.running.iter().position(|(who, _)| *who == contender).unwrap_or_else(|| {
+            self.running.push((contender, self.start(contender)));
+            self.running.len() - 1
+        });
+        let running = &mut self.running[at].1;
+        if running.data.insert(workload.data()) {
+            workload.populate(running.redis());
+        }
+        running
+    }
+
+    /// Starts a contender that is not kept.
+    pub fn start(&self, contender: Contender) -> Running {
+        let Placement { tested, upstream, .. } = &self.placement;
+        if contender == Contender::Redis {
+            return Running { server: Process::redis(tested), upstream: None, data: HashSet::new() };
+        }
+        let redis = Process::redis(upstream);
+        let server = match contender {
+            Contender::Nutcracker => Process::nutcracker(tested, redis.address),
+            Contender::Haproxy => Process::haproxy(tested, redis.address),
+            ours => {
+                let config = ours.config().expect("all others were handled above");
+                Process::proxy(&self.binary, tested, redis.address, self.workers, config)
+            }
+        };
+        Running { server, upstream: Some(redis), data: HashSet::new() }
+    }
+}
