@@ -10,8 +10,16 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 /// How often wasted fills double the reads asked for: at most 2^5 times `admit_after`.
 const WASTE_MAX: u8 = 5;
 
-/// One in so many counted reads is noted for ageing.
+/// Reads counted, for each counter, between two halvings. A read moves two counters: after so many reads of different keys two
+/// in nine are above zero, and one key in twenty looks as if it had been read before.
+const READS_PER_COUNTER: f64 = 0.125;
+
+/// One in so many counted reads is noted for ageing, and halves so many counters.
 const AGE_SAMPLE: u64 = 16;
+const AGED_AT_ONCE: usize = (AGE_SAMPLE as f64 / READS_PER_COUNTER) as usize;
+
+/// Waste is halved once in so many halvings of reads: what is written all the time is found out slowly.
+const WASTE_FADES: u64 = 64;
 
 /// The sketch. All counters are relaxed: they are hints, and a lost count is a count.
 #[derive(Debug)]
@@ -19,23 +27,15 @@ pub struct Admission {
     reads: Box<[AtomicU8]>,
     waste: Box<[AtomicU8]>,
     counted: AtomicU64,
-    age_every: u64,
     admit_after: u8,
 }
 
 impl Admission {
     /// `counters` is rounded up to a power of two, each takes two bytes; `admit_after` reads admit a key.
     pub fn new(counters: usize, admit_after: u8) -> Admission {
-        let len = counters.clamp(64, 1 << 26).next_power_of_two();
+        let len = counters.clamp(AGED_AT_ONCE, 1 << 26).next_power_of_two();
         let zeros = || (0..len).map(|_| AtomicU8::new(0)).collect();
-        Admission {
-            reads: zeros(),
-            waste: zeros(),
-            counted: AtomicU64::new(0),
-            // With eight counts a counter between halvings, a key read less than its share fades.
-            age_every: len as u64 * 8,
-            admit_after: admit_after.max(1),
-        }
+        Admission { reads: zeros(), waste: zeros(), counted: AtomicU64::new(0), admit_after: admit_after.max(1) }
     }
 
     /// Counts a read of the key with this hash and says whether it has now been read often enough to be filled.
@@ -79,18 +79,19 @@ impl Admission {
         }
     }
 
-    /// Halves every count once in a while, so that what was popular yesterday is not for ever.
+    /// Halves every count once in a while, so that what was popular yesterday is not for ever. A few at a time, going round: no
+    /// reader stands still for it.
     fn age(&self, sample: u64) {
         // Every miss of every worker comes by here: one in 16 counts for all, or they would fight over this one word.
         if !sample.is_multiple_of(AGE_SAMPLE) {
             return;
         }
-        let counted = self.counted.fetch_add(AGE_SAMPLE, Relaxed) + AGE_SAMPLE;
-        // Exactly one caller sees each multiple; the others go on counting beside it.
-        if counted.is_multiple_of(self.age_every) {
-            for counter in self.reads.iter().chain(&self.waste) {
-                counter.store(counter.load(Relaxed) / 2, Relaxed);
-            }
+        let turn = self.counted.fetch_add(1, Relaxed);
+        let turns = (self.reads.len() / AGED_AT_ONCE) as u64;
+        let from = (turn % turns) as usize * AGED_AT_ONCE;
+        halve(&self.reads[from..from + AGED_AT_ONCE]);
+        if (turn / turns).is_multiple_of(WASTE_FADES) {
+            halve(&self.waste[from..from + AGED_AT_ONCE]);
         }
     }
 
@@ -104,8 +105,14 @@ impl Admission {
     }
 }
 
+fn halve(counters: &[AtomicU8]) {
+    counters.iter().for_each(|counter| counter.store(counter.load(Relaxed) / 2, Relaxed));
+}
+
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasher;
+
     use super::*;
 
     const KEY: u64 = 0x1234_5678_9abc_def0;
@@ -135,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_key_filled_for_nothing_again_and_again_is_filled_ever_more_rarely_and_recovers() {
-        let sketch = Admission::new(1024, 2);
+        let sketch = Admission::new(1 << 16, 2);
         let reads_until_admitted = || (1..).find(|_| sketch.admit(KEY)).expect("admitted in the end");
         assert_eq!(reads_until_admitted(), 2);
         let mut prices = Vec::new();
@@ -163,5 +170,20 @@ mod tests {
             }
         }
         assert!(!sketch.admit(KEY), "the one read of long ago no longer counts");
+    }
+
+    #[test]
+    fn keys_read_once_are_not_taken_for_popular_however_many_there_are() {
+        let sketch = Admission::new(1 << 16, 2);
+        let hash = |n: u64| ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(n);
+        let admitted = (0..1_000_000).filter(|n| sketch.admit(hash(*n))).count();
+        assert!(admitted < 50_000, "{admitted} of 1,000,000");
+        // Among them, one that is read again soon enough.
+        let popular = |n: u64| {
+            sketch.admit(hash(1_000_000 + n));
+            n.is_multiple_of(1000) && sketch.admit(hash(u64::MAX))
+        };
+        let admitted = (0..100_000).filter(|n| popular(*n)).count();
+        assert!(admitted >= 85, "{admitted} of 100 reads");
     }
 }
