@@ -111,8 +111,6 @@ fn halve(counters: &[AtomicU8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::BuildHasher;
-
     use super::*;
 
     const KEY: u64 = 0x1234_5678_9abc_def0;

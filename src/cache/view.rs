@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Millis;
 use crate::coherence::ScopeId;
+use crate::resp::Protocol;
 
 /// A question about one key, as the reader asks it. The key itself and the scope are given beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +81,14 @@ impl View {
         match &self.bytes[self.resp3_end as usize..] {
             [] => self.resp3(),
             differing => differing,
+        }
+    }
+
+    /// The reply for a client that speaks this protocol.
+    pub fn reply(&self, protocol: Protocol) -> &[u8] {
+        match protocol {
+            Protocol::Resp2 => self.resp2(),
+            Protocol::Resp3 => self.resp3(),
         }
     }
 

@@ -21,6 +21,7 @@ use super::epochs::Fills;
 use super::verbs::Cause;
 use super::{Coherence, Source};
 use crate::cache::{Entry, Millis, ViewKey};
+use crate::resp::Protocol;
 
 /// What was known of a key's slot when a read of it was sent upstream. A [`super::Miss`] carries one.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,11 @@ pub struct ReadWatch {
 impl ReadWatch {
     pub(super) fn new(slot: u32, fills: Fills, entry_seen: bool) -> ReadWatch {
         ReadWatch { slot, begun: fills.begun(), suspect: entry_seen || fills.any_open() }
+    }
+
+    /// Whether the reply is worth comparing with what memory holds by then ([`Coherence::read_answered_with`]).
+    pub fn is_suspect(&self) -> bool {
+        self.suspect
     }
 }
 
@@ -59,14 +65,14 @@ impl Coherence {
     }
 
     /// [`Coherence::read_answered`] for a reply that can be compared with what memory would answer: `question` is what the
-    /// client would ask next, `reply` the RESP3 frame that Redis just gave. An entry that would answer the same is kept, which
-    /// is what lets an MGET with one cold key leave the hot ones in memory.
+    /// client would ask next, `reply` the frame that Redis just gave, in the client's protocol. An entry that would answer the
+    /// same is kept, which is what lets an MGET with one cold key leave the hot ones in memory.
     pub fn read_answered_with(
         &self,
         source: &Source,
         key: &[u8],
         question: &ViewKey<'_>,
-        reply: &[u8],
+        (reply, protocol): (&[u8], Protocol),
         watch: ReadWatch,
         now: Millis,
     ) {
@@ -80,7 +86,7 @@ impl Coherence {
         // compared.
         let agrees = |entry: &Entry| {
             let view = entry.find(source.scope(), question).map(|at| &entry.views()[at]);
-            view.is_some_and(|v| v.stamp() == source.stamp() && v.deadline() > now && v.resp3() == reply)
+            view.is_some_and(|v| v.stamp() == source.stamp() && v.deadline() > now && v.reply(protocol) == reply)
         };
         let newer = fills.any_open() || shared.tier.get(key).is_none_or(|entry| !agrees(&entry));
         if newer {

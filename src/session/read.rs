@@ -14,18 +14,18 @@ use std::sync::Arc;
 
 use super::joiner::{Joiner, Seat};
 use super::request::Flow;
-use super::then::Then;
+use super::then::{Compared, Then};
 use super::waiter::Waiter;
-use super::{End, Session, Way};
-use crate::cache::{Millis, View, ViewKey};
+use super::{Session, Way};
+use crate::cache::{Millis, ViewKey};
 use crate::coherence::tracker::Fill;
 use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, Snapshot, Source};
 use crate::command::Command;
 use crate::config::Mode;
-use crate::resp::{Args, Protocol, encode};
+use crate::resp::{Args, encode};
 use crate::server::stats::Bypass;
 use crate::server::worker::Worker;
-use crate::upstream::lane::Lane;
+use crate::upstream::lane::{Lane, REPLY_TOO_LONG};
 
 /// Bytes of a request that is made on the tracker's connection, at most: it is written there whole, beside everyone's fills.
 const FILL_REQUEST_MAX_BYTES: usize = 4096;
@@ -93,7 +93,7 @@ impl Session {
         let miss = match worker.near.borrow_mut().serve(&worker.coherence, source, key, &question, now) {
             Ok((view, _)) => {
                 if !self.mute.takes_this() {
-                    self.outbox.reply(|out| out.extend_from_slice(reply_of(view, self.protocol)));
+                    self.outbox.reply(|out| out.extend_from_slice(view.reply(self.protocol)));
                 }
                 worker.note_hit(self.db, key);
                 return Flow::Next;
@@ -122,15 +122,11 @@ impl Session {
             MissReason::NotArmed | MissReason::Silent | MissReason::WriteInFlight | MissReason::FlushInFlight
         );
         if !fillable || !self.identity.may_fill(now) || !worker.coherence.admit(miss.hash) {
-            return self.pass_read(args, miss);
+            return self.pass_read(command, args, source, miss);
         }
         if self.way != Way::Fills && self.outbox.pending() > 0 {
-            // This read keeps its place on the lane; the fill is for those to come.
-            let flown = worker.flights.borrow_mut().join(&worker.coherence, asked, None.into()).is_ok();
-            if !flown && let Some(ticket) = self.ticket(source, args, asked, now) {
-                self.launch(command, args, asked, ticket, None);
-            }
-            return self.pass_read(args, miss);
+            // It keeps its place on the lane. A fill beside it would be for nothing: its reply may be newer than the fill's.
+            return self.pass_read(command, args, source, miss);
         }
         let lane = self.lane();
         if lane.is_full(|| self.outbox.task()) {
@@ -232,9 +228,16 @@ impl Session {
     }
 
     /// A read that goes upstream beside the tier; its reply may be newer than what the tier holds.
-    fn pass_read(&mut self, args: &Args<'_>, miss: Miss) -> Flow {
+    fn pass_read(&mut self, command: &Command, args: &Args<'_>, source: &Arc<Source>, miss: Miss) -> Flow {
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
-        let then = Then::Watched { worker: self.worker.clone(), key: key.into(), watch: miss.watch };
+        let (worker, key, watch) = (self.worker.clone(), key.into(), miss.watch);
+        let then = if watch.is_suspect() {
+            let (source, tail) = (source.clone(), args.raw_after(1).get(2..).unwrap_or_default().into());
+            let (db, command, protocol) = (self.db, command.id, self.protocol);
+            Then::Compared(Box::new(Compared { worker, source, db, command, tail, protocol, key, watch }))
+        } else {
+            Then::Watched { worker, key, watch }
+        };
         let flow = self.pass(args, then);
         if flow == Flow::Next {
             self.reads.add(miss.hash);
@@ -255,9 +258,11 @@ impl Session {
         let worker = self.worker.clone();
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         if !worker.coherence.admit(miss.hash) {
-            return self.pass_read(args, miss);
+            return self.pass_read(command, args, source, miss);
         }
-        let Ok(ticket) = worker.coherence.ticket(source, key, now) else { return self.pass_read(args, miss) };
+        let Ok(ticket) = worker.coherence.ticket(source, key, now) else {
+            return self.pass_read(command, args, source, miss);
+        };
         let tail = args.raw_after(1).get(2..).unwrap_or_default();
         let then = Then::Keep(Box::new(super::then::Keep {
             worker: worker.clone(),
@@ -292,36 +297,34 @@ impl Session {
         }
         let now = self.now;
         let question = ViewKey { db: self.db, command: get.id, tail: b"" };
-        let mut body = Vec::new();
-        let mut snapshot = Snapshot::default();
-        let mut watched = Vec::new();
-        let mut all = true;
-        encode::array_header(&mut body, args.len() - 1);
-        for key in args.iter().skip(1) {
-            // The watch is taken before the look-up, so that what appears after it is told apart.
-            watched.push((Box::<[u8]>::from(key), worker.coherence.read_sent(key)));
-            match worker.near.borrow_mut().serve(&worker.coherence, &source, key, &question, now) {
-                Ok((view, seen)) => {
-                    snapshot.note(seen);
-                    body.extend_from_slice(reply_of(view, self.protocol));
-                    if body.len() > worker.shared.config.upstream.reply_max_bytes {
-                        // One key named a million times: a reply of that size would not be taken from upstream either.
-                        self.ending = Some(End::OutputFull);
-                        return Flow::Next;
-                    }
-                }
-                Err(miss) => {
-                    all = false;
-                    if worker.coherence.admit(miss.hash) {
-                        self.fill_beside(get, key, &source, now);
-                    }
-                }
+        let missed = match self.all_from_memory(args, &source, &question) {
+            Ok(body) => {
+                worker.stats.hits.add(1);
+                self.answer(|out, _| out.extend_from_slice(&body));
+                return Flow::Next;
             }
-        }
-        if all && snapshot.stands(&worker.coherence, &source) {
-            worker.stats.hits.add(1);
-            self.answer(|out, _| out.extend_from_slice(&body));
-            return Flow::Next;
+            Err(NotFromMemory::TooLong) => {
+                // Upstream it would be cut short too, and everyone else's replies behind it on the lane be lost.
+                self.answer(|out, _| encode::error(out, format!("ERR anteroom: {REPLY_TOO_LONG}")));
+                return Flow::Next;
+            }
+            Err(NotFromMemory::Missed(at, miss)) => Some((at, miss)),
+            Err(NotFromMemory::Torn) => None,
+        };
+        let mut watched = Vec::new();
+        for (at, key) in args.iter().enumerate().skip(1) {
+            let (watch, miss) = match missed {
+                Some((first, miss)) if first == at => (miss.watch, Some(miss)),
+                _ => {
+                    // The watch is taken before the look-up, so that what appears after it is told apart.
+                    let watch = worker.coherence.read_sent(key);
+                    (watch, worker.near.borrow_mut().serve(&worker.coherence, &source, key, &question, now).err())
+                }
+            };
+            watched.push((Box::<[u8]>::from(key), watch));
+            if miss.is_some_and(|miss| worker.coherence.admit(miss.hash)) {
+                self.fill_beside(get, key, &source, now);
+            }
         }
         let hashes: Vec<u64> = args.iter().skip(1).map(|key| worker.coherence.hash(key)).collect();
         let then = Then::WatchedMany(Box::new(super::then::WatchedMany {
@@ -336,6 +339,31 @@ impl Session {
             hashes.into_iter().for_each(|hash| self.reads.add(hash));
         }
         flow
+    }
+
+    /// The reply of an MGET of which every key hits, all at one instant.
+    fn all_from_memory(
+        &self,
+        args: &Args<'_>,
+        source: &Source,
+        question: &ViewKey<'_>,
+    ) -> Result<Vec<u8>, NotFromMemory> {
+        let worker = &self.worker;
+        let mut near = worker.near.borrow_mut();
+        let mut body = Vec::new();
+        let mut snapshot = Snapshot::default();
+        encode::array_header(&mut body, args.len() - 1);
+        for (at, key) in args.iter().enumerate().skip(1) {
+            let served = near.serve(&worker.coherence, source, key, question, self.now);
+            let (view, seen) = served.map_err(|miss| NotFromMemory::Missed(at, miss))?;
+            snapshot.note(seen);
+            body.extend_from_slice(view.reply(self.protocol));
+            if body.len() > worker.shared.config.upstream.reply_max_bytes {
+                // One key named a million times.
+                return Err(NotFromMemory::TooLong);
+            }
+        }
+        if snapshot.stands(&worker.coherence, source) { Ok(body) } else { Err(NotFromMemory::Torn) }
     }
 
     /// Fills one key of an MGET, as the GET whose view an MGET is put together from.
@@ -364,11 +392,14 @@ impl Session {
     }
 }
 
-fn reply_of(view: &View, protocol: Protocol) -> &[u8] {
-    match protocol {
-        Protocol::Resp2 => view.resp2(),
-        Protocol::Resp3 => view.resp3(),
-    }
+/// Why an MGET is not answered from memory.
+enum NotFromMemory {
+    /// The key at this position is the first that misses.
+    Missed(usize, Miss),
+    /// Something changed in between: the values are not of one instant.
+    Torn,
+    /// The reply would pass `upstream.reply_max_bytes`.
+    TooLong,
 }
 
 /// Hands each letter of the worker's mailbox to those who wait for it. Ends with the worker.

@@ -61,6 +61,8 @@ pub enum Then {
         /// What was known when the read was sent.
         watch: ReadWatch,
     },
+    /// A read beside the tier when the tier may hold an answer by then: it is kept if it is the same.
+    Compared(Box<Compared>),
     /// A read that the tier was not asked about: the same for each of its keys.
     Beside(Beside),
     /// An MGET beside the tier.
@@ -76,6 +78,26 @@ pub enum Then {
         /// How the text is framed.
         protocol: Protocol,
     },
+}
+
+/// See [`Then::Compared`].
+pub struct Compared {
+    /// Whose coherence state.
+    pub worker: Rc<Worker>,
+    /// Where the key's views are kept.
+    pub source: Arc<Source>,
+    /// The database read.
+    pub db: u32,
+    /// The command's id.
+    pub command: u16,
+    /// The rest of the question.
+    pub tail: Box<[u8]>,
+    /// What the reply is in.
+    pub protocol: Protocol,
+    /// The key that was read.
+    pub key: Box<[u8]>,
+    /// What was known when the read was sent.
+    pub watch: ReadWatch,
 }
 
 /// See [`Then::WatchedMany`].
@@ -139,6 +161,12 @@ impl Then {
                 worker.coherence.read_answered(&key, watch);
                 outbox.complete(seq, frame);
             }
+            Self::Compared(read) => {
+                let question = ViewKey { db: read.db, command: read.command, tail: &read.tail };
+                let (reply, now) = ((frame, read.protocol), read.worker.now());
+                read.worker.coherence.read_answered_with(&read.source, &read.key, &question, reply, read.watch, now);
+                outbox.complete(seq, frame);
+            }
             Self::Beside(beside) => {
                 beside.answered();
                 outbox.complete(seq, frame);
@@ -186,8 +214,8 @@ impl WatchedMany {
             match elements.next() {
                 Some(element) => {
                     // Views hold RESP3; among strings only the null differs.
-                    let element = if element == b"$-1\r\n" { b"_\r\n" } else { element };
-                    self.worker.coherence.read_answered_with(&self.source, key, &question, element, *watch, now);
+                    let reply = (if element == b"$-1\r\n" { b"_\r\n" } else { element }, Protocol::Resp3);
+                    self.worker.coherence.read_answered_with(&self.source, key, &question, reply, *watch, now);
                 }
                 None => self.worker.coherence.read_answered(key, *watch),
             }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::cache::{Millis, NewView, TierLimits, ViewKey};
+use crate::resp::Protocol;
 
 /// GET, in db 0.
 pub(super) const GET: ViewKey<'static> = ViewKey { db: 0, command: 1, tail: b"" };

@@ -320,7 +320,7 @@ fn a_read_that_went_upstream_leaves_alone_what_cannot_be_older_or_says_the_same(
     a.fill(b"k", b"v");
     let mget = |reply: &[u8]| {
         let watch = a.coherence.read_sent(b"k");
-        a.coherence.read_answered_with(&a.source, b"k", &GET, reply, watch, T0);
+        a.coherence.read_answered_with(&a.source, b"k", &GET, (reply, Protocol::Resp3), watch, T0);
     };
     mget(b"v");
     assert_eq!(a.get(b"k"), Ok(b"v".to_vec()));

@@ -163,7 +163,14 @@ impl World {
                     let reply = values[at].to_string();
                     let source = &self.armory.source;
                     let coherence = &self.armory.coherence;
-                    coherence.read_answered_with(source, name(key), &GET, reply.as_bytes(), watches[at], T0);
+                    coherence.read_answered_with(
+                        source,
+                        name(key),
+                        &GET,
+                        (reply.as_bytes(), Protocol::Resp3),
+                        watches[at],
+                        T0,
+                    );
                     self.saw(client, key, values[at], floors[at], "upstream by MGET");
                 }
             }
