@@ -51,6 +51,8 @@ fn nobody_ever_reads_what_the_promises_rule_out() {
     let started = Instant::now();
     let (clients, deeds) = std::thread::scope(|scope| {
         let chaos = scope.spawn(|| chaos::make(&world, &redis, &proxy, &over));
+        // However the clients end, so does the trouble: the scope waits for it.
+        let _at_the_end = SetWhenDropped(&over);
         let own = |seed| {
             scope.spawn({
                 let world = &world;
@@ -99,6 +101,14 @@ fn nobody_ever_reads_what_the_promises_rule_out() {
     assert!(max <= (HEARTBEAT_MS + DEADLINE_MS) * 1000, "a foreign write was missed for {max} us");
     assert!(share > 0.2, "memory answered only {:.0} % of the reads: this proves little", share * 100.0);
     assert!(failures < operations / 20, "{failures} of {operations} failed: this proves little");
+}
+
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// When all is quiet, every client reads what Redis holds.

@@ -257,8 +257,11 @@ const checks = {
     sub.on('message', (_, message) => heard.push(message));
     await sub.subscribe(k);
     await other.client('KILL', 'TYPE', 'pubsub');
-    await eventually(async () => (await other.publish(k, 'back')) === 1, 'the subscriber is back');
-    await eventually(() => heard.includes('back'), 'and hears');
+    // The connection that was killed may still be counted as a receiver for a moment.
+    await eventually(async () => {
+      await other.publish(k, 'back');
+      return heard.includes('back');
+    }, 'the subscriber is back and hears');
   },
 };
 

@@ -35,6 +35,8 @@ impl RedisChild {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new("redis-server");
         command.args(["--save", "", "--bind", "127.0.0.1", "--port", &port.to_string()]);
+        // A name that no dump has: it is to find none.
+        command.args(["--dbfilename", &format!("anteroom-{}-{port}.rdb", std::process::id())]);
         // For DEBUG PROTOCOL, which sends every type there is.
         command.args(["--enable-debug-command", "local"]);
         if let Some(password) = password {

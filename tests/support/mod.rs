@@ -9,7 +9,9 @@ pub mod scripted;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,10 +23,15 @@ use anteroom::shutdown::ShutdownTrigger;
 /// How long anything may take before a test calls it a hang.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Servers this process has started.
+static SERVERS: AtomicUsize = AtomicUsize::new(0);
+
 /// A private redis-server.
 pub struct Redis {
     child: Child,
     pub port: u16,
+    /// Its own, so that it finds no other server's dump.
+    directory: PathBuf,
 }
 
 impl Redis {
@@ -51,15 +58,19 @@ impl Redis {
 
     /// On a given port: the same server come back.
     pub fn start_on(port: u16, args: &[&str]) -> Self {
+        let number = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("anteroom-redis-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a writable directory");
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--dir", "/tmp", "--dbfilename", &format!("anteroom-test-{port}.rdb")])
+            .arg("--dir")
+            .arg(&directory)
             .args(["--enable-debug-command", "yes", "--loglevel", "warning"])
             .args(args)
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
-        let redis = Self { child, port };
+        let redis = Self { child, port, directory };
         eventually("redis-server listens", || TcpStream::connect(redis.addr()).is_ok());
         redis
     }
@@ -92,6 +103,7 @@ impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
