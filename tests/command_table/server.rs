@@ -20,6 +20,7 @@ impl Server {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let child = Command::new("redis-server")
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+                .args(["--dbfilename", &format!("anteroom-{}-{port}.rdb", std::process::id())])
                 .args(["--enable-debug-command", "yes"])
                 .current_dir(std::env::temp_dir())
                 .stdout(Stdio::null())
