@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::outread::OpenFills;
+
 /// Locks; slots are dealt to them by their low bits. Held for the length of one tier operation, so a few per worker suffice.
 const LOCKS: usize = 256;
 
@@ -100,7 +102,7 @@ impl Slot {
 /// The locked slot. Nothing stores into or removes from the tier without one.
 pub(crate) struct SlotGuard<'a> {
     slot: &'a Slot,
-    _held: MutexGuard<'a, ()>,
+    open: MutexGuard<'a, OpenFills>,
 }
 
 impl SlotGuard<'_> {
@@ -124,6 +126,16 @@ impl SlotGuard<'_> {
         self.slot.stored_under.load(Ordering::Relaxed) != NEVER
     }
 
+    /// The fills in flight of this slot and of those that share its lock.
+    pub(super) fn open_fills(&mut self) -> &mut OpenFills {
+        &mut self.open
+    }
+
+    /// Whether a near table may hold something of the slot: it was stored under the current state.
+    pub(crate) fn is_stored_under(&self) -> bool {
+        self.slot.stored_under(self.state())
+    }
+
     /// Notes that an entry is about to be stored, or kept in a near table. `state` is the current one; the lock keeps it from
     /// going back.
     pub(crate) fn note_stored(&self, state: SlotState) {
@@ -140,7 +152,7 @@ pub(crate) struct Epochs {
 /// A lock with two cache lines to itself (processors fetch them in pairs).
 #[derive(Default)]
 #[repr(align(128))]
-struct Lock(Mutex<()>);
+struct Lock(Mutex<OpenFills>);
 
 impl Epochs {
     pub(crate) fn new(slots: usize) -> Epochs {
@@ -165,8 +177,8 @@ impl Epochs {
         let lock = &self.locks[index as usize % LOCKS].0;
         SlotGuard {
             slot: self.slot(index),
-            // The lock guards no data of its own that a panic could leave half changed.
-            _held: lock.lock().unwrap_or_else(PoisonError::into_inner),
+            // A panic leaves the list of open fills whole: each change of it is one step.
+            open: lock.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 }

@@ -19,6 +19,7 @@
 //! | our own writes | `mark.rs` |
 //! | the connection that fills and listens | `tracker.rs`; what it hears: `push.rs`, `verbs.rs`; whom it tells: `mail.rs` |
 //! | reads that went upstream beside the tier | `watch.rs` |
+//! | what they mean for fills in flight | `outread.rs` |
 //! | whose data, and is its source alive | `source.rs`, `sources.rs` |
 //! | the slots and their locks | `epochs.rs` |
 //! | what INFO and the metrics say | `counters.rs` |
@@ -29,6 +30,7 @@ mod flights;
 pub mod mail;
 mod mark;
 mod near;
+mod outread;
 mod push;
 mod serve;
 mod snapshot;
@@ -60,7 +62,7 @@ pub use source::{Armed, ScopeId, Source, SourceKind};
 use sources::Sources;
 pub use ticket::{CommitRefused, FillTicket, TicketCheck, TicketRefused};
 pub use verbs::Cause;
-pub use watch::ReadWatch;
+pub use watch::{ReadWatch, Sight};
 
 /// The bounds and choices of the cache.
 #[derive(Clone, Debug)]

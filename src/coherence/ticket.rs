@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::outread::Closed;
 use super::{Coherence, Local, ScopeId, Source, SourceKind};
 use crate::cache::{Entry, Millis, NewView, View, tier_weight};
 use crate::coherence::epochs::SlotState;
@@ -44,6 +45,8 @@ impl TicketRefused {
 pub enum CommitRefused {
     /// The key (or one it shares a slot with) was written or invalidated meanwhile.
     Moved,
+    /// Someone was given another answer upstream meanwhile, which may be newer.
+    Outread,
     /// The source was lost, armed anew or flushed meanwhile.
     SourceMoved,
     /// Its deadline has already passed.
@@ -54,12 +57,13 @@ pub enum CommitRefused {
 
 impl CommitRefused {
     /// All of them, in the order of their numbers.
-    pub const ALL: [CommitRefused; 4] = [Self::Moved, Self::SourceMoved, Self::Expired, Self::TooBig];
+    pub const ALL: [CommitRefused; 5] = [Self::Moved, Self::Outread, Self::SourceMoved, Self::Expired, Self::TooBig];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Moved => "moved",
+            Self::Outread => "outread",
             Self::SourceMoved => "source_moved",
             Self::Expired => "expired",
             Self::TooBig => "too_big",
@@ -76,6 +80,7 @@ pub struct FillTicket {
     hash: u64,
     state: SlotState,
     stamp: u64,
+    closed: Closed,
 }
 
 /// What a reader needs to know before it joins the flight of a ticket that someone else holds.
@@ -85,6 +90,7 @@ pub struct TicketCheck {
     slot: u32,
     state: SlotState,
     stamp: u64,
+    closed: Closed,
 }
 
 impl Coherence {
@@ -102,7 +108,7 @@ impl Coherence {
         let shared = self.shared();
         let hash = self.hash(key);
         let slot = shared.slot(hash);
-        // No lock: whatever comes after these loads moves what they read, and commit compares it again. Marks and epoch are one
+        // No lock yet: whatever comes after these loads moves what they read, and commit compares it again. Marks and epoch are one
         // word. The stamp comes before the question whether a flush stands: a flush is counted before it changes the stamp, so
         // a stamp given out while it stands is refused here, and an earlier one is void.
         let stamp = source.stamp();
@@ -119,16 +125,28 @@ impl Coherence {
         if state.is_marked() {
             return Err(TicketRefused::WriteInFlight);
         }
+        // In this order: who counts the fill finds it.
+        let closed = shared.epochs.lock(shared.epochs.index(hash)).open_fills().open(hash);
         slot.fill_begins();
-        Ok(FillTicket { local: self.local.clone(), source: source.clone(), key: key.into(), hash, state, stamp })
+        Ok(FillTicket {
+            local: self.local.clone(),
+            source: source.clone(),
+            key: key.into(),
+            hash,
+            state,
+            stamp,
+            closed,
+        })
     }
 
     /// Whether a reader may join the flight: nothing has moved since its ticket was issued, so no write has been acknowledged
-    /// that the flight's reply may not show (redis-facts R4).
+    /// that the flight's reply may not show (redis-facts R4), and nobody has read past it (`outread.rs`).
     pub fn still_good(&self, check: &TicketCheck) -> bool {
         // A write acknowledged before this call moved the state when its mark went up, before it was even sent. A flush in flight
         // has changed the stamp.
-        self.shared().epochs.slot(check.slot).state() == check.state && check.source.stamp() == check.stamp
+        let has_moved =
+            self.shared().epochs.slot(check.slot).state() != check.state || check.source.stamp() != check.stamp;
+        !has_moved && !check.closed.is_set()
     }
 }
 
@@ -150,6 +168,7 @@ impl FillTicket {
             slot: self.local.shared.epochs.index(self.hash),
             state: self.state,
             stamp: self.stamp,
+            closed: self.closed.clone(),
         }
     }
 
@@ -192,12 +211,17 @@ impl FillTicket {
         if tier_weight(&self.key, &alone) > limits.entry_bytes_max {
             return Err(CommitRefused::TooBig);
         }
-        let held = shared.epochs.lock(shared.epochs.index(self.hash));
+        let mut held = shared.epochs.lock(shared.epochs.index(self.hash));
         // The state was unmarked when the ticket was issued. If it is the same now, no mark stands, and none can be put up and
         // no invalidation can come between this check and the insert: both need the lock. (A mark is lifted without the
         // lock, but none stands.)
         if held.state() != self.state {
             return Err(CommitRefused::Moved);
+        }
+        let question = shared.question_hash(self.hash, &new.question);
+        let brings = |protocol| shared.hasher.hash_one(view.reply(protocol));
+        if !held.open_fills().agrees(&self.closed, question, brings) {
+            return Err(CommitRefused::Outread);
         }
         // A flush or a loss takes no slot's lock and may come between this check and the insert: then the view is stored under
         // a stamp that is no longer served. The check only keeps it from taking the place of something better.
@@ -228,7 +252,9 @@ impl FillTicket {
 
 impl Drop for FillTicket {
     fn drop(&mut self) {
-        // After the insert: whoever counts no open fill finds what this one stored.
+        // After the insert: whoever counts no open fill, or finds none, finds what this one stored.
+        let epochs = &self.local.shared.epochs;
+        epochs.lock(epochs.index(self.hash)).open_fills().close(&self.closed);
         self.local.shared.slot(self.hash).fill_ends();
     }
 }

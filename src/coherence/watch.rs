@@ -14,13 +14,14 @@
 //!               │        ticket ───── stored (or later)       3. begun since the look-up
 //! ```
 //!
-//! If there is none of them, which is the common case and costs one load, nothing need be done. Otherwise the entry is dropped
-//! and the tickets are voided, before the client gets its reply.
+//! If there is none of them, which is the common case and costs one load, nothing need be done. Otherwise, before the client gets
+//! its reply: an entry that would answer the same stays and any other is dropped; open fills may store only the same
+//! (`outread.rs`). Where the reply cannot be compared, the entry is dropped and the tickets are voided.
 
 use super::epochs::Fills;
 use super::verbs::Cause;
-use super::{Coherence, Source};
-use crate::cache::{Entry, Millis, ViewKey};
+use super::{Coherence, ScopeId};
+use crate::cache::{Entry, ViewKey};
 use crate::resp::Protocol;
 
 /// What was known of a key's slot when a read of it was sent upstream. A [`super::Miss`] carries one.
@@ -32,14 +33,22 @@ pub struct ReadWatch {
     suspect: bool,
 }
 
+/// What a read upstream showed.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// Whose data.
+    pub scope: ScopeId,
+    /// What was asked of the key.
+    pub question: ViewKey<'a>,
+    /// The whole reply frame.
+    pub reply: &'a [u8],
+    /// The protocol it is in.
+    pub protocol: Protocol,
+}
+
 impl ReadWatch {
     pub(super) fn new(slot: u32, fills: Fills, entry_seen: bool) -> ReadWatch {
         ReadWatch { slot, begun: fills.begun(), suspect: entry_seen || fills.any_open() }
-    }
-
-    /// Whether the reply is worth comparing with what memory holds by then ([`Coherence::read_answered_with`]).
-    pub fn is_suspect(&self) -> bool {
-        self.suspect
     }
 }
 
@@ -64,33 +73,32 @@ impl Coherence {
         }
     }
 
-    /// [`Coherence::read_answered`] for a reply that can be compared with what memory would answer: `question` is what the
-    /// client would ask next, `reply` the frame that Redis just gave, in the client's protocol. An entry that would answer the
-    /// same is kept, which is what lets an MGET with one cold key leave the hot ones in memory.
-    pub fn read_answered_with(
-        &self,
-        source: &Source,
-        key: &[u8],
-        question: &ViewKey<'_>,
-        (reply, protocol): (&[u8], Protocol),
-        watch: ReadWatch,
-        now: Millis,
-    ) {
+    /// [`Coherence::read_answered`] for a reply that can be compared with what memory would answer. What would answer the same is
+    /// kept, in memory and on its way there: otherwise the readers of a hot key that has just changed, some on lanes and some
+    /// waiting for its fill, would void each other's fills for as long as they come.
+    pub fn read_answered_with(&self, key: &[u8], sight: &Sight<'_>, watch: ReadWatch) {
         let shared = self.shared();
-        let fills = shared.epochs.slot(watch.slot).fills();
-        if !watch.suspect && fills.begun() == watch.begun {
+        if !watch.suspect && shared.epochs.slot(watch.slot).fills().begun() == watch.begun {
             return;
         }
-        // A fill that is open may still store the older value. If there is none, whatever was stored is there to be compared, or
-        // evicted and perhaps still in a near table; the other views of an entry are of the same state of the key as the one
-        // compared.
+        let hash = self.hash(key);
+        let question = shared.question_hash(hash, &sight.question);
+        let mut held = shared.epochs.lock(watch.slot);
+        // Cases 2 and 3, while they are open. Those that are over are stored by now, or never will be.
+        held.open_fills().read_past(hash, question, shared.hasher.hash_one(sight.reply), sight.protocol);
         let agrees = |entry: &Entry| {
-            let view = entry.find(source.scope(), question).map(|at| &entry.views()[at]);
-            view.is_some_and(|v| v.stamp() == source.stamp() && v.deadline() > now && v.reply(protocol) == reply)
+            let view = entry.find(sight.scope, &sight.question).map(|at| &entry.views()[at]);
+            view.is_some_and(|view| view.reply(sight.protocol) == sight.reply)
         };
-        let newer = fills.any_open() || shared.tier.get(key).is_none_or(|entry| !agrees(&entry));
+        // The tier first: what it has evicted by then, and a near table may still serve, shows in the slot. The other views of
+        // an entry are of the same state of the key as the one compared. One that may not be served any more does no harm.
+        let newer = match shared.tier.get(key) {
+            Some(entry) => !agrees(&entry),
+            None => held.is_stored_under(),
+        };
         if newer {
-            self.invalidate_key(key, Cause::Read);
+            self.local.drop_entry(&held, key, hash, Cause::Read);
+            held.move_epoch();
         }
     }
 }

@@ -23,6 +23,11 @@ pub struct Beside {
 }
 
 impl Beside {
+    /// A read of one key, whose watch was taken before it was sent.
+    pub(super) fn one(worker: Rc<Worker>, key: Box<[u8]>, watch: ReadWatch) -> Self {
+        Self { worker, keys: [(key, watch)].into() }
+    }
+
     /// The reply came, and its client has not seen it yet.
     pub(super) fn answered(&self) {
         for (key, watch) in &self.keys {

@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::beside::Beside;
 use super::then::Then;
 use super::waiter::Waiter;
 use super::{Outbox, Seq};
@@ -52,7 +53,7 @@ impl Joiner {
         self.outbox.take_second_way();
         // Beside memory like any other: another fill of the key, of another worker, may hold an older value.
         let watch = self.worker.coherence.read_sent(&self.key);
-        let then = Then::Watched { worker: self.worker, key: self.key, watch };
+        let then = Then::Beside(Beside::one(self.worker, self.key, watch));
         self.lane.send(&self.request, Waiter::Client { outbox: self.outbox, seq: self.seq, then });
     }
 }

@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use super::joiner::{Joiner, Seat};
 use super::request::Flow;
-use super::then::{Compared, Then};
+use super::then::{Then, Watched};
 use super::waiter::Waiter;
 use super::{Session, Way};
 use crate::cache::{Millis, ViewKey};
 use crate::coherence::tracker::Fill;
-use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, Snapshot, Source};
+use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, ScopeId, Snapshot, Source};
 use crate::command::Command;
 use crate::config::Mode;
 use crate::resp::{Args, encode};
@@ -122,11 +122,11 @@ impl Session {
             MissReason::NotArmed | MissReason::Silent | MissReason::WriteInFlight | MissReason::FlushInFlight
         );
         if !fillable || !self.identity.may_fill(now) || !worker.coherence.admit(miss.hash) {
-            return self.pass_read(command, args, source, miss);
+            return self.pass_read(command, args, source.scope(), miss);
         }
         if self.way != Way::Fills && self.outbox.pending() > 0 {
             // It keeps its place on the lane. A fill beside it would be for nothing: its reply may be newer than the fill's.
-            return self.pass_read(command, args, source, miss);
+            return self.pass_read(command, args, source.scope(), miss);
         }
         let lane = self.lane();
         if lane.is_full(|| self.outbox.task()) {
@@ -228,16 +228,19 @@ impl Session {
     }
 
     /// A read that goes upstream beside the tier; its reply may be newer than what the tier holds.
-    fn pass_read(&mut self, command: &Command, args: &Args<'_>, source: &Arc<Source>, miss: Miss) -> Flow {
+    fn pass_read(&mut self, command: &Command, args: &Args<'_>, scope: ScopeId, miss: Miss) -> Flow {
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
-        let (worker, key, watch) = (self.worker.clone(), key.into(), miss.watch);
-        let then = if watch.is_suspect() {
-            let (source, tail) = (source.clone(), args.raw_after(1).get(2..).unwrap_or_default().into());
-            let (db, command, protocol) = (self.db, command.id, self.protocol);
-            Then::Compared(Box::new(Compared { worker, source, db, command, tail, protocol, key, watch }))
-        } else {
-            Then::Watched { worker, key, watch }
-        };
+        let tail = args.raw_after(1).get(2..).unwrap_or_default();
+        let then = Then::Watched(Watched {
+            worker: self.worker.clone(),
+            asked: [key, tail].concat().into(),
+            key_end: key.len(),
+            scope,
+            db: self.db,
+            command: command.id,
+            protocol: self.protocol,
+            watch: miss.watch,
+        });
         let flow = self.pass(args, then);
         if flow == Flow::Next {
             self.reads.add(miss.hash);
@@ -258,10 +261,10 @@ impl Session {
         let worker = self.worker.clone();
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         if !worker.coherence.admit(miss.hash) {
-            return self.pass_read(command, args, source, miss);
+            return self.pass_read(command, args, source.scope(), miss);
         }
         let Ok(ticket) = worker.coherence.ticket(source, key, now) else {
-            return self.pass_read(command, args, source, miss);
+            return self.pass_read(command, args, source.scope(), miss);
         };
         let tail = args.raw_after(1).get(2..).unwrap_or_default();
         let then = Then::Keep(Box::new(super::then::Keep {
@@ -329,7 +332,7 @@ impl Session {
         let hashes: Vec<u64> = args.iter().skip(1).map(|key| worker.coherence.hash(key)).collect();
         let then = Then::WatchedMany(Box::new(super::then::WatchedMany {
             worker: worker.clone(),
-            source,
+            scope: source.scope(),
             db: self.db,
             get: get.id,
             keys: watched,

@@ -4,14 +4,13 @@
 //! dropped; in every case a mark it holds is lifted.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::beside::Beside;
 use super::outbox::{Outbox, Seq};
 use super::waiter::lost_reply;
 use crate::admin::info::Asked;
 use crate::cache::{Millis, NewView, ViewKey};
-use crate::coherence::{FillTicket, FlushMark, ReadWatch, Source, WriteMark};
+use crate::coherence::{FillTicket, FlushMark, ReadWatch, ScopeId, Sight, WriteMark};
 use crate::resp::{FrameKind, Protocol, ReplySplitter};
 use crate::server::worker::Worker;
 use crate::upstream::lane::Lost;
@@ -53,16 +52,7 @@ pub enum Then {
         then: Box<Then>,
     },
     /// A read beside the tier: what the tier holds or is filling may be older.
-    Watched {
-        /// Whose coherence state.
-        worker: Rc<Worker>,
-        /// The key that was read.
-        key: Box<[u8]>,
-        /// What was known when the read was sent.
-        watch: ReadWatch,
-    },
-    /// A read beside the tier when the tier may hold an answer by then: it is kept if it is the same.
-    Compared(Box<Compared>),
+    Watched(Watched),
     /// A read that the tier was not asked about: the same for each of its keys.
     Beside(Beside),
     /// An MGET beside the tier.
@@ -80,22 +70,22 @@ pub enum Then {
     },
 }
 
-/// See [`Then::Compared`].
-pub struct Compared {
+/// See [`Then::Watched`].
+pub struct Watched {
     /// Whose coherence state.
     pub worker: Rc<Worker>,
-    /// Where the key's views are kept.
-    pub source: Arc<Source>,
+    /// The key, then the rest of the question.
+    pub asked: Box<[u8]>,
+    /// Where the key ends.
+    pub key_end: usize,
+    /// Whose data.
+    pub scope: ScopeId,
     /// The database read.
     pub db: u32,
     /// The command's id.
     pub command: u16,
-    /// The rest of the question.
-    pub tail: Box<[u8]>,
     /// What the reply is in.
     pub protocol: Protocol,
-    /// The key that was read.
-    pub key: Box<[u8]>,
     /// What was known when the read was sent.
     pub watch: ReadWatch,
 }
@@ -104,8 +94,8 @@ pub struct Compared {
 pub struct WatchedMany {
     /// Whose coherence state.
     pub worker: Rc<Worker>,
-    /// Where the keys' views are kept.
-    pub source: Arc<Source>,
+    /// Whose data.
+    pub scope: ScopeId,
     /// The database read.
     pub db: u32,
     /// GET's id: an MGET is put together from views of GET.
@@ -157,14 +147,8 @@ impl Then {
                 }
                 then.answered(outbox, seq, frame, kind);
             }
-            Self::Watched { worker, key, watch } => {
-                worker.coherence.read_answered(&key, watch);
-                outbox.complete(seq, frame);
-            }
-            Self::Compared(read) => {
-                let question = ViewKey { db: read.db, command: read.command, tail: &read.tail };
-                let (reply, now) = ((frame, read.protocol), read.worker.now());
-                read.worker.coherence.read_answered_with(&read.source, &read.key, &question, reply, read.watch, now);
+            Self::Watched(read) => {
+                read.answered(frame);
                 outbox.complete(seq, frame);
             }
             Self::Beside(beside) => {
@@ -205,17 +189,26 @@ impl Then {
     }
 }
 
+impl Watched {
+    fn answered(&self, reply: &[u8]) {
+        let (key, tail) = self.asked.split_at(self.key_end);
+        let question = ViewKey { db: self.db, command: self.command, tail };
+        let sight = Sight { scope: self.scope, question, reply, protocol: self.protocol };
+        self.worker.coherence.read_answered_with(key, &sight, self.watch);
+    }
+}
+
 impl WatchedMany {
     fn answered(&self, frame: &[u8], kind: FrameKind) {
         let mut elements = if kind == FrameKind::Array { elements(frame) } else { Vec::new() }.into_iter();
-        let now = self.worker.now();
         let question = ViewKey { db: self.db, command: self.get, tail: b"" };
         for (key, watch) in &self.keys {
             match elements.next() {
                 Some(element) => {
                     // Views hold RESP3; among strings only the null differs.
-                    let reply = (if element == b"$-1\r\n" { b"_\r\n" } else { element }, Protocol::Resp3);
-                    self.worker.coherence.read_answered_with(&self.source, key, &question, reply, *watch, now);
+                    let reply = if element == b"$-1\r\n" { b"_\r\n" } else { element };
+                    let sight = Sight { scope: self.scope, question, reply, protocol: Protocol::Resp3 };
+                    self.worker.coherence.read_answered_with(key, &sight, *watch);
                 }
                 None => self.worker.coherence.read_answered(key, *watch),
             }

@@ -53,6 +53,11 @@ impl Armory {
         ticket.commit(&reply_of(GET, reply)).expect("nothing has moved");
     }
 
+    /// A GET was answered so upstream.
+    pub(super) fn sight<'a>(&self, reply: &'a [u8]) -> Sight<'a> {
+        Sight { scope: self.source.scope(), question: GET, reply, protocol: Protocol::Resp3 }
+    }
+
     /// What a GET would be answered from memory.
     pub(super) fn get(&self, key: &[u8]) -> Result<Vec<u8>, MissReason> {
         self.ask(key, &GET)

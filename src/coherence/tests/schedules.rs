@@ -151,7 +151,17 @@ impl World {
                 self.clients[client].doing = Doing::Read { key, watch, value, floor };
             }
             Doing::Read { key, watch, value: Some(value), floor } => {
-                self.armory.coherence.read_answered(name(key), watch);
+                let reply = value.to_string();
+                let sight = self.armory.sight(reply.as_bytes());
+                let coherence = &self.armory.coherence;
+                match self.dice.below(8) {
+                    0 => coherence.read_answered(name(key), watch),
+                    1 => {
+                        let question = ViewKey { command: 2, ..GET };
+                        coherence.read_answered_with(name(key), &Sight { question, ..sight }, watch);
+                    }
+                    _ => coherence.read_answered_with(name(key), &sight, watch),
+                }
                 self.saw(client, key, value, floor, "upstream");
             }
             Doing::ReadPair { watches, values: None, floors } => {
@@ -161,16 +171,8 @@ impl World {
             Doing::ReadPair { watches, values: Some(values), floors } => {
                 for (at, key) in PAIR.into_iter().enumerate() {
                     let reply = values[at].to_string();
-                    let source = &self.armory.source;
-                    let coherence = &self.armory.coherence;
-                    coherence.read_answered_with(
-                        source,
-                        name(key),
-                        &GET,
-                        (reply.as_bytes(), Protocol::Resp3),
-                        watches[at],
-                        T0,
-                    );
+                    let sight = self.armory.sight(reply.as_bytes());
+                    self.armory.coherence.read_answered_with(name(key), &sight, watches[at]);
                     self.saw(client, key, values[at], floors[at], "upstream by MGET");
                 }
             }
