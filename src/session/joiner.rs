@@ -96,3 +96,24 @@ impl From<Option<Joiner>> for Seat {
         Self { joiner, _begun: None }
     }
 }
+
+/// Hands each letter of the worker's mailbox to those who wait for it. Ends with the worker.
+pub async fn deliver_mail(worker: Rc<Worker>) {
+    use crate::coherence::mail::Mail;
+    loop {
+        for letter in worker.mailbox.collect().await {
+            match letter {
+                Mail::Filled { flight, resp3, resp2, expires } => {
+                    let seats = worker.flights.borrow_mut().take(flight);
+                    let joiners = seats.into_iter().filter_map(|seat| seat.joiner);
+                    joiners.for_each(|joiner| joiner.answered(&resp3, resp2.as_deref(), expires));
+                }
+                Mail::Failed { flight } => {
+                    let seats = worker.flights.borrow_mut().take(flight);
+                    seats.into_iter().filter_map(|seat| seat.joiner).for_each(Joiner::failed);
+                }
+                Mail::Fenced { fence } => worker.fences.passed(fence),
+            }
+        }
+    }
+}

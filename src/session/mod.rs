@@ -9,10 +9,10 @@
 //! | `poll` | when is what read, run and written? |
 //! | `request` | where does this request go? |
 //! | `local`, `hello`, `auth`, `client`, `permission` | what does the proxy answer itself, and whom? |
-//! | `read`, `write` | when does memory answer, and what does a write set off? |
+//! | `read`, `mget`, `write` | when does memory answer, and what does a write set off? |
 //! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
 //! | `beside` | what of reads that memory is not asked about? |
-//! | `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
+//! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
 
@@ -23,12 +23,14 @@ mod client;
 mod hello;
 mod joiner;
 mod local;
+mod mget;
 mod outbox;
 mod permission;
 mod poll;
 mod pubsub;
 mod read;
 mod request;
+mod ride;
 mod then;
 mod transaction;
 mod unread;
@@ -50,9 +52,9 @@ use crate::upstream::lane::Lane;
 pub use attached::Attached;
 use joiner::FillsBegun;
 pub use joiner::Seat;
+pub use joiner::deliver_mail;
 pub use outbox::{Outbox, Seq};
 use read::KeysInFlight;
-pub use read::deliver_mail;
 pub use then::Then;
 pub use waiter::Waiter;
 

@@ -19,13 +19,12 @@ use super::waiter::Waiter;
 use super::{Session, Way};
 use crate::cache::{Millis, ViewKey};
 use crate::coherence::tracker::Fill;
-use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, ScopeId, Snapshot, Source};
+use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, ScopeId, Source};
 use crate::command::Command;
 use crate::config::Mode;
-use crate::resp::{Args, encode};
+use crate::resp::Args;
 use crate::server::stats::Bypass;
-use crate::server::worker::Worker;
-use crate::upstream::lane::{Lane, REPLY_TOO_LONG};
+use crate::upstream::lane::Lane;
 
 /// Bytes of a request that is made on the tracker's connection, at most: it is written there whole, beside everyone's fills.
 const FILL_REQUEST_MAX_BYTES: usize = 4096;
@@ -50,7 +49,7 @@ impl KeysInFlight {
         self.0 = [u64::MAX; 4];
     }
 
-    fn may_contain(&self, hash: u64) -> bool {
+    pub(super) fn may_contain(&self, hash: u64) -> bool {
         let (word, bit) = Self::place(hash);
         self.0[word] & bit != 0
     }
@@ -188,7 +187,13 @@ impl Session {
     }
 
     /// The right to fill, if there is room for another flight and nothing stands against it.
-    fn ticket(&self, source: &Arc<Source>, args: &Args<'_>, asked: &FlightKey<'_>, now: Millis) -> Option<FillTicket> {
+    pub(super) fn ticket(
+        &self,
+        source: &Arc<Source>,
+        args: &Args<'_>,
+        asked: &FlightKey<'_>,
+        now: Millis,
+    ) -> Option<FillTicket> {
         let coherence = &self.worker.coherence;
         if args.raw().len() > FILL_REQUEST_MAX_BYTES
             || coherence.is_oversized(coherence.hash(asked.key), &asked.question, now)
@@ -202,7 +207,7 @@ impl Session {
     }
 
     /// Sends a fill to the tracker; its reply goes to the joiner and to whoever joins.
-    fn launch(
+    pub(super) fn launch(
         &self,
         command: &Command,
         args: &Args<'_>,
@@ -282,109 +287,6 @@ impl Session {
         flow
     }
 
-    /// MGET: from memory if every key hits, and all at one instant; else upstream as a whole.
-    pub(super) fn read_all(&mut self, command: &Command, args: &Args<'_>) -> Flow {
-        let worker = self.worker.clone();
-        let table = worker.table();
-        let Some(get) = table.by_name("get") else { return self.pass(args, Then::Nothing) };
-        let Some(source) = self.identity.scopes.tracked.clone() else {
-            return self.bypass(command, args, Bypass::NoSource);
-        };
-        if args.iter().skip(1).any(|key| worker.shared.config.cache.mode_of(key) != Mode::Tracked) {
-            return self.bypass(command, args, Bypass::Strict);
-        }
-        if self.outbox.pending() > 0
-            && args.iter().skip(1).any(|key| self.reads.may_contain(worker.coherence.hash(key)))
-        {
-            return self.bypass(command, args, Bypass::OwnReadInFlight);
-        }
-        let now = self.now;
-        let question = ViewKey { db: self.db, command: get.id, tail: b"" };
-        let missed = match self.all_from_memory(args, &source, &question) {
-            Ok(body) => {
-                worker.stats.hits.add(1);
-                self.answer(|out, _| out.extend_from_slice(&body));
-                return Flow::Next;
-            }
-            Err(NotFromMemory::TooLong) => {
-                // Upstream it would be cut short too, and everyone else's replies behind it on the lane be lost.
-                self.answer(|out, _| encode::error(out, format!("ERR anteroom: {REPLY_TOO_LONG}")));
-                return Flow::Next;
-            }
-            Err(NotFromMemory::Missed(at, miss)) => Some((at, miss)),
-            Err(NotFromMemory::Torn) => None,
-        };
-        let mut watched = Vec::new();
-        for (at, key) in args.iter().enumerate().skip(1) {
-            let (watch, miss) = match missed {
-                Some((first, miss)) if first == at => (miss.watch, Some(miss)),
-                _ => {
-                    // The watch is taken before the look-up, so that what appears after it is told apart.
-                    let watch = worker.coherence.read_sent(key);
-                    (watch, worker.near.borrow_mut().serve(&worker.coherence, &source, key, &question, now).err())
-                }
-            };
-            watched.push((Box::<[u8]>::from(key), watch));
-            if miss.is_some_and(|miss| worker.coherence.admit(miss.hash)) {
-                self.fill_beside(get, key, &source, now);
-            }
-        }
-        let hashes: Vec<u64> = args.iter().skip(1).map(|key| worker.coherence.hash(key)).collect();
-        let then = Then::WatchedMany(Box::new(super::then::WatchedMany {
-            worker: worker.clone(),
-            scope: source.scope(),
-            db: self.db,
-            get: get.id,
-            keys: watched,
-        }));
-        let flow = self.pass(args, then);
-        if flow == Flow::Next {
-            hashes.into_iter().for_each(|hash| self.reads.add(hash));
-        }
-        flow
-    }
-
-    /// The reply of an MGET of which every key hits, all at one instant.
-    fn all_from_memory(
-        &self,
-        args: &Args<'_>,
-        source: &Source,
-        question: &ViewKey<'_>,
-    ) -> Result<Vec<u8>, NotFromMemory> {
-        let worker = &self.worker;
-        let mut near = worker.near.borrow_mut();
-        let mut body = Vec::new();
-        let mut snapshot = Snapshot::default();
-        encode::array_header(&mut body, args.len() - 1);
-        for (at, key) in args.iter().enumerate().skip(1) {
-            let served = near.serve(&worker.coherence, source, key, question, self.now);
-            let (view, seen) = served.map_err(|miss| NotFromMemory::Missed(at, miss))?;
-            snapshot.note(seen);
-            body.extend_from_slice(view.reply(self.protocol));
-            if body.len() > worker.shared.config.upstream.reply_max_bytes {
-                // One key named a million times.
-                return Err(NotFromMemory::TooLong);
-            }
-        }
-        if snapshot.stands(&worker.coherence, source) { Ok(body) } else { Err(NotFromMemory::Torn) }
-    }
-
-    /// Fills one key of an MGET, as the GET whose view an MGET is put together from.
-    fn fill_beside(&self, get: &Command, key: &[u8], source: &Arc<Source>, now: Millis) {
-        let mut request = Vec::new();
-        encode::command(&mut request, &[b"GET", key]);
-        let end = request.len() - 2;
-        let ranges =
-            [crate::resp::ArgRange { start: 8, end: 11 }, crate::resp::ArgRange { start: end - key.len(), end }];
-        let question = ViewKey { db: self.db, command: get.id, tail: b"" };
-        let asked = FlightKey { scope: source.scope(), key, question };
-        let args = Args::new(&request, &ranges);
-        let flown = self.worker.flights.borrow_mut().join(&self.worker.coherence, &asked, None.into()).is_ok();
-        if !flown && let Some(ticket) = self.ticket(source, &args, &asked, now) {
-            self.launch(get, &args, &asked, ticket, None);
-        }
-    }
-
     /// A read that memory has nothing to do with, and why.
     pub(super) fn bypass(&mut self, command: &Command, args: &Args<'_>, why: Bypass) -> Flow {
         let flow = self.pass_beside(command, args);
@@ -392,36 +294,5 @@ impl Session {
             self.worker.stats.bypasses[why as usize].add(1);
         }
         flow
-    }
-}
-
-/// Why an MGET is not answered from memory.
-enum NotFromMemory {
-    /// The key at this position is the first that misses.
-    Missed(usize, Miss),
-    /// Something changed in between: the values are not of one instant.
-    Torn,
-    /// The reply would pass `upstream.reply_max_bytes`.
-    TooLong,
-}
-
-/// Hands each letter of the worker's mailbox to those who wait for it. Ends with the worker.
-pub async fn deliver_mail(worker: Rc<Worker>) {
-    use crate::coherence::mail::Mail;
-    loop {
-        for letter in worker.mailbox.collect().await {
-            match letter {
-                Mail::Filled { flight, resp3, resp2, expires } => {
-                    let seats = worker.flights.borrow_mut().take(flight);
-                    let joiners = seats.into_iter().filter_map(|seat| seat.joiner);
-                    joiners.for_each(|joiner| joiner.answered(&resp3, resp2.as_deref(), expires));
-                }
-                Mail::Failed { flight } => {
-                    let seats = worker.flights.borrow_mut().take(flight);
-                    seats.into_iter().filter_map(|seat| seat.joiner).for_each(Joiner::failed);
-                }
-                Mail::Fenced { fence } => worker.fences.passed(fence),
-            }
-        }
     }
 }

@@ -1,0 +1,130 @@
+//! MGET: answered from memory if every key of it is there, as of one instant; else passed on as a whole, and its keys filled.
+//!
+//! Its keys are kept as GET's answers: an MGET is put together from them.
+
+use std::sync::Arc;
+
+use super::Session;
+use super::request::Flow;
+use super::then::{Then, WatchedMany};
+use crate::cache::{Millis, ViewKey};
+use crate::coherence::{FlightKey, Miss, Snapshot, Source};
+use crate::command::Command;
+use crate::config::Mode;
+use crate::resp::{ArgRange, Args, encode};
+use crate::server::stats::Bypass;
+use crate::upstream::lane::REPLY_TOO_LONG;
+
+/// Why an MGET is not answered from memory.
+enum NotFromMemory {
+    /// The key at this position is the first that misses.
+    Missed(usize, Miss),
+    /// Something changed in between: the values are not of one instant.
+    Torn,
+    /// The reply would pass `upstream.reply_max_bytes`.
+    TooLong,
+}
+
+impl Session {
+    /// MGET: from memory if every key hits, and all at one instant; else upstream as a whole.
+    pub(super) fn read_all(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        let worker = self.worker.clone();
+        let table = worker.table();
+        let Some(get) = table.by_name("get") else { return self.pass(args, Then::Nothing) };
+        let Some(source) = self.identity.scopes.tracked.clone() else {
+            return self.bypass(command, args, Bypass::NoSource);
+        };
+        if args.iter().skip(1).any(|key| worker.shared.config.cache.mode_of(key) != Mode::Tracked) {
+            return self.bypass(command, args, Bypass::Strict);
+        }
+        if self.outbox.pending() > 0
+            && args.iter().skip(1).any(|key| self.reads.may_contain(worker.coherence.hash(key)))
+        {
+            return self.bypass(command, args, Bypass::OwnReadInFlight);
+        }
+        let now = self.now;
+        let question = ViewKey { db: self.db, command: get.id, tail: b"" };
+        let missed = match self.all_from_memory(args, &source, &question) {
+            Ok(body) => {
+                worker.stats.hits.add(1);
+                self.answer(|out, _| out.extend_from_slice(&body));
+                return Flow::Next;
+            }
+            Err(NotFromMemory::TooLong) => {
+                // Upstream it would be cut short too, and everyone else's replies behind it on the lane be lost.
+                self.answer(|out, _| encode::error(out, format!("ERR anteroom: {REPLY_TOO_LONG}")));
+                return Flow::Next;
+            }
+            Err(NotFromMemory::Missed(at, miss)) => Some((at, miss)),
+            Err(NotFromMemory::Torn) => None,
+        };
+        let mut watched = Vec::new();
+        for (at, key) in args.iter().enumerate().skip(1) {
+            let (watch, miss) = match missed {
+                Some((first, miss)) if first == at => (miss.watch, Some(miss)),
+                _ => {
+                    // The watch is taken before the look-up, so that what appears after it is told apart.
+                    let watch = worker.coherence.read_sent(key);
+                    (watch, worker.near.borrow_mut().serve(&worker.coherence, &source, key, &question, now).err())
+                }
+            };
+            watched.push((Box::<[u8]>::from(key), watch));
+            if miss.is_some_and(|miss| worker.coherence.admit(miss.hash)) {
+                self.fill_beside(get, key, &source, now);
+            }
+        }
+        let hashes: Vec<u64> = args.iter().skip(1).map(|key| worker.coherence.hash(key)).collect();
+        let then = Then::WatchedMany(Box::new(WatchedMany {
+            worker: worker.clone(),
+            scope: source.scope(),
+            db: self.db,
+            get: get.id,
+            keys: watched,
+        }));
+        let flow = self.pass(args, then);
+        if flow == Flow::Next {
+            hashes.into_iter().for_each(|hash| self.reads.add(hash));
+        }
+        flow
+    }
+
+    /// The reply of an MGET of which every key hits, all at one instant.
+    fn all_from_memory(
+        &self,
+        args: &Args<'_>,
+        source: &Source,
+        question: &ViewKey<'_>,
+    ) -> Result<Vec<u8>, NotFromMemory> {
+        let worker = &self.worker;
+        let mut near = worker.near.borrow_mut();
+        let mut body = Vec::new();
+        let mut snapshot = Snapshot::default();
+        encode::array_header(&mut body, args.len() - 1);
+        for (at, key) in args.iter().enumerate().skip(1) {
+            let served = near.serve(&worker.coherence, source, key, question, self.now);
+            let (view, seen) = served.map_err(|miss| NotFromMemory::Missed(at, miss))?;
+            snapshot.note(seen);
+            body.extend_from_slice(view.reply(self.protocol));
+            if body.len() > worker.shared.config.upstream.reply_max_bytes {
+                // One key named a million times.
+                return Err(NotFromMemory::TooLong);
+            }
+        }
+        if snapshot.stands(&worker.coherence, source) { Ok(body) } else { Err(NotFromMemory::Torn) }
+    }
+
+    /// Fills one key of an MGET, as the GET whose view an MGET is put together from.
+    fn fill_beside(&self, get: &Command, key: &[u8], source: &Arc<Source>, now: Millis) {
+        let mut request = Vec::new();
+        encode::command(&mut request, &[b"GET", key]);
+        let end = request.len() - 2;
+        let ranges = [ArgRange { start: 8, end: 11 }, ArgRange { start: end - key.len(), end }];
+        let question = ViewKey { db: self.db, command: get.id, tail: b"" };
+        let asked = FlightKey { scope: source.scope(), key, question };
+        let args = Args::new(&request, &ranges);
+        let flown = self.worker.flights.borrow_mut().join(&self.worker.coherence, &asked, None.into()).is_ok();
+        if !flown && let Some(ticket) = self.ticket(source, &args, &asked, now) {
+            self.launch(get, &args, &asked, ticket, None);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Requests on a dedicated connection: how a session comes by one, what rides it, and what may not.
+//!
+//! The session keeps its connection for as long as something holds it (a transaction, watches, subscriptions, a reply owed); what
+//! comes back over it is `attached`'s.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::attached::{Attached, Entered, Owed, Transaction};
+use super::request::Flow;
+use super::then::Then;
+use super::{End, Session, Verdict, Way};
+use crate::command::{Command, Dedicated, Effect, Local, Route};
+use crate::resp::{Args, Protocol, decimal, encode};
+use crate::server::clients::Mode;
+use crate::upstream::pause::Asked;
+
+impl Session {
+    /// A command that needs a connection of its own. It waits until everything before it has been answered, then for
+    /// the connection.
+    pub(super) fn on_dedicated(&mut self, why: Dedicated, command: &Command, args: &Args<'_>) -> Flow {
+        match self.verdict.take() {
+            Some(Verdict::Attached(attached)) => {
+                self.client.upstream_id.store(attached.upstream_id(), Relaxed);
+                self.attached = Some(attached);
+                self.way = Way::Attached;
+                self.ride(why, command, args)
+            }
+            Some(Verdict::Reply(bytes)) => {
+                self.answer(|out, _| out.extend_from_slice(&bytes));
+                if matches!(why, Dedicated::Multi | Dedicated::Watch) {
+                    // What follows in the pipeline would be run one by one: the client believes in a transaction.
+                    self.ending = Some(End::UpstreamLost);
+                }
+                Flow::Next
+            }
+            _ if !self.is_settled() => Flow::Hold,
+            _ => {
+                let checkout = self.worker.checkout(&self.identity, self.protocol, self.db);
+                let (limits, worker) = (self.worker.limits(), self.worker.clone());
+                self.operation = Some(Box::pin(async move {
+                    worker.shared.pause.until_dialling_helps().await;
+                    match checkout.await {
+                        Ok(loan) => Verdict::Attached(Box::new(Attached::new(loan, &limits))),
+                        Err(error) => {
+                            let mut reply = Vec::new();
+                            encode::error(&mut reply, format!("ERR anteroom: upstream unavailable ({error})"));
+                            Verdict::Reply(reply)
+                        }
+                    }
+                }));
+                Flow::Hold
+            }
+        }
+    }
+
+    /// A request of a session that has a dedicated connection in use: everything but what is ours to answer rides it.
+    pub(super) fn on_attached(&mut self, route: Route, command: &Command, args: &Args<'_>) -> Flow {
+        let Some(attached) = &self.attached else { return Flow::Hold };
+        let in_transaction = attached.transaction.is_some();
+        let listening = attached.is_subscribed() && self.protocol == Protocol::Resp2;
+        let upstream_answers = in_transaction || listening || attached.monitoring;
+        // Whether a RESP2 client still listens, and so who answers, is known only once every (un)subscription is confirmed.
+        if matches!(route, Route::Local(local) if local != Local::Ping)
+            && listening
+            && attached.awaits_confirmation()
+            && !in_transaction
+            && !self.is_settled()
+        {
+            return Flow::Hold;
+        }
+        // MULTI is refused to a RESP2 client that listens: no transaction begins, and none must be believed in.
+        if listening && !in_transaction && route == Route::Dedicated(Dedicated::Multi) {
+            let unsure = self.attached.as_ref().is_some_and(|a| a.awaits_confirmation());
+            return if unsure && !self.is_settled() { Flow::Hold } else { self.ride_plain(command, args) };
+        }
+        match route {
+            Route::Local(local @ (Local::Reset | Local::Quit)) => self.local(local, args),
+            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(_)) if in_transaction => {
+                self.refuse_in_transaction(command)
+            }
+            Route::Dedicated(Dedicated::PubSub(_) | Dedicated::Monitor | Dedicated::Tunnel | Dedicated::State)
+                if in_transaction =>
+            {
+                self.refuse_in_transaction(command)
+            }
+            // Behind the client's own script, not beside it: see `Session::local`.
+            Route::Local(Local::Ping | Local::Echo) if self.worker.shared.scripts_run() => {
+                self.ride_plain(command, args)
+            }
+            Route::Local(Local::Select) if !upstream_answers => self.select_attached(args),
+            Route::Local(local) if !upstream_answers => self.local(local, args),
+            Route::Local(Local::Select) if in_transaction => {
+                let db = args.get(1).and_then(decimal).and_then(|db| u32::try_from(db).ok());
+                if let (Some(transaction), Some(db)) = (self.transaction(), db) {
+                    transaction.selects.push((transaction.queued, db));
+                }
+                self.ride_plain(command, args)
+            }
+            Route::Local(_) | Route::Lane => self.ride_plain(command, args),
+            Route::Dedicated(why) => self.ride(why, command, args),
+            Route::Refused(_) if in_transaction => self.refuse_in_transaction(command),
+            Route::Refused(reason) => {
+                self.answer(|out, _| encode::error(out, format!("ERR anteroom: {reason}")));
+                Flow::Next
+            }
+        }
+    }
+
+    /// SELECT while the connection holds the session's watches, subscriptions or tracking: it is run there, and the next
+    /// request waits for what became of it. Without any of them the connection is let go first.
+    fn select_attached(&mut self, args: &Args<'_>) -> Flow {
+        if self.attached.as_ref().is_none_or(|a| !a.is_sticky()) {
+            return if self.is_settled() { self.local(Local::Select, args) } else { Flow::Hold };
+        }
+        let db = args.get(1).and_then(decimal).and_then(|db| u32::try_from(db).ok());
+        let seq = self.reserve();
+        self.settle = true;
+        self.send_attached(args, Owed::Select { seq, db })
+    }
+
+    fn transaction(&mut self) -> Option<&mut Transaction> {
+        self.attached.as_mut().and_then(|a| a.transaction.as_mut())
+    }
+
+    /// Redis would let it change the connection from inside EXEC, which no shared reply order survives.
+    fn refuse_in_transaction(&mut self, command: &Command) -> Flow {
+        if let Some(transaction) = self.transaction() {
+            transaction.doomed = true;
+        }
+        let text =
+            format!("ERR anteroom: {} is not supported inside MULTI", command.name.replace('|', " ").to_uppercase());
+        self.answer(|out, _| encode::error(out, text));
+        Flow::Next
+    }
+
+    /// Sends a request over the dedicated connection.
+    pub(super) fn send_attached(&mut self, args: &Args<'_>, owed: Owed) -> Flow {
+        if let Some(attached) = &mut self.attached {
+            attached.send(args.raw(), owed);
+        }
+        Flow::Next
+    }
+
+    /// A request that would have gone down the lane, had the session no dedicated connection.
+    pub(super) fn ride_plain(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        if self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > self.worker.limits().unsent_max_bytes) {
+            // The connection's own readiness wakes the session.
+            return Flow::Hold;
+        }
+        if let Some(flow) = self.queue(command, args) {
+            return flow;
+        }
+        let effect = command.effect_for(args);
+        let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
+        let seq = self.reserve();
+        self.send_attached(args, Owed::Reply { seq, then })
+    }
+
+    /// A request that needs this connection for what it is.
+    fn ride(&mut self, why: Dedicated, command: &Command, args: &Args<'_>) -> Flow {
+        match why {
+            Dedicated::Multi => self.multi(args),
+            Dedicated::Exec => self.exec(args),
+            Dedicated::Discard => self.discard(args),
+            Dedicated::Watch => self.watch(args),
+            Dedicated::Unwatch => self.unwatch(command, args),
+            Dedicated::PubSub(verb) => self.subscribe(verb, args),
+            Dedicated::Script => self.run_script(command, args),
+            Dedicated::Pause => self.pause(command, args),
+            Dedicated::Blocking => self.block(command, args),
+            Dedicated::Wait => {
+                // A connection's replication offset is that of the last command it ran: HELLO, which every user may run,
+                // takes in every write before, whichever connection it went over (replication.c, waitCommand).
+                if let Some(attached) = &mut self.attached
+                    && attached.transaction.is_none()
+                {
+                    attached.insert(&[b"HELLO"]);
+                }
+                self.block(command, args)
+            }
+            Dedicated::Monitor => {
+                self.show_mode(Mode::Monitor);
+                let seq = self.reserve();
+                if let Some(attached) = &mut self.attached {
+                    attached.monitoring = true;
+                }
+                self.send_attached(args, Owed::Enters { seq, state: Entered::Monitor })
+            }
+            Dedicated::Tunnel => {
+                self.show_mode(Mode::Replica);
+                // What follows is passed on unread if the stream begins, and is a request like any other if not.
+                self.settle = true;
+                let seq = self.reserve();
+                self.send_attached(args, Owed::Stream { seq })
+            }
+            Dedicated::State => {
+                let redirected = self.with_upstream_ids(args);
+                let seq = self.reserve();
+                if let Some(attached) = &mut self.attached {
+                    // What is pinned already stays so, whatever becomes of this one.
+                    let owed = if attached.pinned {
+                        Owed::Reply { seq, then: Then::Nothing }
+                    } else {
+                        Owed::Enters { seq, state: Entered::Pinned }
+                    };
+                    attached.pinned = true;
+                    attached.send(&redirected, owed);
+                }
+                Flow::Next
+            }
+            Dedicated::Unknown => self.ride_unknown(command, args),
+        }
+    }
+
+    /// CLIENT PAUSE and CLIENT UNPAUSE; inside MULTI they take effect with EXEC.
+    fn pause(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        let asked = Asked::read(args);
+        if let Some(transaction) = self.transaction() {
+            transaction.pause = asked.or(transaction.pause);
+        }
+        match asked {
+            Some(asked) if self.transaction().is_none() => {
+                let before = self.worker.shared.pause.note(asked);
+                let then = Then::Paused { before, worker: self.worker.clone(), then: Box::new(Then::Nothing) };
+                self.send_blocking(args, then, None)
+            }
+            _ => self.block(command, args),
+        }
+    }
+
+    /// Whether writes go over connections of their own now, because a lane they were held back on would be held up.
+    pub(super) fn diverts_writes(&self) -> bool {
+        let pause = &self.worker.shared.pause;
+        pause.holds_writers() && !pause.holds_all()
+    }
+
+    fn run_script(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        if let Some(flow) = self.queue(command, args) {
+            return flow;
+        }
+        let effect = command.effect_for(args);
+        let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
+        let seq = self.reserve();
+        let running = self.worker.shared.script_begins();
+        self.send_attached(args, Owed::Script { seq, then, running })
+    }
+
+    fn ride_unknown(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        if let Some(flow) = self.queue(command, args) {
+            return flow;
+        }
+        let then = self.after_write(command, args);
+        let seq = self.reserve();
+        self.send_attached(args, Owed::Unknown { seq, then })
+    }
+
+    /// A command that may take as long as it likes. No mark stands meanwhile: it may wait for hours, and changes
+    /// nothing before its reply. The fence after the reply makes its change known before the client sees it.
+    fn block(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        if let Some(flow) = self.queue(command, args) {
+            return flow;
+        }
+        let effect = command.effect_for(args);
+        // Diverted from the lane by a pause: it keeps its marks, for it is not waiting for anything of its own.
+        let is_diverted = command.route_for(args) == Route::Lane;
+        let then = match effect {
+            _ if !effect.drops() => self.beside(command, args),
+            Effect::DropEverything => self.after_write(command, args),
+            _ if is_diverted => self.after_write(command, args),
+            _ => self.fence_only(),
+        };
+        self.send_blocking(args, then, command.waits_for(args))
+    }
+
+    /// `wait` is the longest it may block, if that is known.
+    fn send_blocking(&mut self, args: &Args<'_>, then: Then, wait: Option<Duration>) -> Flow {
+        self.show_mode(Mode::Blocked);
+        let seq = self.reserve();
+        if let Some(attached) = &mut self.attached {
+            attached.blocking += 1;
+        }
+        self.send_attached(args, Owed::Blocking { seq, then, wait })
+    }
+
+    /// Sends a request that a transaction queues, and notes what it will change. Nothing when there is none.
+    fn queue(&mut self, command: &Command, args: &Args<'_>) -> Option<Flow> {
+        let transaction = self.transaction()?;
+        transaction.queued += 1;
+        let effect = command.effect_for(args);
+        transaction.everything |= effect == Effect::DropEverything;
+        transaction.fence |= effect == Effect::DropKeysAndFence;
+        if effect.drops() {
+            let mut at = Vec::new();
+            // Arguments that do not form the command are refused when queued, and doom the transaction.
+            if command.keys(args, &mut at).is_ok() {
+                transaction.write_keys.extend(at.iter().filter_map(|&i| args.get(i)).map(<[u8]>::to_vec));
+            }
+        }
+        self.client.queued.fetch_add(1, Relaxed);
+        let seq = self.reserve();
+        let then = Then::Queued { worker: self.worker.clone() };
+        Some(self.send_attached(args, Owed::Reply { seq, then }))
+    }
+}
