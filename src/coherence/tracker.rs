@@ -128,16 +128,16 @@ impl Tracker {
         })
     }
 
-    /// Hands over a fill. It is answered through its mailbox in any case.
-    pub fn fill(&self, fill: Fill) {
+    /// Hands over fills. Each is answered through its mailbox in any case.
+    pub fn fill(&self, fills: impl IntoIterator<Item = Fill>) {
         let mut queue = self.queue();
         if queue.up {
-            queue.fills.push(fill);
+            queue.fills.extend(fills);
             drop(queue);
             self.bell.notify_one();
         } else {
             drop(queue);
-            fill.fail();
+            fills.into_iter().for_each(Fill::fail);
         }
     }
 

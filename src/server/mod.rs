@@ -121,6 +121,7 @@ async fn work(
     // Ends with the local set.
     let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
     let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
+    let gathering = tokio::task::spawn_local(worker::keep_gathering(worker.clone()));
     let mut sessions = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -155,4 +156,5 @@ async fn work(
     worker.stop();
     mail.abort();
     tidy.abort();
+    gathering.abort();
 }

@@ -22,7 +22,7 @@ use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Near, WriteMark};
 use crate::command::Table;
 use crate::resp::{Protocol, RequestScanner};
-use crate::session::{Attached, Outbox, Seat, Seq, Waiter};
+use crate::session::{Attached, Gathering, Outbox, Seat, Seq, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
 use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost, Refusal};
@@ -105,6 +105,8 @@ pub struct Worker {
     pub mailbox: Arc<Mailbox>,
     /// Replies held until the trackers have caught up.
     pub fences: Fences,
+    /// Replies that wait a moment for others of their batch.
+    pub gathering: Gathering,
     /// Room for the positions of a request's keys.
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
@@ -129,6 +131,7 @@ impl Worker {
             flights: RefCell::new(Flights::new(flights_max, JOINERS_MAX)),
             mailbox: Arc::default(),
             fences: Fences::default(),
+            gathering: Gathering::default(),
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
             stats: shared.stats[index].clone(),
@@ -331,6 +334,11 @@ impl Worker {
         self.lanes.borrow().values().for_each(|lane| lane.shut());
         self.pools.borrow_mut().clear();
     }
+}
+
+/// See [`Gathering`]. Ends when aborted, with the worker.
+pub(super) async fn keep_gathering(worker: Rc<Worker>) {
+    tokio::join!(worker.gathering.keep(), worker.gathering.keep_filling());
 }
 
 /// Gives up lanes and pools that nobody uses any more. Ends with the worker.

@@ -14,12 +14,14 @@
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
+//! | `gather` | when does part of a batch's replies leave before the rest? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
 
 mod attached;
 mod auth;
 mod beside;
 mod client;
+mod gather;
 mod hello;
 mod joiner;
 mod local;
@@ -50,6 +52,7 @@ use crate::server::worker::Worker;
 use crate::socket::Socket;
 use crate::upstream::lane::Lane;
 pub use attached::Attached;
+pub use gather::Gathering;
 use joiner::FillsBegun;
 pub use joiner::Seat;
 pub use joiner::deliver_mail;

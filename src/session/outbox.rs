@@ -7,6 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::task::Waker;
 
+use super::gather::Part;
+
 /// The place of one reply in the order of its client's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seq(u64);
@@ -46,6 +48,7 @@ pub struct Outbox {
     inner: RefCell<Inner>,
     task: RefCell<Option<Waker>>,
     woken: Cell<bool>,
+    part: Cell<Part>,
 }
 
 impl Outbox {
@@ -162,6 +165,29 @@ impl Outbox {
     pub fn awaited_bytes(&self) -> Option<usize> {
         let inner = self.inner.borrow();
         (inner.weight > 0).then(|| inner.slots.len() * inner.weight as usize)
+    }
+
+    pub(super) fn part(&self) -> Part {
+        self.part.get()
+    }
+
+    pub(super) fn set_part(&self, part: Part) {
+        self.part.set(part);
+    }
+
+    /// What waits for the rest has waited long enough.
+    pub(super) fn part_is_due(&self) {
+        let is_left = self.unwritten_bytes() > 0;
+        self.part.set(if is_left { Part::Due } else { Part::None });
+        if is_left {
+            self.wake();
+        }
+    }
+
+    /// Bytes that could be written now.
+    pub fn unwritten_bytes(&self) -> usize {
+        let inner = self.inner.borrow();
+        inner.out.len() - inner.head
     }
 
     /// Bytes held for this client.

@@ -220,7 +220,7 @@ impl Session {
         let begun = self.worker.flights.borrow_mut().begin(asked, ticket.check(), seat);
         // `ticket` has asked for room, and nothing has come between.
         let Some(flight) = begun else { return };
-        tracker.fill(Fill {
+        let fill = Fill {
             ticket,
             db: asked.question.db,
             command: asked.question.command,
@@ -229,7 +229,8 @@ impl Session {
             resp2: command.resp2_for(args),
             flight,
             mailbox: self.worker.mailbox.clone(),
-        });
+        };
+        self.worker.gathering.fill(tracker, fill);
     }
 
     /// A read that goes upstream beside the tier; its reply may be newer than what the tier holds.

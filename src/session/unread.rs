@@ -56,6 +56,9 @@ impl Session {
 
     /// Writes what is ready. A client is judged only once its socket takes no more.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if self.worker.gathering.may_wait(&self.outbox) {
+            return Ok(());
+        }
         loop {
             let written = self
                 .outbox

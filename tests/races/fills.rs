@@ -379,3 +379,20 @@ fn a_reply_longer_than_a_reply_may_be_costs_the_tracker_its_connection_once() {
     }
     assert_eq!(stage.proxy.count("anteroom_tracker_losses"), 1);
 }
+
+#[test]
+fn what_is_ready_of_a_batch_leaves_though_the_rest_does_not_come() {
+    let stage = Stage::new();
+    let (mut client, _) = stage.two_workers();
+    client.ask(&["SET", "hot", "v"]);
+    stage.warm(&mut client, &["GET", "hot"]);
+    let lane = stage.man.line(super::LANE, 0);
+    lane.hold(Down);
+    client.send_raw(b"GET hot\r\nSET cold 1\r\nGET hot\r\n");
+    assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("v"));
+    lane.await_held(Down, b"+OK\r\n");
+    assert_eq!(client.soon(), None, "the rest waits for its turn");
+    lane.release(Down);
+    assert_eq!(String::from_utf8_lossy(&client.frame()), super::OK);
+    assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("v"));
+}
