@@ -1,29 +1,25 @@
 //! Which keys are worth a fill: a small shared sketch of how often keys are read, and of how often filling one was for nothing.
 //!
-//! Reads are counted when they miss. Counts outlive invalidations, so a popular key is filled again at its next read. An entry
-//! that is invalidated before it was ever served raises the price of the key's next fill (redis-facts R24: a counter, a
-//! session with a sliding expiry), one that was served lowers it. Keys share counters; all that costs is a fill too early
-//! or too late.
+//! Reads are counted when they miss, from the second on: who was never seen before leaves a trace with the doorkeeper only.
+//! Counts outlive invalidations, so a popular key is filled again at its next read. An entry that is invalidated before it was
+//! ever served raises the price of the key's next fill (redis-facts R24: a counter, a session with a sliding expiry), one that
+//! was served lowers it. Keys share counters; all that costs is a fill too early or too late.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+use super::doorkeeper::Doorkeeper;
 
 /// How often wasted fills double the reads asked for: at most 2^5 times `admit_after`.
 const WASTE_MAX: u8 = 5;
 
-/// Reads counted, for each counter, between two halvings. A read moves two counters: after so many reads of different keys two
-/// in nine are above zero, and one key in twenty looks as if it had been read before.
-const READS_PER_COUNTER: f64 = 0.125;
-
-/// One in so many counted reads is noted for ageing, and halves so many counters.
+/// One in so many counted reads is noted for ageing, and halves so many counters: every counter once in eight reads of each.
 const AGE_SAMPLE: u64 = 16;
-const AGED_AT_ONCE: usize = (AGE_SAMPLE as f64 / READS_PER_COUNTER) as usize;
-
-/// Waste is halved once in so many halvings of reads: what is written all the time is found out slowly.
-const WASTE_FADES: u64 = 64;
+const AGED_AT_ONCE: usize = 2;
 
 /// The sketch. All counters are relaxed: they are hints, and a lost count is a count.
 #[derive(Debug)]
 pub struct Admission {
+    door: Doorkeeper,
     reads: Box<[AtomicU8]>,
     waste: Box<[AtomicU8]>,
     counted: AtomicU64,
@@ -31,11 +27,18 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// `counters` is rounded up to a power of two, each takes two bytes; `admit_after` reads admit a key.
+    /// `counters` is rounded up to a power of two, each takes six bytes (four are the doorkeeper's, who remembers at least one and
+    /// a half times as many keys); `admit_after` reads admit a key.
     pub fn new(counters: usize, admit_after: u8) -> Admission {
-        let len = counters.clamp(AGED_AT_ONCE, 1 << 26).next_power_of_two();
+        let len = counters.clamp(64, 1 << 26).next_power_of_two();
         let zeros = || (0..len).map(|_| AtomicU8::new(0)).collect();
-        Admission { reads: zeros(), waste: zeros(), counted: AtomicU64::new(0), admit_after: admit_after.max(1) }
+        Admission {
+            door: Doorkeeper::new(len / 4),
+            reads: zeros(),
+            waste: zeros(),
+            counted: AtomicU64::new(0),
+            admit_after: admit_after.max(1),
+        }
     }
 
     /// Counts a read of the key with this hash and says whether it has now been read often enough to be filled.
@@ -44,9 +47,12 @@ impl Admission {
             return true;
         }
         let (one, two) = (self.first(hash), self.second(hash));
+        if !self.door.knows(hash) {
+            return self.admit_after == 1 && self.waste[one].load(Relaxed) == 0;
+        }
         let (a, b) = (self.reads[one].load(Relaxed), self.reads[two].load(Relaxed));
         // Only the smaller counter moves, so that a popular neighbour does not lift everyone it shares one with.
-        let now = a.min(b).saturating_add(1);
+        let now = a.min(b).max(1).saturating_add(1);
         if a < now {
             self.reads[one].store(now, Relaxed);
         }
@@ -86,13 +92,10 @@ impl Admission {
         if !sample.is_multiple_of(AGE_SAMPLE) {
             return;
         }
-        let turn = self.counted.fetch_add(1, Relaxed);
-        let turns = (self.reads.len() / AGED_AT_ONCE) as u64;
-        let from = (turn % turns) as usize * AGED_AT_ONCE;
+        let turn = self.counted.fetch_add(1, Relaxed) as usize;
+        let from = (turn * AGED_AT_ONCE) & (self.reads.len() - 1);
         halve(&self.reads[from..from + AGED_AT_ONCE]);
-        if (turn / turns).is_multiple_of(WASTE_FADES) {
-            halve(&self.waste[from..from + AGED_AT_ONCE]);
-        }
+        halve(&self.waste[from..from + AGED_AT_ONCE]);
     }
 
     // The slots of `coherence` are chosen by the low bits of the same hash; these look elsewhere.
@@ -148,7 +151,8 @@ mod tests {
             sketch.wasted(KEY);
             prices.push(reads_until_admitted());
         }
-        assert_eq!(prices, [4, 8, 16, 32, 64, 64]);
+        // The read that went before is remembered.
+        assert_eq!(prices, [3, 7, 15, 31, 63, 63]);
         for _ in 0..5 {
             sketch.paid_off(KEY);
         }

@@ -8,11 +8,12 @@
 //! | what is kept for a key, and how is a view found | `view.rs`, `entry.rs` |
 //! | where entries live, what they weigh | `tier.rs` |
 //! | what time is it, across a suspend too | `clock.rs` |
-//! | has a key been read often enough to be worth a fill | `admission.rs` |
+//! | has a key been read often enough to be worth a fill | `admission.rs`; was it ever: `doorkeeper.rs` |
 //! | was it too large to be kept | `oversized.rs` |
 
 mod admission;
 mod clock;
+mod doorkeeper;
 mod entry;
 mod oversized;
 mod tier;

@@ -86,7 +86,7 @@ impl Default for CoherenceLimits {
             tier: TierLimits::default(),
             sources_max: 1024,
             admit_after: 2,
-            admission_counters: 1 << 20,
+            admission_counters: 1 << 18,
             slots: 65_536,
         }
     }
