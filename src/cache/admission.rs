@@ -27,13 +27,13 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// `counters` is rounded up to a power of two, each takes six bytes (four are the doorkeeper's, who remembers at least one and
-    /// a half times as many keys); `admit_after` reads admit a key.
-    pub fn new(counters: usize, admit_after: u8) -> Admission {
+    /// `counters` is rounded up to a power of two, each takes two bytes. Of keys read once at least `keys` are remembered, for up to
+    /// six bytes each. `admit_after` reads admit a key.
+    pub fn new(counters: usize, keys: usize, admit_after: u8) -> Admission {
         let len = counters.clamp(64, 1 << 26).next_power_of_two();
         let zeros = || (0..len).map(|_| AtomicU8::new(0)).collect();
         Admission {
-            door: Doorkeeper::new(len / 4),
+            door: Doorkeeper::new(keys),
             reads: zeros(),
             waste: zeros(),
             counted: AtomicU64::new(0),
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_key_is_admitted_at_the_read_asked_for_and_at_every_later_one() {
-        let sketch = Admission::new(1024, 3);
+        let sketch = Admission::new(1024, 400_000, 3);
         let admitted: Vec<bool> = (0..5).map(|_| sketch.admit(KEY)).collect();
         assert_eq!(admitted, [false, false, true, true, true]);
         assert!(!sketch.admit(OTHER));
@@ -129,12 +129,12 @@ mod tests {
 
     #[test]
     fn one_read_is_enough_when_the_user_says_so() {
-        assert!(Admission::new(1024, 1).admit(KEY));
+        assert!(Admission::new(1024, 400_000, 1).admit(KEY));
     }
 
     #[test]
     fn popularity_outlives_an_invalidation_of_an_entry_that_was_served() {
-        let sketch = Admission::new(1024, 2);
+        let sketch = Admission::new(1024, 400_000, 2);
         sketch.admit(KEY);
         assert!(sketch.admit(KEY));
         sketch.paid_off(KEY);
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_key_filled_for_nothing_again_and_again_is_filled_ever_more_rarely_and_recovers() {
-        let sketch = Admission::new(1 << 16, 2);
+        let sketch = Admission::new(1 << 16, 400_000, 2);
         let reads_until_admitted = || (1..).find(|_| sketch.admit(KEY)).expect("admitted in the end");
         assert_eq!(reads_until_admitted(), 2);
         let mut prices = Vec::new();
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn counts_fade() {
-        let sketch = Admission::new(64, 2);
+        let sketch = Admission::new(64, 400_000, 2);
         sketch.admit(KEY);
         for n in 0..200_000u64 {
             // These share neither of its counters.
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn keys_read_once_are_not_taken_for_popular_however_many_there_are() {
-        let sketch = Admission::new(1 << 16, 2);
+        let sketch = Admission::new(1 << 16, 400_000, 2);
         let hash = |n: u64| ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(n);
         let admitted = (0..1_000_000).filter(|n| sketch.admit(hash(*n))).count();
         assert!(admitted < 50_000, "{admitted} of 1,000,000");

@@ -24,9 +24,9 @@ pub(super) struct Doorkeeper {
 }
 
 impl Doorkeeper {
-    /// Two filters of so many words of eight bytes, rounded up to a power of two.
-    pub(super) fn new(words: usize) -> Doorkeeper {
-        let words = words.clamp(SAMPLE as usize, 1 << 26).next_power_of_two();
+    /// Remembers at least so many keys, in 2.7 bytes for each or up to twice that.
+    pub(super) fn new(keys: usize) -> Doorkeeper {
+        let words = (keys / KEYS_PER_WORD).clamp(SAMPLE as usize, 1 << 24).next_power_of_two();
         let filter = || (0..words).map(|_| AtomicU64::new(0)).collect();
         Doorkeeper { filters: [filter(), filter()], younger: AtomicUsize::new(0), sampled: AtomicUsize::new(0) }
     }
@@ -67,8 +67,8 @@ mod tests {
 
     #[test]
     fn a_key_is_known_from_its_second_read_on_and_forgotten_after_two_fillings() {
-        let door = Doorkeeper::new(1 << 10);
         let full = (1 << 10) * KEYS_PER_WORD as u64;
+        let door = Doorkeeper::new(full as usize);
         assert!(!door.knows(hash(0)));
         assert!(door.knows(hash(0)));
         let strangers = |numbers: std::ops::Range<u64>| numbers.filter(|n| door.knows(hash(*n))).count();
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn of_strangers_few_are_taken_for_known_however_many_come() {
-        let door = Doorkeeper::new(1 << 12);
+        let door = Doorkeeper::new(KEYS_PER_WORD << 12);
         let taken = (0..500_000).filter(|n| door.knows(hash(*n))).count();
         assert!(taken < 20_000, "{taken} of 500,000");
     }

@@ -128,7 +128,7 @@ impl Coherence {
             tier: Tier::new(&limits.tier, hasher.clone()),
             epochs: Epochs::new(limits.slots),
             sources: Sources::new(limits.sources_max),
-            admission: Admission::new(limits.admission_counters, limits.admit_after),
+            admission: Admission::new(limits.admission_counters, keys_max(&limits), limits.admit_after),
             oversized: Oversized::default(),
             registered: counters::Registered::default(),
             hasher,
@@ -207,4 +207,11 @@ impl Local {
         let counters = shared.registered.add();
         Arc::new(Local { shared, counters })
     }
+}
+
+/// How many of the smallest entries the tier has room for. So many keys read once are remembered: fewer would keep a working set
+/// that fits from ever being filled. That takes about a hundredth of the tier's memory.
+fn keys_max(limits: &CoherenceLimits) -> usize {
+    const SMALLEST_ENTRY_BYTES: u64 = 512;
+    usize::try_from(limits.tier.bytes_max / SMALLEST_ENTRY_BYTES).unwrap_or(usize::MAX)
 }
