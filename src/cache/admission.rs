@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn counts_fade() {
-        let sketch = Admission::new(64, 400_000, 2);
+        let sketch = Admission::new(64, 1000, 2);
         sketch.admit(KEY);
         for n in 0..200_000u64 {
             // These share neither of its counters.
