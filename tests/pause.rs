@@ -4,14 +4,20 @@ mod support;
 
 use support::{Proxy, Redis, eventually};
 
-#[test]
-fn while_writers_are_paused_readers_are_answered_and_writers_go_on_when_let_go() {
+/// One worker, so that whoever is held up on its lane is seen to be.
+fn stage(timeout_ms: u64) -> (Redis, Proxy) {
     let redis = Redis::start();
     let proxy = Proxy::start_with(redis.addr(), |config| {
         config.workers = 1;
-        config.upstream.timeout_ms = 1000;
+        config.upstream.timeout_ms = timeout_ms;
     });
     proxy.wait_armed();
+    (redis, proxy)
+}
+
+#[test]
+fn while_writers_are_paused_readers_are_answered_and_writers_go_on_when_let_go() {
+    let (_redis, proxy) = stage(1000);
     let (mut operator, mut writer, mut reader) = (proxy.client(), proxy.client(), proxy.client());
     assert_eq!(operator.text(&["SET", "k", "old"]), "+OK\r\n");
     assert_eq!(operator.text(&["CLIENT", "PAUSE", "60000", "WRITE"]), "+OK\r\n");
@@ -49,12 +55,7 @@ fn a_pause_that_was_refused_changes_nothing() {
 
 #[test]
 fn a_pause_of_everyone_longer_than_the_timeout_is_waited_for_and_nobody_gets_an_error() {
-    let redis = Redis::start();
-    let proxy = Proxy::start_with(redis.addr(), |config| {
-        config.workers = 1;
-        config.upstream.timeout_ms = 400;
-    });
-    proxy.wait_armed();
+    let (_redis, proxy) = stage(400);
     let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
     assert_eq!(clients[0].text(&["SET", "k", "old"]), "+OK\r\n");
     assert_eq!(clients[1].text(&["SELECT", "3"]), "+OK\r\n");
@@ -77,12 +78,7 @@ fn a_pause_of_everyone_longer_than_the_timeout_is_waited_for_and_nobody_gets_an_
 
 #[test]
 fn a_pause_begun_and_ended_inside_transactions_holds_up_no_reader() {
-    let redis = Redis::start();
-    let proxy = Proxy::start_with(redis.addr(), |config| {
-        config.workers = 1;
-        config.upstream.timeout_ms = 1000;
-    });
-    proxy.wait_armed();
+    let (_redis, proxy) = stage(1000);
     let (mut operator, mut writer, mut reader) = (proxy.client(), proxy.client(), proxy.client());
     operator.ask(&["RPUSH", "list", "a"]);
     operator.ask(&["MULTI"]);
@@ -101,4 +97,17 @@ fn a_pause_begun_and_ended_inside_transactions_holds_up_no_reader() {
     assert_eq!(operator.text(&["CLIENT", "UNPAUSE"]), "+QUEUED\r\n");
     assert_eq!(operator.text(&["EXEC"]), "*1\r\n+OK\r\n");
     assert_eq!(writer.frame(), b":2\r\n");
+}
+
+#[test]
+fn a_pause_ends_with_the_server_that_was_asked_for_it() {
+    let (redis, proxy) = stage(1000);
+    let port = redis.port;
+    let mut client = proxy.client();
+    assert_eq!(client.text(&["CLIENT", "PAUSE", "600000"]), "+OK\r\n");
+    drop(redis);
+    let _back = Redis::start_on(port, &[]);
+    // On a connection that is yet to be dialled, which is not tried while everyone is held back.
+    client.send(&["BLPOP", "nolist", "0.1"]);
+    assert_eq!(client.frame(), b"*-1\r\n");
 }

@@ -29,7 +29,8 @@ pub struct Upstream {
     /// Milliseconds for which a lane, the connections in reserve, and a user's tracker with what it keeps, may go unused before
     /// they are given up.
     pub lane_idle_ms: u64,
-    /// Milliseconds between looks at whether the upstream's users changed other than through this proxy; 0 never looks.
+    /// Milliseconds between looks at whether the upstream's users were changed, or databases swapped, other than through this
+    /// proxy; 0 never looks.
     pub acl_check_ms: u64,
     /// Dedicated connections (transactions, blocking commands, subscriptions) of one worker.
     pub dedicated_max: usize,

@@ -7,7 +7,7 @@
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
 //! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
-//! | `survey`, `users`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
+//! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
 
 mod acceptor;
 pub mod clients;
@@ -85,13 +85,11 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         let control =
             Control::new(&shared.address, shared.own_login().as_deref(), timeout).map_err(RunError::Internal)?;
         let survey = tokio::spawn(survey::keep(shared.clone()));
-        let swaps = tokio::spawn(swaps::keep(shared.clone(), control.clone()));
         let users = tokio::spawn(users::keep(shared.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let trackers = tokio::spawn(trackers::keep(shared.clone(), trackers_wanted));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
-        swaps.abort();
         touch.abort();
         users.abort();
         // While workers drain, fills and fences of requests in flight still wait for their tracker.

@@ -87,6 +87,9 @@ impl Survey {
         }
         // What is known was learnt first: who is refused by a replica meanwhile need not drop everything again.
         if !before.run_id.is_empty() && !before.is_same_server(&facts) {
+            if before.run_id != facts.run_id {
+                self.shared.pause.forget();
+            }
             self.shared.another_server("its role, its process or its history has changed");
         }
         Ok(())

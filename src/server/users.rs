@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::identity::Identity;
 use super::shared::Shared;
+use super::swaps::Swaps;
 use crate::resp::{Protocol, ReplySplitter};
 use crate::upstream::connect::{ConnectError, Connector, Conversation, Login};
 
@@ -112,6 +113,8 @@ struct Witness {
     counts: bool,
     /// Looks since the last list.
     unlisted: u32,
+    /// The last reply to [`COUNTS`], until the watch has read it.
+    commandstats: Option<Vec<u8>>,
 }
 
 /// Looks for as long as the process runs; ends when aborted.
@@ -122,7 +125,14 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     }
     // As long as the silence of a tracker is borne.
     let bound = Duration::from_millis(shared.config.coherence.heartbeat_deadline_ms);
-    let mut watch = Watch { shared, witness: None, refused: HashMap::new(), seen: None, hasher: RandomState::new() };
+    let mut watch = Watch {
+        shared,
+        witness: None,
+        refused: HashMap::new(),
+        seen: None,
+        swaps: Swaps::default(),
+        hasher: RandomState::new(),
+    };
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -131,6 +141,9 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             Ok(Some(Look::Seen(seen))) => watch.compare(seen),
             Ok(Some(Look::Same)) => {}
             Ok(None) | Err(_) => watch.lose_sight(),
+        }
+        if let Some(commandstats) = watch.witness.as_mut().and_then(|witness| witness.commandstats.take()) {
+            watch.swaps.read(&commandstats, &watch.shared.coherence);
         }
     }
 }
@@ -141,6 +154,7 @@ struct Watch {
     /// When each identity (none: `upstream.url`'s user) was last refused.
     refused: HashMap<Option<u32>, Instant>,
     seen: Option<Seen>,
+    swaps: Swaps,
     hasher: RandomState,
 }
 
@@ -208,8 +222,9 @@ impl Watch {
             return Ok(None);
         }
         let conversation = Conversation::new(connection.socket);
-        let mut witness = Witness { conversation, identity, lists: false, counts: false, unlisted: 0 };
-        let (counts, list) = (witness.ask(COUNTS).await?, witness.ask(LIST).await?);
+        let mut witness =
+            Witness { conversation, identity, lists: false, counts: false, unlisted: 0, commandstats: None };
+        let (counts, list) = (witness.ask_counts().await?, witness.ask(LIST).await?);
         let seen = Seen { users: read_users(&list, &self.hasher), counts: read_counts(&counts, &self.hasher) };
         (witness.lists, witness.counts) = (seen.users.is_some(), seen.counts.is_some());
         if witness.lists || witness.counts {
@@ -272,13 +287,19 @@ impl Witness {
         self.conversation.ask(question).await
     }
 
+    async fn ask_counts(&mut self) -> std::io::Result<Vec<u8>> {
+        let reply = self.ask(COUNTS).await?;
+        self.commandstats = reply.starts_with(b"$").then(|| reply.clone());
+        Ok(reply)
+    }
+
     /// One look; `None` if what was permitted is refused. The counts come before the list: what changes in between is in
     /// the list now and in the counts next time.
     async fn look(&mut self, before: Option<&Seen>, hasher: &RandomState) -> std::io::Result<Option<Look>> {
         let mut seen = Seen::default();
         self.unlisted += 1;
         if self.counts {
-            let reply = self.ask(COUNTS).await?;
+            let reply = self.ask_counts().await?;
             if reply.starts_with(b"-BUSY") {
                 return Ok(Some(Look::Same));
             }

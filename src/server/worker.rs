@@ -418,6 +418,8 @@ impl LaneEvents for Events {
 
     fn disconnected(&self, why: &Lost) {
         self.worker.stats.lane_losses.add(1);
+        // Perhaps it is another server that answers next.
+        self.worker.shared.survey_bell.notify_one();
         tracing::warn!(worker = self.worker.index, reason = %why.reason, "lane lost");
         // The user was deleted or has another password: Redis closes the connections of such a user.
         if self.identity.login.is_some() && why.reason.starts_with("WRONGPASS") {

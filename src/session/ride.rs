@@ -221,8 +221,8 @@ impl Session {
         }
         match asked {
             Some(asked) if self.transaction().is_none() => {
-                let before = self.worker.shared.pause.note(asked);
-                let then = Then::Paused { before, worker: self.worker.clone(), then: Box::new(Then::Nothing) };
+                let noted = self.worker.shared.pause.note(asked);
+                let then = Then::Paused { noted, worker: self.worker.clone(), then: Box::new(Then::Nothing) };
                 self.send_blocking(args, then, None)
             }
             _ => self.block(command, args),

@@ -14,7 +14,7 @@ use crate::coherence::{FillTicket, FlushMark, ReadWatch, ScopeId, Sight, WriteMa
 use crate::resp::{FrameKind, Protocol, ReplySplitter};
 use crate::server::worker::Worker;
 use crate::upstream::lane::Lost;
-use crate::upstream::pause::Before;
+use crate::upstream::pause::Noted;
 
 /// See the head of this file.
 pub enum Then {
@@ -46,8 +46,8 @@ pub enum Then {
     Paused {
         /// Whose upstream.
         worker: Rc<Worker>,
-        /// What stood before.
-        before: Before,
+        /// What was noted of it.
+        noted: Noted,
         /// What else the reply sets off.
         then: Box<Then>,
     },
@@ -140,10 +140,10 @@ impl Then {
                 worker.fence(outbox, seq, frame, None);
             }
             Self::Queued { .. } => outbox.complete(seq, frame),
-            Self::Paused { worker, before, then } => {
+            Self::Paused { worker, noted, then } => {
                 // A transaction that was not run is answered with a null.
                 if kind.is_error() || matches!(frame, b"*-1\r\n" | b"_\r\n") {
-                    worker.shared.pause.take_back(before);
+                    worker.shared.pause.take_back(noted);
                 }
                 then.answered(outbox, seq, frame, kind);
             }
@@ -175,8 +175,8 @@ impl Then {
     pub fn lost(self, outbox: &Rc<Outbox>, seq: Seq, why: &Lost) {
         match self {
             Self::Info { .. } => self.answered(outbox, seq, b"", FrameKind::Error),
-            Self::Paused { worker, before, then } => {
-                worker.shared.pause.take_back(before);
+            Self::Paused { worker, noted, then } => {
+                worker.shared.pause.take_back(noted);
                 then.lost(outbox, seq, why);
             }
             // It may have run.

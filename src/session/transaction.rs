@@ -47,8 +47,8 @@ impl Session {
         }
         let mut then = self.after_transaction(&transaction);
         if let Some(asked) = transaction.pause {
-            let before = self.worker.shared.pause.note(asked);
-            then = Then::Paused { before, worker: self.worker.clone(), then: Box::new(then) };
+            let noted = self.worker.shared.pause.note(asked);
+            then = Then::Paused { noted, worker: self.worker.clone(), then: Box::new(then) };
         }
         let seq = self.reserve();
         if !transaction.selects.is_empty() {

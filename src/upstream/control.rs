@@ -57,17 +57,6 @@ impl Control {
         Ok(Self { pool, timeout })
     }
 
-    /// One section of INFO, as text.
-    ///
-    /// # Errors
-    /// The upstream is away, too slow, or refuses.
-    pub async fn info_of(&self, section: &str) -> Result<String, ControlError> {
-        let mut connection = self.pool.get().await?;
-        let mut command = redis::cmd("INFO");
-        command.arg(section);
-        self.bounded(command.query_async(&mut *connection)).await
-    }
-
     /// Tells Redis that these keys of one database were used, so that eviction by use spares them.
     ///
     /// # Errors
@@ -79,10 +68,6 @@ impl Control {
         commands.cmd("TOUCH").arg(keys).ignore();
         commands.cmd("SELECT").arg(0).ignore();
         let asked = commands.query_async::<()>(&mut *connection);
-        self.bounded(asked).await
-    }
-
-    async fn bounded<T>(&self, asked: impl Future<Output = redis::RedisResult<T>>) -> Result<T, ControlError> {
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(done) => done.map_err(bb8::RunError::User),
             Err(_) => Err(bb8::RunError::TimedOut),

@@ -41,9 +41,12 @@ impl Asked {
     }
 }
 
-/// What was known of a pause before another was noted; for [`Pause::take_back`].
+/// What a note has changed; for [`Pause::take_back`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Before(u64);
+pub struct Noted {
+    before: u64,
+    now: u64,
+}
 
 /// The pause that stands, if any. One for the process; read by every worker.
 #[derive(Debug)]
@@ -63,18 +66,34 @@ impl Pause {
     /// Notes what a client asks for, before the upstream has judged, so that no write is caught on a lane meanwhile.
     ///
     /// As in Redis the later end and the wider kind win while a pause stands (networking.c, `pauseClients`).
-    pub fn note(&self, asked: Asked) -> Before {
-        let Asked::Pause { for_ms, all } = asked else { return Before(self.state.swap(0, Ordering::Relaxed)) };
-        let before = self.state.load(Ordering::Relaxed);
-        let standing = if self.left(before).is_some() { before } else { 0 };
-        let until = self.elapsed_ms().saturating_add(for_ms).min(u64::MAX >> 1).max(standing >> 1);
-        self.state.store(until << 1 | u64::from(all) | (standing & 1), Ordering::Relaxed);
-        Before(before)
+    pub fn note(&self, asked: Asked) -> Noted {
+        let after = |before: u64| match asked {
+            Asked::Unpause => 0,
+            Asked::Pause { for_ms, all } => {
+                let standing = if self.left(before).is_some() { before } else { 0 };
+                let until = self.elapsed_ms().saturating_add(for_ms).min(u64::MAX >> 1).max(standing >> 1);
+                until << 1 | u64::from(all) | (standing & 1)
+            }
+        };
+        // Workers may note at once.
+        let mut before = self.state.load(Ordering::Relaxed);
+        loop {
+            let now = after(before);
+            match self.state.compare_exchange_weak(before, now, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Noted { before, now },
+                Err(newer) => before = newer,
+            }
+        }
     }
 
-    /// The upstream has refused: what stood before stands.
-    pub fn take_back(&self, before: Before) {
-        self.state.store(before.0, Ordering::Relaxed);
+    /// The upstream has refused: what stood before stands, unless another pause has been noted since.
+    pub fn take_back(&self, noted: Noted) {
+        let _ = self.state.compare_exchange(noted.now, noted.before, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Another process answers now: it holds nobody back.
+    pub fn forget(&self) {
+        self.state.store(0, Ordering::Relaxed);
     }
 
     /// Whether the upstream may be holding back writers.
@@ -124,6 +143,10 @@ mod tests {
         assert!(!pause.holds_writers());
         pause.take_back(before);
         assert!(pause.holds_all());
+        let refused = pause.note(Asked::Unpause);
+        pause.note(Asked::Pause { for_ms: 60_000, all: false });
+        pause.take_back(refused);
+        assert!(pause.holds_writers() && !pause.holds_all(), "what was noted since stands");
     }
 
     #[test]

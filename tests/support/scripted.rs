@@ -175,10 +175,6 @@ impl Shared {
 
 fn name_in(hello: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(hello);
-    // The control plane's connections say only what library they are of.
-    if text.contains("SETINFO") {
-        return Some("anteroom:control".into());
-    }
     let (_, after) = text.split_once("SETNAME\r\n")?;
     let mut lines = after.split("\r\n");
     let (name, _end) = (lines.nth(1)?, lines.next()?);
