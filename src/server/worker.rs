@@ -22,7 +22,7 @@ use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Near, WriteMark};
 use crate::command::Table;
 use crate::resp::{Protocol, RequestScanner};
-use crate::session::{Attached, Gathering, Outbox, Seat, Seq, Waiter};
+use crate::session::{Attached, Gathering, Outbox, Round, Seat, Seq, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
 use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost, Refusal};
@@ -107,6 +107,8 @@ pub struct Worker {
     pub fences: Fences,
     /// Replies that wait a moment for others of their batch.
     pub gathering: Gathering,
+    /// Fills that leave together.
+    pub round: Round,
     /// Room for the positions of a request's keys.
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
@@ -132,6 +134,7 @@ impl Worker {
             mailbox: Arc::default(),
             fences: Fences::default(),
             gathering: Gathering::default(),
+            round: Round::default(),
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
             stats: shared.stats[index].clone(),
@@ -336,9 +339,9 @@ impl Worker {
     }
 }
 
-/// See [`Gathering`]. Ends when aborted, with the worker.
+/// See [`Gathering`] and [`Round`]. Ends when aborted, with the worker.
 pub(super) async fn keep_gathering(worker: Rc<Worker>) {
-    tokio::join!(worker.gathering.keep(), worker.gathering.keep_filling());
+    tokio::join!(worker.gathering.keep(), worker.round.keep());
 }
 
 /// Gives up lanes and pools that nobody uses any more. Ends with the worker.

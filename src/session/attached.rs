@@ -266,10 +266,13 @@ impl Attached {
             }
         }
         while std::future::Future::poll(self.stall.as_mut(), cx).is_ready() {
-            if let Some(bound) = self.overdue() {
+            let (now, due) = (Instant::now(), self.due());
+            if let Some((_, bound)) = due.filter(|(at, _)| now >= *at) {
                 return Err(io::Error::other(format!("no reply within {} ms", bound.as_millis())));
             }
-            self.stall.as_mut().reset(Instant::now() + self.timeout / 4);
+            // Looked at now and then, and when it is due.
+            let later = now + self.timeout / 4;
+            self.stall.as_mut().reset(due.map_or(later, |(at, _)| at.min(later)));
         }
         Ok(moved)
     }
@@ -290,16 +293,16 @@ impl Attached {
         }
     }
 
-    /// The bound that the reply owed first has passed. A command may block for as long as it said, or for ever if it did not
+    /// When the reply owed first is overdue, and its bound. A command may block for as long as it said, or for ever if it did not
     /// say, but not in the middle of its reply.
-    fn overdue(&self) -> Option<Duration> {
+    fn due(&self) -> Option<(Instant, Duration)> {
         let (since, bound) = match self.owed.front()? {
             Owed::Blocking { wait, .. } if self.buffer.is_empty() => {
                 (self.first_since, (*wait)?.saturating_add(self.timeout))
             }
             _ => (self.last_progress, self.timeout),
         };
-        (since.elapsed() >= bound).then_some(bound)
+        Some((since.checked_add(bound)?, bound))
     }
 
     fn restart_clock(&mut self) {

@@ -4,18 +4,13 @@
 //! more than a hit, and most clients read a batch as a whole. So while a client's further replies are on their way, those that are
 //! ready wait for [`ROUNDS`] rounds of the worker's event loop: long enough on a busy worker to meet the others, a few
 //! microseconds on an idle one. A batch that is complete leaves at once.
-//!
-//! The same for fills: those of all sessions that have their turn in one round go to the tracker together, because each time it is
-//! woken costs as much as a fill.
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use super::Outbox;
-use crate::coherence::tracker::{Fill, Tracker};
 
 /// Rounds of the event loop that a part waits.
 const ROUNDS: usize = 3;
@@ -34,13 +29,11 @@ pub(super) enum Part {
     Due,
 }
 
-/// What waits on one worker: clients of which a part waits, each at most once; and fills, as many as may be in flight.
+/// A worker's clients of which a part waits; each at most once.
 #[derive(Default)]
 pub struct Gathering {
     waiting: RefCell<Vec<Rc<Outbox>>>,
     bell: Notify,
-    fills: RefCell<Vec<(Arc<Tracker>, Fill)>>,
-    fill_bell: Notify,
 }
 
 impl Gathering {
@@ -60,26 +53,6 @@ impl Gathering {
             Part::Due => {
                 outbox.set_part(Part::None);
                 false
-            }
-        }
-    }
-
-    /// Sends a fill once the sessions that are ready now have had their turn.
-    pub(super) fn fill(&self, tracker: &Arc<Tracker>, fill: Fill) {
-        self.fills.borrow_mut().push((tracker.clone(), fill));
-        self.fill_bell.notify_one();
-    }
-
-    /// Lets fills go at the end of each round. Ends when aborted, with the worker.
-    pub async fn keep_filling(&self) {
-        loop {
-            self.fill_bell.notified().await;
-            let mut fills = self.fills.take();
-            while let Some((tracker, _)) = fills.first() {
-                let tracker = tracker.clone();
-                let (same, others): (Vec<_>, Vec<_>) = fills.into_iter().partition(|(t, _)| Arc::ptr_eq(t, &tracker));
-                tracker.fill(same.into_iter().map(|(_, fill)| fill));
-                fills = others;
             }
         }
     }

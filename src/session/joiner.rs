@@ -5,10 +5,10 @@
 //! read that came after it and still waits for a fill changes over too (its fill may have run long before), and the next read
 //! of a key in flight waits until all is answered (see [`Outbox::is_on_two_ways`]).
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use super::beside::Beside;
+use super::fills::Begun;
 use super::then::Then;
 use super::waiter::Waiter;
 use super::{Outbox, Seq};
@@ -55,33 +55,6 @@ impl Joiner {
         let watch = self.worker.coherence.read_sent(&self.key);
         let then = Then::Beside(Beside::one(self.worker, self.key, watch));
         self.lane.send(&self.request, Waiter::Client { outbox: self.outbox, seq: self.seq, then });
-    }
-}
-
-/// Fills that one session has begun and that are still in flight, at most: the rest of a worker's are for others.
-const FILLS_PER_SESSION_MAX: usize = 128;
-
-/// A session's fills in flight.
-#[derive(Default)]
-pub(super) struct FillsBegun(Rc<Cell<usize>>);
-
-impl FillsBegun {
-    pub(super) fn has_room(&self) -> bool {
-        self.0.get() < FILLS_PER_SESSION_MAX
-    }
-
-    pub(super) fn begin(&self) -> Begun {
-        self.0.set(self.0.get() + 1);
-        Begun(self.0.clone())
-    }
-}
-
-/// One of them; dropped with its flight.
-pub(super) struct Begun(Rc<Cell<usize>>);
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
     }
 }
 

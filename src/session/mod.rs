@@ -11,6 +11,7 @@
 //! | `local`, `hello`, `auth`, `client`, `permission` | what does the proxy answer itself, and whom? |
 //! | `read`, `mget`, `write` | when does memory answer, and what does a write set off? |
 //! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
+//! | `fills` | how many fills may a session begin, and when do they leave? |
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
@@ -21,6 +22,7 @@ mod attached;
 mod auth;
 mod beside;
 mod client;
+mod fills;
 mod gather;
 mod hello;
 mod joiner;
@@ -52,8 +54,9 @@ use crate::server::worker::Worker;
 use crate::socket::Socket;
 use crate::upstream::lane::Lane;
 pub use attached::Attached;
+use fills::FillsBegun;
+pub use fills::Round;
 pub use gather::Gathering;
-use joiner::FillsBegun;
 pub use joiner::Seat;
 pub use joiner::deliver_mail;
 pub use outbox::{Outbox, Seq};

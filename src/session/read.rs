@@ -230,7 +230,7 @@ impl Session {
             flight,
             mailbox: self.worker.mailbox.clone(),
         };
-        self.worker.gathering.fill(tracker, fill);
+        self.worker.round.add(tracker, fill);
     }
 
     /// A read that goes upstream beside the tier; its reply may be newer than what the tier holds.

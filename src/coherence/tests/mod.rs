@@ -1,7 +1,8 @@
-//! Tests of the coherence state, at three heights: one race at a time (`races.rs`), random schedules of a simulated Redis
+//! Tests of the coherence state, at three heights: one race at a time (`races.rs`, `beside.rs`), random schedules of a simulated Redis
 //! (`schedules.rs`, reproducible by seed), and real threads (`threads.rs`). `bench.rs` measures, on demand.
 
 mod bench;
+mod beside;
 mod near;
 mod races;
 mod schedules;

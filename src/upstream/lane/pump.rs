@@ -91,11 +91,15 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             if self.lane.pause.holds_writers() {
                 state.last_progress = Instant::now();
             }
-            if !state.fifo.is_empty() && state.last_progress.elapsed() >= timeout {
+            let now = Instant::now();
+            let due = (!state.fifo.is_empty()).then_some(state.last_progress + timeout);
+            if due.is_some_and(|due| now >= due) {
                 let text = format!("no reply within {} ms", timeout.as_millis());
                 return Poll::Ready(Ok(Ended::Lost(Lost { sent: true, reason: text })));
             }
-            self.stall.as_mut().reset(Instant::now() + timeout / 4);
+            // Looked at now and then, and when it is due.
+            let later = now + timeout / 4;
+            self.stall.as_mut().reset(due.map_or(later, |due| due.min(later)));
         }
         Poll::Pending
     }
