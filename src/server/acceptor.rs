@@ -92,7 +92,7 @@ async fn admit(stream: tokio::net::TcpStream, shared: &Arc<Shared>, doors: &[mps
     // Best effort: without them replies may be delayed, not lost, and a client whose machine vanished stays listed.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE));
-    let client = shared.clients.add(peer.to_string(), local.to_string());
+    let client = shared.clients.add(peer.to_string(), local.to_string(), shared.clock.now());
     let id = client.id;
     let lightest = (0..doors.len()).min_by_key(|&i| shared.stats[i].clients.load(Relaxed)).unwrap_or(0);
     shared.stats[lightest].clients.fetch_add(1, Relaxed);

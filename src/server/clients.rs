@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+
+use crate::cache::Millis;
 
 /// What one client lets others know of itself.
 #[derive(Debug)]
@@ -19,9 +20,9 @@ pub struct Client {
     /// `ip:port` it connected to.
     pub laddr: String,
     /// When it connected.
-    pub since: Instant,
-    /// Milliseconds after `since` at which it last asked something.
-    pub active_ms: AtomicU64,
+    pub since: Millis,
+    /// When it last asked something, on the same clock.
+    pub active: AtomicU64,
     /// Its selected database.
     pub db: AtomicU32,
     /// The id of its identity.
@@ -96,13 +97,13 @@ impl Mode {
 }
 
 impl Client {
-    fn new(id: u64, addr: String, laddr: String) -> Self {
+    fn new(id: u64, addr: String, laddr: String, now: Millis) -> Self {
         Self {
             id,
             addr,
             laddr,
-            since: Instant::now(),
-            active_ms: AtomicU64::new(0),
+            since: now,
+            active: AtomicU64::new(now.0),
             db: AtomicU32::new(0),
             identity: AtomicU32::new(0),
             protocol: AtomicU8::new(2),
@@ -157,10 +158,10 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Registers a new client; its record leaves with [`Clients::remove`].
-    pub fn add(&self, addr: String, laddr: String) -> Arc<Client> {
+    /// Registers a client that has connected `now`; its record leaves with [`Clients::remove`].
+    pub fn add(&self, addr: String, laddr: String, now: Millis) -> Arc<Client> {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(Client::new(id, addr, laddr));
+        let client = Arc::new(Client::new(id, addr, laddr, now));
         self.lock().insert(id, client.clone());
         client
     }

@@ -28,9 +28,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
 use crate::RunError;
 use crate::config::Config;
@@ -70,17 +69,17 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
             .name(format!("worker-{index}"))
             .spawn(move || {
                 let _at_work = at_work;
-                runtime().map(|runtime| {
-                    let local = LocalSet::new();
-                    local.block_on(&runtime, work(index, shared, arrivals, shutdown, drain));
-                })
+                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                runtime.map_err(no_runtime)?.block_on(work(index, shared, arrivals, shutdown, drain));
+                Ok(())
             })
             .map_err(|e| RunError::Internal(format!("no thread: {e}")))?;
         doors.push(door);
         threads.push(thread);
     }
     drop(at_work);
-    let outcome = runtime()?.block_on(async {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
+    let outcome = runtime.block_on(async {
         let timeout = Duration::from_millis(shared.config.upstream.timeout_ms);
         let control =
             Control::new(&shared.address, shared.own_login().as_deref(), timeout).map_err(RunError::Internal)?;
@@ -103,8 +102,8 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
     outcome
 }
 
-fn runtime() -> Result<Runtime, RunError> {
-    Builder::new_current_thread().enable_all().build().map_err(|e| RunError::Internal(format!("no runtime: {e}")))
+fn no_runtime(error: std::io::Error) -> RunError {
+    RunError::Internal(format!("no runtime: {error}"))
 }
 
 /// One worker's life: sessions come in until the shutdown, then have `drain` to end.
@@ -116,7 +115,7 @@ async fn work(
     drain: Duration,
 ) {
     let worker = Worker::new(index, shared.clone());
-    // Ends with the local set.
+    // These end below, with the worker.
     let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
     let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
     let gathering = tokio::task::spawn_local(worker::keep_gathering(worker.clone()));

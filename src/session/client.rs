@@ -10,6 +10,7 @@ use super::request::Flow;
 use super::then::Then;
 use super::waiter::Waiter;
 use super::{End, Mute, Session};
+use crate::cache::Millis;
 use crate::command::LocalClient;
 use crate::resp::{Args, decimal, encode};
 use crate::server::clients::{Client, Mode};
@@ -77,12 +78,12 @@ impl Session {
     }
 
     fn kill(&mut self, args: &Args<'_>) {
-        let own = self.client.id;
+        let (own, now) = (self.client.id, self.worker.now());
         let chosen = Victims::parse(args);
         let victims: Vec<Arc<Client>> = match &chosen {
             Ok(chosen) => {
                 let all = self.worker.shared.clients.all();
-                all.into_iter().filter(|c| chosen.include(c, own)).collect()
+                all.into_iter().filter(|c| chosen.include(c, own, now)).collect()
             }
             Err(_) => Vec::new(),
         };
@@ -252,13 +253,13 @@ impl Victims {
         Ok(chosen)
     }
 
-    fn include(&self, client: &Client, own: u64) -> bool {
+    fn include(&self, client: &Client, own: u64, now: Millis) -> bool {
         self.id.is_none_or(|id| id == client.id)
             && self.addr.as_ref().is_none_or(|a| *a == client.addr.as_bytes())
             && self.laddr.as_ref().is_none_or(|a| *a == client.laddr.as_bytes())
             && self.user.as_ref().is_none_or(|u| *u == client.labels().user)
             && self.kind.is_none_or(|k| k == type_of(client))
-            && self.max_age.is_none_or(|seconds| client.since.elapsed().as_secs() >= seconds)
+            && self.max_age.is_none_or(|seconds| now.since(client.since) / 1000 >= seconds)
             && !(self.skip_me && client.id == own)
     }
 }
@@ -304,8 +305,8 @@ fn line(worker: &Worker, client: &Client) -> String {
     }
     let labels = client.labels().clone();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let age = client.since.elapsed();
-    let idle = age.as_millis() as u64 - client.active_ms.load(Relaxed).min(age.as_millis() as u64);
+    let now = worker.now();
+    let (age_ms, idle_ms) = (now.since(client.since), now.since(Millis(client.active.load(Relaxed))));
     let table = worker.table();
     let command = table.get(client.command.load(Relaxed)).map_or("NULL", |c| &c.name).to_owned();
     let [sub, psub, ssub] = [0, 1, 2].map(|i| client.subscribed[i].load(Relaxed));
@@ -321,8 +322,8 @@ fn line(worker: &Worker, client: &Client) -> String {
         client.addr,
         client.laddr,
         text(&labels.name),
-        age.as_secs(),
-        idle / 1000,
+        age_ms / 1000,
+        idle_ms / 1000,
         client.db.load(Relaxed),
         client.queued.load(Relaxed),
         input + output,

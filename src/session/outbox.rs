@@ -21,6 +21,9 @@ enum Slot {
 /// An output buffer that grew past this, in bytes, is given back once it is empty.
 const KEEP_BYTES: usize = 1 << 20;
 
+/// Reply slots that an idle client keeps (24 bytes each): a client that asks for one thing at a time needs no more.
+const KEEP_SLOTS: usize = 4;
+
 #[derive(Default)]
 struct Inner {
     /// Bytes in order, not yet written; `head` of them are gone.
@@ -237,7 +240,7 @@ impl Outbox {
         if !inner.slots.is_empty() {
             return None;
         }
-        if inner.slots.capacity() > 0 {
+        if inner.slots.capacity() > KEEP_SLOTS {
             inner.slots = VecDeque::new();
         }
         (inner.out.is_empty() && inner.out.capacity() > 0).then(|| std::mem::take(&mut inner.out))

@@ -66,7 +66,7 @@ impl Session {
             self.reads.clear();
         }
         moved |= self.run_backlog();
-        moved |= self.poll_read(cx)?;
+        moved |= self.poll_read(cx)? && !self.is_seen_to(cx);
         // What the requests of this turn sent to the dedicated connection leaves now.
         if self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > 0) {
             self.poll_attached(cx);
@@ -77,6 +77,17 @@ impl Session {
         moved |= behind && !self.is_behind();
         self.let_go();
         Ok(moved)
+    }
+
+    /// After a read: whether nothing it brought has to be looked at again, and the task will be woken for the next. Spares the
+    /// usual request a second turn.
+    fn is_seen_to(&self, cx: &mut Context<'_>) -> bool {
+        let quiet = self.operation.is_none()
+            && self.attached.is_none()
+            && self.backlog.is_none()
+            && self.ending.is_none()
+            && !self.eof;
+        quiet && self.socket.poll_read_ready(cx).is_pending()
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -185,15 +196,15 @@ impl Session {
             self.eof = self.attached.is_some() && self.socket.is_read_closed();
             return Ok(self.eof);
         }
-        match self.socket.poll_read_ready(cx) {
-            Poll::Pending => return Ok(false),
-            Poll::Ready(Err(_)) => return Err(End::Left),
-            Poll::Ready(Ok(())) => {}
-        }
         let read = if self.ending.is_some() {
             self.read_and_forget(cx)
         } else if self.backlog.is_some() {
-            self.read_into_backlog(cx)?
+            // Asked first: the backlog is to make no room for nothing.
+            match self.socket.poll_read_ready(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(_)) => return Err(End::Left),
+                Poll::Ready(Ok(())) => self.read_into_backlog(cx)?,
+            }
         } else {
             self.read_into_scratch(cx)
         };
@@ -296,7 +307,7 @@ impl Session {
             // All of them have been received, so each may be answered as of any instant from now on.
             if run % REQUESTS_PER_TICK == 0 {
                 self.now = self.worker.now();
-                self.client.active_ms.store(self.client.since.elapsed().as_millis() as u64, Relaxed);
+                self.client.active.store(self.now.0, Relaxed);
             }
             run += 1;
             if self.attached.as_ref().is_some_and(|a| a.tunnel) {

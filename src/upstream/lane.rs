@@ -122,7 +122,7 @@ pub struct Lane<W> {
 }
 
 impl<W: Waiter + 'static> Lane<W> {
-    /// Makes a lane and spawns its task on this thread's local set. The task ends after [`Lane::shut`], once
+    /// Makes a lane and spawns its task on this thread's runtime. The task ends after [`Lane::shut`], once
     /// everything in flight has been answered or has failed. It connects when first asked.
     pub fn spawn(
         connector: Connector,

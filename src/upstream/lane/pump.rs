@@ -43,6 +43,8 @@ pub(super) struct Pump<'a, W> {
     splitter: ReplySplitter,
     stall: Pin<Box<Sleep>>,
     since: Instant,
+    /// What is to be written has waited for those who are ready now to add theirs.
+    gathered: bool,
 }
 
 impl<'a, W: Waiter + 'static> Pump<'a, W> {
@@ -56,6 +58,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             splitter: ReplySplitter::default(),
             stall: Box::pin(tokio::time::sleep(tick)),
             since: Instant::now(),
+            gathered: false,
         }
     }
 
@@ -81,9 +84,19 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 state.replace = false;
                 return Poll::Ready(Ok(Ended::Replaced));
             }
-            state.task = Some(cx.waker().clone());
+            // The sessions that are ready now, and those that the replies have just woken, have their turn first: a write costs more
+            // than all that each of them adds to it. Whoever sends meanwhile need not wake this task.
+            if state.unsent.is_empty() || self.gathered {
+                self.gathered = false;
+                state.task = Some(cx.waker().clone());
+            } else {
+                self.gathered = true;
+                cx.waker().wake_by_ref();
+            }
         }
-        self.poll_write(cx)?;
+        if !self.gathered {
+            self.poll_write(cx)?;
+        }
         while self.stall.as_mut().poll_unpin(cx).is_ready() {
             let timeout = self.lane.limits.timeout;
             let mut state = self.lane.state.borrow_mut();
