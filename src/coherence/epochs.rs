@@ -93,6 +93,20 @@ impl Slot {
         self.fills.fetch_sub(1, Ordering::Release);
     }
 
+    /// Puts up one mark and moves the epoch, if nothing of this slot was ever stored; then the tier holds nothing of it, nor will it
+    /// while the mark stands (`mark.rs`). Otherwise the mark does not stand when this returns.
+    pub(crate) fn mark_unfilled(&self) -> bool {
+        if self.stored_under.load(Ordering::Relaxed) != NEVER {
+            return false;
+        }
+        self.state.fetch_add(EPOCH + 1, Ordering::SeqCst);
+        if self.stored_under.load(Ordering::SeqCst) == NEVER {
+            return true;
+        }
+        self.unmark();
+        false
+    }
+
     /// Lifts one mark and moves the epoch, in one step. Needs no lock: see `mark.rs`.
     pub(crate) fn unmark(&self) {
         self.state.fetch_add(EPOCH - 1, Ordering::SeqCst);
@@ -106,7 +120,7 @@ pub(crate) struct SlotGuard<'a> {
 }
 
 impl SlotGuard<'_> {
-    /// The state; marks may still be lifted while the lock is held, nothing else can change it.
+    /// The state. While the lock is held marks may be lifted, and put up where nothing was ever stored; nothing else can change it.
     pub(crate) fn state(&self) -> SlotState {
         self.slot.state()
     }
@@ -136,10 +150,12 @@ impl SlotGuard<'_> {
         self.slot.stored_under(self.state())
     }
 
-    /// Notes that an entry is about to be stored, or kept in a near table. `state` is the current one; the lock keeps it from
-    /// going back.
-    pub(crate) fn note_stored(&self, state: SlotState) {
-        self.slot.stored_under.store(state.0, Ordering::Release);
+    /// Notes that an entry is about to be stored, or kept in a near table, and says whether it still may: whether `state`, which
+    /// was the current one a moment ago, still is. From then on nothing changes it without the lock but the lifting of marks.
+    #[must_use]
+    pub(crate) fn note_stored(&self, state: SlotState) -> bool {
+        self.slot.stored_under.store(state.0, Ordering::SeqCst);
+        self.slot.state.load(Ordering::SeqCst) == state.0
     }
 }
 

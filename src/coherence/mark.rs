@@ -4,59 +4,49 @@
 //! client is gone. It is lifted by being dropped, whatever happened to the request. If the outcome is unknown the epoch has
 //! moved all the same (redis-facts R23); should Redis execute the write later still, it was never acknowledged, and its push
 //! comes as anyone else's.
+//!
+//! A slot of which nothing was ever stored is marked without its lock, so that writes to keys nobody caches cost two additions. That
+//! is safe because both sides look again: the mark goes up and then asks whether anything has been stored; a commit notes that it
+//! stores and then asks whether the state has moved (`ticket.rs`). All four are sequentially consistent, so at least one of them
+//! sees the other.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::verbs::Cause;
 use super::{Coherence, Local};
 
-/// Keys whose slots are kept in the mark itself, without an allocation.
-const INLINE: usize = 4;
-
 /// A write in flight to one or more keys. While it stands, none of them is in the tier.
 #[must_use = "a mark that is dropped before the reply was handled protects nothing"]
 pub struct WriteMark {
-    local: Arc<Local>,
-    slots: Slots,
+    home: Rc<Local>,
+    first: Option<u32>,
+    /// The slots of further keys.
+    others: Vec<u32>,
 }
 
-enum Slots {
-    Few { len: u8, slots: [u32; INLINE] },
-    Many(Vec<u32>),
+/// Where a worker's write marks come from. Each has its own, which stays on its thread: marks then share no count with other
+/// workers.
+#[derive(Clone)]
+pub struct Marks {
+    home: Rc<Local>,
 }
 
-impl Slots {
-    fn as_slice(&self) -> &[u32] {
-        match self {
-            Slots::Few { len, slots } => &slots[..usize::from(*len)],
-            Slots::Many(slots) => slots,
-        }
-    }
-
-    fn push(&mut self, slot: u32) {
-        match self {
-            Slots::Few { len, slots } if usize::from(*len) < INLINE => {
-                slots[usize::from(*len)] = slot;
-                *len += 1;
-            }
-            Slots::Few { slots, .. } => {
-                let mut many = Vec::with_capacity(4 * INLINE);
-                many.extend_from_slice(slots);
-                many.push(slot);
-                *self = Slots::Many(many);
-            }
-            Slots::Many(slots) => slots.push(slot),
-        }
+impl Marks {
+    /// Marks every key of a write. To be called before any byte of it is sent, and before the client's next request is planned.
+    pub fn write_mark<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> WriteMark {
+        let mut mark = WriteMark { home: self.home.clone(), first: None, others: Vec::new() };
+        keys.into_iter().for_each(|key| mark.add(key));
+        mark
     }
 }
 
 impl Coherence {
-    /// Marks every key of a write. To be called before any byte of it is sent, and before the client's next request is planned.
-    pub fn write_mark<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> WriteMark {
-        let few = Slots::Few { len: 0, slots: [0; INLINE] };
-        let mut mark = WriteMark { local: self.local.clone(), slots: few };
-        keys.into_iter().for_each(|key| mark.add(key));
-        mark
+    /// For one worker, to be kept.
+    pub fn marks(&self) -> Marks {
+        let shared = self.local.shared.clone();
+        let counters = shared.registered.add();
+        Marks { home: Rc::new(Local { shared, counters }) }
     }
 
     /// Marks everything: FLUSHALL, FLUSHDB, SWAPDB. To be called before any byte of it is sent.
@@ -71,17 +61,22 @@ impl Coherence {
 impl WriteMark {
     /// Marks one more key (a transaction's, queued since).
     pub fn add(&mut self, key: &[u8]) {
-        let shared = &*self.local.shared;
-        let hash = shared.hasher.hash_one(key);
-        let slot = shared.epochs.index(hash);
-        {
+        let local = &*self.home;
+        let epochs = &local.shared.epochs;
+        let hash = local.shared.hasher.hash_one(key);
+        let slot = epochs.index(hash);
+        local.counters.marked();
+        if !epochs.slot(slot).mark_unfilled() {
             // One lock at a time, and a key named twice is marked twice: no deadlock, and the lifting balances.
-            let held = shared.epochs.lock(slot);
-            self.local.drop_entry(&held, key, hash, Cause::Write);
+            let held = epochs.lock(slot);
+            local.drop_entry(&held, key, hash, Cause::Write);
             held.mark();
         }
         // Only what stands is lifted, should a later key's iterator panic.
-        self.slots.push(slot);
+        match self.first {
+            None => self.first = Some(slot),
+            Some(_) => self.others.push(slot),
+        }
     }
 }
 
@@ -91,9 +86,9 @@ impl Drop for WriteMark {
         // the slot marked, or its state moved. Fills that are in flight now may have read before the write was executed:
         // moving the epoch voids their tickets. (So did the move when the mark was put up; either would do, and neither costs
         // anything.) The move and the lifting are one step, so that nobody sees one without the other.
-        for slot in self.slots.as_slice() {
-            self.local.shared.epochs.slot(*slot).unmark();
-        }
+        let epochs = &self.home.shared.epochs;
+        let slots = self.first.iter().chain(&self.others);
+        slots.for_each(|slot| epochs.slot(*slot).unmark());
     }
 }
 

@@ -54,7 +54,7 @@ pub use counters::{Counters, Totals};
 pub(crate) use epochs::SlotGuard;
 use epochs::{Epochs, Slot};
 pub use flights::{FlightId, FlightKey, Flights};
-pub use mark::{FlushMark, WriteMark};
+pub use mark::{FlushMark, Marks, WriteMark};
 pub use near::Near;
 pub use serve::{Hit, Miss, MissReason};
 pub use snapshot::{Seen, Snapshot};

@@ -167,10 +167,9 @@ impl Coherence {
         if !shared.epochs.slot(seen.slot).stored_under(seen.state) {
             // The state has moved since the entry was stored, for another key of the slot.
             let held = shared.epochs.lock(seen.slot);
-            if held.state() != seen.state {
+            if held.state() != seen.state || !held.note_stored(seen.state) {
                 return false;
             }
-            held.note_stored(seen.state);
         }
         shared.tier.contains(key)
     }

@@ -212,9 +212,9 @@ impl FillTicket {
             return Err(CommitRefused::TooBig);
         }
         let mut held = shared.epochs.lock(shared.epochs.index(self.hash));
-        // The state was unmarked when the ticket was issued. If it is the same now, no mark stands, and none can be put up and
-        // no invalidation can come between this check and the insert: both need the lock. (A mark is lifted without the
-        // lock, but none stands.)
+        // The state was unmarked when the ticket was issued. If it is the same once this has been noted as stored (below), no mark
+        // stands, and none can be put up and no invalidation can come between that look and the insert: both need the lock by
+        // then. (A mark is lifted without the lock, but none stands.) Asked here, too, to spare the rest.
         if held.state() != self.state {
             return Err(CommitRefused::Moved);
         }
@@ -241,7 +241,9 @@ impl FillTicket {
         // Without tracking, a near table may hold an older value of this view. (With it, whatever made it older has been heard
         // of before this reply was, and has moved the state.)
         let overtaken = self.source.kind() == SourceKind::Ttl && shared.slot(self.hash).stored_under(self.state);
-        held.note_stored(self.state);
+        if !held.note_stored(self.state) {
+            return Err(CommitRefused::Moved);
+        }
         shared.tier.insert(&held, key, Arc::new(entry));
         if overtaken {
             held.move_epoch();

@@ -66,6 +66,7 @@ impl Local {
     pub(super) fn invalidate(&self, key: &[u8], hash: u64, cause: Cause) {
         let epochs = &self.shared.epochs;
         let held = epochs.lock(epochs.index(hash));
+        self.counters.invalidated(cause);
         self.drop_entry(&held, key, hash, cause);
         held.move_epoch();
     }
@@ -73,7 +74,6 @@ impl Local {
     /// Takes the entry out and tells admission whether it was worth its fill. The caller moves the epoch *afterwards*, under the
     /// same lock: someone who reads the moved epoch first and then looks must not find the entry.
     pub(super) fn drop_entry(&self, held: &SlotGuard<'_>, key: &[u8], hash: u64, cause: Cause) {
-        self.counters.invalidated(cause);
         if !held.was_filled() {
             return;
         }

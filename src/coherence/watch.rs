@@ -97,6 +97,7 @@ impl Coherence {
             None => held.is_stored_under(),
         };
         if newer {
+            self.counters().invalidated(Cause::Read);
             self.local.drop_entry(&held, key, hash, Cause::Read);
             held.move_epoch();
         }

@@ -57,7 +57,7 @@ impl Index {
         let mut at = packed.hash(parent) & self.mask;
         loop {
             let slot = &self.slots[at];
-            if slot.name == packed && slot.parent == parent && slot.id != FREE {
+            if slot.name.is(packed) && slot.parent == parent && slot.id != FREE {
                 return Some(slot.id);
             }
             if slot.id == FREE {
@@ -69,14 +69,22 @@ impl Index {
 }
 
 /// A lower-cased name of up to 24 bytes, padded with zeros; the length tells padding from a zero byte of the name's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Packed {
     words: [u64; 3],
     length: u16,
 }
 
+// All of it is inlined, and compared word by word: the words then never leave the registers. Through memory, each load that is wider than
+// the store before it waits for that store.
 impl Packed {
-    #[inline]
+    #[inline(always)]
+    fn is(&self, other: Packed) -> bool {
+        let ([a, b, c], [x, y, z]) = (self.words, other.words);
+        a == x && b == y && c == z && self.length == other.length
+    }
+
+    #[inline(always)]
     fn of(name: &[u8]) -> Option<Packed> {
         let words = match name.len() {
             0..=8 => [up_to_8(name), 0, 0],
@@ -87,7 +95,7 @@ impl Packed {
         Some(Packed { words: words.map(lower), length: name.len() as u16 })
     }
 
-    #[inline]
+    #[inline(always)]
     fn hash(self, parent: u16) -> usize {
         const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
         let [first, second, third] = self.words;
@@ -98,7 +106,7 @@ impl Packed {
 }
 
 /// Up to eight bytes as one little-endian word. Overlapping reads put the same byte at the same place twice.
-#[inline]
+#[inline(always)]
 fn up_to_8(bytes: &[u8]) -> u64 {
     if let Some(eight) = bytes.first_chunk::<8>() {
         return u64::from_le_bytes(*eight);
@@ -111,7 +119,7 @@ fn up_to_8(bytes: &[u8]) -> u64 {
 }
 
 /// Eight bytes in lower case: bit 5 is set in every byte from `A` to `Z`, and in no other.
-#[inline]
+#[inline(always)]
 fn lower(word: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let low_bits = word & (0x7F * EACH);

@@ -19,7 +19,7 @@ use super::shared::{SaidBy, Shared};
 use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
 use crate::coherence::mail::Mailbox;
-use crate::coherence::{Coherence, Flights, Near, WriteMark};
+use crate::coherence::{Coherence, Flights, Marks, Near, WriteMark};
 use crate::command::Table;
 use crate::resp::{Protocol, RequestScanner};
 use crate::session::{Attached, Gathering, Outbox, Round, Seat, Seq, Waiter};
@@ -97,6 +97,8 @@ pub struct Worker {
     pub scratch: RefCell<Scratch>,
     /// This worker's handle to the coherence state.
     pub coherence: Coherence,
+    /// The marks of its clients' writes.
+    pub marks: Marks,
     /// The hottest entries, in front of the tier.
     pub near: RefCell<Near>,
     /// Fills in flight, and who waits for each.
@@ -129,6 +131,7 @@ impl Worker {
         Rc::new(Self {
             index,
             coherence: shared.coherence.fork(),
+            marks: shared.coherence.marks(),
             near: RefCell::default(),
             flights: RefCell::new(Flights::new(flights_max, JOINERS_MAX)),
             mailbox: Arc::default(),

@@ -42,7 +42,7 @@ impl Session {
                 let mut at = worker.key_positions.take();
                 // Those it only reads too: what it makes of them may show its client more than memory knows of them yet.
                 let parsed = command.keys(args, &mut at);
-                let mark = worker.coherence.write_mark(at.iter().filter_map(|&i| args.get(i)));
+                let mark = worker.marks.write_mark(at.iter().filter_map(|&i| args.get(i)));
                 worker.key_positions.replace(at);
                 // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.
                 if effect == Effect::DropKeysAndFence || parsed.is_err() {
@@ -76,7 +76,7 @@ impl Session {
         if !worker.shared.config.cache.enabled {
             return Then::Nothing;
         }
-        let mark = worker.coherence.write_mark(transaction.write_keys.iter().map(Vec::as_slice));
+        let mark = worker.marks.write_mark(transaction.write_keys.iter().map(Vec::as_slice));
         // A transaction may also have read what others wrote a moment ago: the fence lets no older value be served after it.
         self.reads.add_all();
         Then::Fence { worker, mark: Some(mark) }

@@ -70,8 +70,9 @@ fn what_hits_and_marks_cost() {
     let cold: Vec<Vec<u8>> = (0..KEYS).map(|n| format!("cold:{n}").into_bytes()).collect();
     for threads in [1, 2] {
         let mark = |coherence: &Coherence| {
+            let marks = coherence.marks();
             for _ in 0..200 {
-                cold.iter().for_each(|key| drop(black_box(coherence.write_mark([key.as_slice()]))));
+                cold.iter().for_each(|key| drop(black_box(marks.write_mark([key.as_slice()]))));
             }
         };
         per_operation("a mark on a key nobody caches", threads, KEYS * 200, mark, &a.coherence);
@@ -86,11 +87,14 @@ fn what_hits_and_marks_cost() {
         };
         per_operation("a miss, counted and watched", threads, KEYS * 200, miss, &a.coherence);
     }
-    let refill = |_: &Coherence| {
+    let refill = |coherence: &Coherence| {
+        let marks = coherence.marks();
         for _ in 0..20 {
             for key in &keys {
-                drop(a.coherence.write_mark([key.as_slice()]));
-                a.fill(key, b"$32\r\n0123456789abcdef0123456789abcdef\r\n");
+                drop(marks.write_mark([key.as_slice()]));
+                let ticket = coherence.ticket(&a.source, key, T0).expect("nothing stands in its way");
+                let reply = reply_of(GET, b"$32\r\n0123456789abcdef0123456789abcdef\r\n");
+                ticket.commit(&reply).expect("nothing has moved");
             }
         }
     };

@@ -28,6 +28,7 @@ pub(super) fn limits(slots: usize) -> CoherenceLimits {
 /// A coherence state and one armed tracked source.
 pub(super) struct Armory {
     pub(super) coherence: Coherence,
+    pub(super) marks: Marks,
     pub(super) source: Arc<Source>,
     pub(super) armed: Option<Armed>,
 }
@@ -41,7 +42,7 @@ impl Armory {
         let coherence = Coherence::new(limits(slots));
         let source = coherence.source(1, SourceKind::Tracked).expect("room for one");
         let armed = Some(coherence.arm(&source, Millis::NEVER));
-        Armory { coherence, source, armed }
+        Armory { marks: coherence.marks(), coherence, source, armed }
     }
 
     pub(super) fn ticket(&self, key: &[u8]) -> Result<FillTicket, TicketRefused> {

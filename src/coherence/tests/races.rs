@@ -43,7 +43,7 @@ fn r4_a_flight_is_not_joined_after_a_write_was_acknowledged_and_still_answers_th
     let ticket = a.ticket(b"k").expect("issued");
     let id = flights.begin(&asked, ticket.check(), "first").expect("room");
     assert_eq!(flights.join(&a.coherence, &asked, "second"), Ok(id));
-    drop(a.coherence.write_mark([&b"k"[..]]));
+    drop(a.marks.write_mark([&b"k"[..]]));
     assert_eq!(flights.join(&a.coherence, &asked, "late"), Err("late"));
     // The late one begins a flight of its own, which others join while the old one is still out.
     let newer = a.ticket(b"k").expect("issued");
@@ -60,7 +60,7 @@ fn r5_while_a_write_is_in_flight_its_key_is_neither_served_nor_filled_and_its_ne
     let a = Armory::with_slots(1 << 16);
     a.fill(b"k", b"old");
     a.fill(b"n", b"other");
-    let mark = a.coherence.write_mark([&b"k"[..]]);
+    let mark = a.marks.write_mark([&b"k"[..]]);
     assert_eq!(a.get(b"k"), Err(MissReason::WriteInFlight));
     let refused = a.ticket(b"k").err();
     assert_eq!(refused, Some(TicketRefused::WriteInFlight));
@@ -74,9 +74,9 @@ fn r5_while_a_write_is_in_flight_its_key_is_neither_served_nor_filled_and_its_ne
 #[test]
 fn r5_a_key_is_free_again_only_when_every_write_to_it_has_been_answered() {
     let a = Armory::new();
-    let first = a.coherence.write_mark([&b"k"[..]]);
+    let first = a.marks.write_mark([&b"k"[..]]);
     // Named twice in one write, as MSET allows.
-    let second = a.coherence.write_mark([&b"k"[..], b"k"]);
+    let second = a.marks.write_mark([&b"k"[..], b"k"]);
     drop(first);
     assert_eq!(a.get(b"k"), Err(MissReason::WriteInFlight));
     drop(second);
@@ -89,7 +89,7 @@ fn a_mark_on_many_keys_stands_on_each_of_them_and_is_lifted_from_each() {
         let a = Armory::with_slots(64);
         let keys: Vec<Vec<u8>> = (0..count).map(|n: u32| n.to_string().into_bytes()).collect();
         keys.iter().for_each(|key| a.fill(key, b"old"));
-        let mark = a.coherence.write_mark(keys.iter().map(Vec::as_slice));
+        let mark = a.marks.write_mark(keys.iter().map(Vec::as_slice));
         for key in &keys {
             assert_eq!(a.get(key), Err(MissReason::WriteInFlight));
         }
@@ -104,7 +104,7 @@ fn a_panic_while_keys_are_being_marked_lifts_the_marks_that_stand() {
     let coherence = a.coherence.clone();
     let marking = std::thread::spawn(move || {
         let keys = [&b"k"[..], b"l"].into_iter();
-        let _mark = coherence.write_mark(keys.inspect(|key| assert!(*key != b"l", "on purpose")));
+        let _mark = coherence.marks().write_mark(keys.inspect(|key| assert!(*key != b"l", "on purpose")));
     });
     assert!(marking.join().is_err());
     a.fill(b"k", b"v");
@@ -244,7 +244,7 @@ fn r18_answers_looked_up_around_a_write_do_not_make_a_snapshot() {
     assert!(snapshot.stands(&a.coherence, &a.source));
     snapshot.clear();
     snapshot.note(look_up(b"x"));
-    drop(a.coherence.write_mark([&b"x"[..], b"y"]));
+    drop(a.marks.write_mark([&b"x"[..], b"y"]));
     a.fill(b"x", b"new");
     a.fill(b"y", b"new");
     snapshot.note(look_up(b"y"));
@@ -272,7 +272,7 @@ fn r19_the_old_trackers_late_reply_and_late_end_do_not_touch_its_successor() {
 fn r23_a_write_whose_outcome_is_unknown_has_moved_the_epoch() {
     let a = Armory::new();
     let before = a.ticket(b"k").expect("issued");
-    drop(a.coherence.write_mark([&b"k"[..]]));
+    drop(a.marks.write_mark([&b"k"[..]]));
     assert_eq!(before.commit(&reply_of(GET, b"old")).err(), Some(CommitRefused::Moved));
 }
 

@@ -216,7 +216,7 @@ impl World {
                 let keys = written_with(key);
                 // A key named twice is nothing special.
                 let named = keys.iter().chain(&keys[..self.dice.below(2)]);
-                let mark = self.armory.coherence.write_mark(named.map(|key| name(*key)));
+                let mark = self.armory.marks.write_mark(named.map(|key| name(*key)));
                 Doing::Write { keys, mark, version: None }
             }
             58 => Doing::Flush { mark: self.armory.coherence.flush_mark(), version: None },

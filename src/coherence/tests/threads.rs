@@ -40,12 +40,13 @@ impl World {
 fn work(world: &World, coherence: &Coherence, source: &Arc<Source>, fills: &SyncSender<Fill>, seed: u64) {
     let mut dice = Dice::new(seed);
     let mut near = Near::default();
+    let marks = coherence.marks();
     while !world.over.load(SeqCst) {
         let key = dice.below(KEYS);
         match dice.below(200) {
             0..=11 => {
                 let keys = written_with(key);
-                let mark = coherence.write_mark(keys.iter().map(|key| name(*key)));
+                let mark = marks.write_mark(keys.iter().map(|key| name(*key)));
                 let version = world.server().set(keys);
                 drop(mark);
                 keys.iter().for_each(|key| _ = world.known[*key].fetch_max(version, SeqCst));
@@ -165,7 +166,7 @@ fn number(reply: &[u8]) -> u64 {
 }
 
 fn storm(slots: usize, length: Duration) {
-    let Armory { coherence, source, armed } = Armory::with_slots(slots);
+    let Armory { coherence, source, armed, .. } = Armory::with_slots(slots);
     drop(armed);
     let world = World {
         server: Mutex::default(),
@@ -208,4 +209,53 @@ fn with_real_threads_nobody_is_shown_the_past() {
 #[test]
 fn with_real_threads_and_all_keys_in_one_slot_nobody_is_shown_the_past() {
     storm(1, length());
+}
+
+/// Marks go up without a lock only where nothing was ever stored, so that is where the first store and a mark may meet.
+#[test]
+fn a_mark_and_the_first_store_of_its_slot_never_both_win() {
+    const KEYS: u64 = 30_000;
+    let Armory { coherence, source, armed: _armed, .. } = Armory::with_slots(1 << 16);
+    let (filler, writer) = (coherence.fork(), coherence.fork());
+    let [turn, done, stored, both] = [const { AtomicU64::new(0) }; 4];
+    let (turn, done, stored, both, source) = (&turn, &done, &stored, &both, &source);
+    // Both come to a key at once, and to the next when both are done with it.
+    let meet = |n: u64| {
+        turn.fetch_add(1, SeqCst);
+        while turn.load(SeqCst) < 2 * (n + 1) {
+            std::hint::spin_loop();
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for n in 0..KEYS {
+                let key = n.to_be_bytes();
+                let ticket = filler.ticket(source, &key, T0).expect("nobody has marked it yet");
+                meet(n);
+                stored.fetch_add(u64::from(ticket.commit(&reply_of(GET, b"old")).is_ok()), SeqCst);
+                done.fetch_add(1, SeqCst);
+                while done.load(SeqCst) < 2 * (n + 1) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        scope.spawn(move || {
+            let marks = writer.marks();
+            for n in 0..KEYS {
+                let key = n.to_be_bytes();
+                meet(n);
+                (0..n % 64).for_each(|_| std::hint::spin_loop());
+                let mark = marks.write_mark([&key[..]]);
+                while done.load(SeqCst) < 2 * n + 1 {
+                    std::hint::spin_loop();
+                }
+                both.fetch_add(u64::from(writer.serve(source, &key, &GET, T0).is_ok()), SeqCst);
+                drop(mark);
+                done.fetch_add(1, SeqCst);
+            }
+        });
+    });
+    assert_eq!(both.load(SeqCst), 0, "keys in the tier while their marks stood");
+    let stored = stored.load(SeqCst);
+    assert!((KEYS / 100..KEYS - KEYS / 100).contains(&stored), "one of them was always first: {stored} of {KEYS}");
 }
