@@ -1,6 +1,6 @@
 //! What the tracker tells a worker: a fill is back, a fence is passed.
 //!
-//! The tracker runs on another thread than the sessions it serves. A worker's mailbox is the only way back. It is bounded
+//! The tracker may run on another thread than the sessions it serves. A worker's mailbox is the only way back. It is bounded
 //! by what the worker itself has asked for: one letter for each fill in flight and for each fence raised.
 
 use std::sync::{Mutex, PoisonError};

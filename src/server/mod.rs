@@ -39,8 +39,11 @@ use crate::socket::Socket;
 use crate::upstream::control::Control;
 use acceptor::Arrival;
 use shared::Shared;
+use trackers::Waiting;
 use worker::Worker;
 
+/// How often what was evicted or flushed is freed.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// Accepted connections waiting for their worker to take them.
 const ARRIVALS_MAX: usize = 1024;
 
@@ -59,18 +62,26 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
     let shared = Arc::new(shared);
     let mut doors = Vec::new();
     let mut threads = Vec::new();
-    // Nothing is ever sent: it closes when the last worker has ended.
-    let (at_work, mut all_ended) = mpsc::channel::<std::convert::Infallible>(1);
+    // Nothing is ever sent: it closes when the last worker has drained.
+    let (at_work, all_drained) = mpsc::channel(1);
+    let mut trackers = Some(Waiting { wanted: trackers_wanted, all_drained });
     for index in 0..count {
         let (door, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        let (shared, shutdown, at_work) = (shared.clone(), shutdown.clone(), at_work.clone());
+        let (shared, shutdown, at_work, trackers) =
+            (shared.clone(), shutdown.clone(), at_work.clone(), trackers.take());
         // Ends when the drain is over.
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
-                let _at_work = at_work;
                 let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-                runtime.map_err(no_runtime)?.block_on(work(index, shared, arrivals, shutdown, drain));
+                runtime.map_err(no_runtime)?.block_on(async {
+                    let trackers = trackers.map(|trackers| trackers.begin(&shared));
+                    work(index, shared, arrivals, shutdown, drain).await;
+                    drop(at_work);
+                    if let Some(trackers) = trackers {
+                        trackers.end().await;
+                    }
+                });
                 Ok(())
             })
             .map_err(|e| RunError::Internal(format!("no thread: {e}")))?;
@@ -86,14 +97,12 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         let survey = tokio::spawn(survey::keep(shared.clone()));
         let users = tokio::spawn(users::keep(shared.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
-        let trackers = tokio::spawn(trackers::keep(shared.clone(), trackers_wanted));
+        let tidy = tokio::spawn(keep_tier_tidy(shared.clone()));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
         touch.abort();
         users.abort();
-        // While workers drain, fills and fences of requests in flight still wait for their tracker.
-        let _ = all_ended.recv().await;
-        trackers.abort();
+        tidy.abort();
         accepted
     });
     for thread in threads {
@@ -104,6 +113,15 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
 
 fn no_runtime(error: std::io::Error) -> RunError {
     RunError::Internal(format!("no runtime: {error}"))
+}
+
+/// Frees what was evicted or flushed. Not on a worker's thread: it may take milliseconds. Ends when aborted.
+async fn keep_tier_tidy(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(TIDY_EVERY);
+    loop {
+        tick.tick().await;
+        shared.coherence.tidy();
+    }
 }
 
 /// One worker's life: sessions come in until the shutdown, then have `drain` to end.

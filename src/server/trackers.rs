@@ -1,8 +1,11 @@
-//! Starting the trackers: one for each identity, on the acceptor's thread.
+//! Starting the trackers: one for each identity, on the first worker's thread, because a fill that another thread has to be woken for
+//! costs more than all else about it.
 //!
-//! That thread serves no clients, so that nothing a client does keeps a tracker from being read.
+//! What that worker's clients ask is cut into turns of microseconds, and a tracker has its turn like any of them; when a turn takes
+//! longer than it should, the lease bounds what that means for others (`coherence/tracker.rs`).
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +17,40 @@ use super::kept::looking_every;
 use super::shared::Shared;
 use crate::coherence::tracker::{Tracker, TrackerLimits};
 
-/// How often what was evicted or flushed is freed.
-const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// Trackers that do not run yet.
+pub(super) struct Waiting {
+    /// The identities that want one.
+    pub(super) wanted: mpsc::UnboundedReceiver<Arc<Identity>>,
+    /// Closed once every worker has drained.
+    pub(super) all_drained: mpsc::Receiver<Infallible>,
+}
+
+/// Trackers that run.
+pub(super) struct Running {
+    all: tokio::task::JoinHandle<()>,
+    all_drained: mpsc::Receiver<Infallible>,
+}
+
+impl Waiting {
+    /// On the runtime it is called on. They end with [`Running::end`].
+    pub(super) fn begin(self, shared: &Arc<Shared>) -> Running {
+        Running { all: tokio::spawn(keep(shared.clone(), self.wanted)), all_drained: self.all_drained }
+    }
+}
+
+impl Running {
+    /// Ends them once every worker has drained: until then fills and fences of requests in flight still wait for their tracker.
+    pub(super) async fn end(mut self) {
+        let _ = self.all_drained.recv().await;
+        self.all.abort();
+    }
+}
 
 /// Runs the tracker of every identity there is and of each that comes, until nobody uses the identity any more. Ends when
 /// aborted, and all trackers with it.
-pub(super) async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Identity>>) {
+async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Identity>>) {
     let idle = Duration::from_millis(shared.config.upstream.lane_idle_ms);
     let mut trackers = Trackers::default();
-    let mut tidy = tokio::time::interval(TIDY_EVERY);
     let mut retire = tokio::time::interval(looking_every(idle));
     trackers.start(&shared, shared.identities.nobody());
     loop {
@@ -31,7 +59,6 @@ pub(super) async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceive
                 Some(identity) => trackers.start(&shared, &identity),
                 None => return,
             },
-            _ = tidy.tick() => shared.coherence.tidy(),
             _ = retire.tick() => trackers.stop(&shared.identities.retire(idle)),
         }
     }

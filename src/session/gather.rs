@@ -2,8 +2,8 @@
 //!
 //! A pipeline that memory answers in part is answered in pieces: what hits at once, what misses as its replies come. A write costs
 //! more than a hit, and most clients read a batch as a whole. So while a client's further replies are on their way, those that are
-//! ready wait for [`ROUNDS`] rounds of the worker's event loop: long enough on a busy worker to meet the others, a few
-//! microseconds on an idle one. A batch that is complete leaves at once.
+//! ready wait for one to two times [`ROUNDS`] rounds of the worker's event loop: long enough on a busy worker to meet the others,
+//! a few microseconds on an idle one. A batch that is complete leaves at once.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use super::Outbox;
 
-/// Rounds of the event loop that a part waits.
-const ROUNDS: usize = 3;
+/// Rounds of the event loop that a part waits, at least.
+const ROUNDS: usize = 4;
 /// A part this large is worth a write of its own.
 const PART_BYTES_MAX: usize = 16 * 1024;
 
@@ -23,16 +23,17 @@ pub(super) enum Part {
     /// None waits.
     #[default]
     None,
-    /// One waits, or has left with the rest since.
-    Waits,
+    /// One waits, since the client's output was last empty for this time.
+    Waits(u32),
     /// It has waited long enough.
     Due,
 }
 
-/// A worker's clients of which a part waits; each at most once.
+/// A worker's clients of which a part waits, each with what its [`Part::Waits`] said; those that have left with the rest meanwhile
+/// are among them. No more of one client than it has sent batches in so many rounds.
 #[derive(Default)]
 pub struct Gathering {
-    waiting: RefCell<Vec<Rc<Outbox>>>,
+    waiting: RefCell<Vec<(Rc<Outbox>, u32)>>,
     bell: Notify,
 }
 
@@ -42,14 +43,15 @@ impl Gathering {
         if outbox.pending() == 0 || !(1..=PART_BYTES_MAX).contains(&outbox.unwritten_bytes()) {
             return false;
         }
+        let emptied = outbox.emptied();
         match outbox.part() {
-            Part::None => {
-                outbox.set_part(Part::Waits);
-                self.waiting.borrow_mut().push(outbox.clone());
+            Part::Waits(since) if since == emptied => true,
+            Part::None | Part::Waits(_) => {
+                outbox.set_part(Part::Waits(emptied));
+                self.waiting.borrow_mut().push((outbox.clone(), emptied));
                 self.bell.notify_one();
                 true
             }
-            Part::Waits => true,
             Part::Due => {
                 outbox.set_part(Part::None);
                 false
@@ -59,14 +61,16 @@ impl Gathering {
 
     /// Lets parts go when they have waited. Ends when aborted, with the worker.
     pub async fn keep(&self) {
+        let mut older = Vec::new();
         loop {
-            self.bell.notified().await;
+            if older.is_empty() {
+                self.bell.notified().await;
+            }
             for _ in 0..ROUNDS {
                 tokio::task::yield_now().await;
             }
-            for outbox in self.waiting.take() {
-                outbox.part_is_due();
-            }
+            older.into_iter().for_each(|(outbox, since): (Rc<Outbox>, u32)| outbox.part_is_due(since));
+            older = self.waiting.take();
         }
     }
 }

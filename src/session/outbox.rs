@@ -38,6 +38,8 @@ struct Inner {
     largest: usize,
     /// What a reply weighs of late, in bytes; a heavy one is remembered for a while. 0 until the first has come.
     weight: u32,
+    /// How often `out` had been written whole.
+    emptied: u32,
     closed: bool,
     /// Reads before this place that wait for a fill are to change over to the lane.
     changed_before: u64,
@@ -178,11 +180,15 @@ impl Outbox {
         self.part.set(part);
     }
 
-    /// What waits for the rest has waited long enough.
-    pub(super) fn part_is_due(&self) {
-        let is_left = self.unwritten_bytes() > 0;
-        self.part.set(if is_left { Part::Due } else { Part::None });
-        if is_left {
+    /// How often all output had been written, wrapping.
+    pub(super) fn emptied(&self) -> u32 {
+        self.inner.borrow().emptied
+    }
+
+    /// The part that waited since then for the rest has waited long enough, if it has not left.
+    pub(super) fn part_is_due(&self, since: u32) {
+        if self.part.get() == Part::Waits(since) && self.emptied() == since && self.unwritten_bytes() > 0 {
+            self.part.set(Part::Due);
             self.wake();
         }
     }
@@ -217,6 +223,7 @@ impl Outbox {
         inner.head += n;
         if inner.head == inner.out.len() {
             inner.head = 0;
+            inner.emptied = inner.emptied.wrapping_add(1);
             inner.out.clear();
             if inner.parked == 0 {
                 inner.largest = 0;

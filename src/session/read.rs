@@ -180,7 +180,7 @@ impl Session {
             protocol: self.protocol,
             request: args.raw().into(),
             lane,
-            asked_at: self.worker.now(),
+            asked_at: self.now,
             worker: self.worker.clone(),
             key: args.get(1).unwrap_or_default().into(),
         }

@@ -144,6 +144,8 @@ impl<'a> Line<'a> {
 
     fn ask(&mut self) -> io::Result<()> {
         let (fills, fences) = self.tracker.take()?;
+        // Deadlines count from here: none of the requests has left yet (redis-facts F5).
+        let now = self.clock.now();
         for fill in fills {
             if fill.db != self.db {
                 let mut digits = itoa::Buffer::new();
@@ -153,8 +155,7 @@ impl<'a> Line<'a> {
             }
             encode::command(&mut self.out, &[b"PTTL", fill.ticket.key()]);
             self.out.extend_from_slice(&fill.request);
-            // The deadline counts from here: the request has not left yet (redis-facts F5).
-            self.owed.push_back(Owed::Pttl(Box::new(fill), self.clock.now()));
+            self.owed.push_back(Owed::Pttl(Box::new(fill), now));
         }
         if !fences.is_empty() {
             self.ping(fences);
@@ -183,13 +184,14 @@ impl<'a> Line<'a> {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(e) => return Err(e),
         }
+        let now = self.clock.now();
         let buffer = std::mem::take(&mut self.buffer);
         let mut start = 0;
         loop {
             let split = self.splitter.split(&buffer[start..]);
             let split = split.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
             let Some(frame) = split else { break };
-            self.frame(&buffer[start..start + frame.len], frame.kind)?;
+            self.frame(&buffer[start..start + frame.len], frame.kind, now)?;
             start += frame.len;
         }
         self.buffer = buffer;
@@ -203,7 +205,8 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    fn frame(&mut self, frame: &[u8], kind: FrameKind) -> io::Result<()> {
+    /// A frame that was there `now`.
+    fn frame(&mut self, frame: &[u8], kind: FrameKind, now: Millis) -> io::Result<()> {
         if kind == FrameKind::Push {
             match push::read(frame) {
                 Push::Keys(keys) => self.coherence.invalidate_keys(keys, Cause::Push),
@@ -224,14 +227,14 @@ impl<'a> Line<'a> {
             }
             Some(Owed::Pttl(fill, sent)) => {
                 if kind.is_error() && refuses_pttl(frame) {
-                    self.tracker.no_fills_before(self.clock.now() + NO_FILLS_MS);
+                    self.tracker.no_fills_before(now + NO_FILLS_MS);
                 }
                 let pttl = frame.strip_prefix(b":").and_then(|n| std::str::from_utf8(n).ok()?.trim_end().parse().ok());
                 // Its reply is the next one: nothing can stand between but pushes.
                 self.owed.push_front(Owed::Value(fill, sent, pttl));
             }
             Some(Owed::Value(fill, ..)) if self.wrong_db => fill.fail(),
-            Some(Owed::Value(fill, sent, pttl)) => self.filled(*fill, sent, pttl, frame, kind),
+            Some(Owed::Value(fill, sent, pttl)) => self.filled(*fill, (sent, now), pttl, frame, kind),
             Some(Owed::Pong(_, sent, fences)) => {
                 let lease = sent.0 + (self.limits.heartbeat + self.limits.deadline).as_millis() as u64;
                 if let Some(armed) = &self.armed {
@@ -245,7 +248,14 @@ impl<'a> Line<'a> {
     }
 
     /// Stores the reply if it may be stored, and answers those who wait in any case.
-    fn filled(&self, fill: Fill, sent: Millis, pttl: Option<i64>, frame: &[u8], kind: FrameKind) {
+    fn filled(
+        &self,
+        fill: Fill,
+        (sent, filled_at): (Millis, Millis),
+        pttl: Option<i64>,
+        frame: &[u8],
+        kind: FrameKind,
+    ) {
         let mut resp2 = None;
         if !same_in_resp2(frame) {
             let mut converted = Vec::new();
@@ -269,7 +279,7 @@ impl<'a> Line<'a> {
             let _ = fill.ticket.commit(&NewView {
                 question,
                 deadline: Millis(sent.0.saturating_add(left)),
-                filled_at: self.clock.now(),
+                filled_at,
                 resp3: frame,
                 resp2: resp2.as_deref(),
             });
