@@ -50,12 +50,16 @@ impl Stage {
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let redis = Redis::start();
         let man = Middleman::before(redis.addr());
+        let mut looks = true;
         let proxy = Proxy::start_with(man.addr, |config| {
             config.cache.admit_after = 1;
             config.coherence.heartbeat_deadline_ms = 60_000;
             change(config);
+            looks = config.upstream.acl_check_ms > 0;
         });
         proxy.wait_armed();
+        // The first look has nothing to compare with and forgets what was kept before it.
+        eventually("users were looked at", || !looks || proxy.info("anteroom_upstream_users_seen") != "off");
         Self { proxy, man, redis }
     }
 

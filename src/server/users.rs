@@ -243,7 +243,7 @@ impl Watch {
     }
 
     fn compare(&mut self, seen: Seen) {
-        self.shared.set_sight(if seen.users.is_some() { Sight::Listed } else { Sight::Counted });
+        let sight = if seen.users.is_some() { Sight::Listed } else { Sight::Counted };
         let changed = changed(self.seen.as_ref(), &seen);
         if changed != Changed::Nobody {
             let all = self.shared.identities.all();
@@ -263,6 +263,8 @@ impl Watch {
             }
         }
         self.seen = Some(seen);
+        // Last: whoever reads it knows that this look has been acted upon.
+        self.shared.set_sight(sight);
     }
 
     /// Whatever has been changed since the last look, nothing kept until now is served.
