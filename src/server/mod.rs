@@ -86,11 +86,13 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         let survey = tokio::spawn(survey::keep(shared.clone()));
         let users = tokio::spawn(users::keep(shared.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
+        let limits = tokio::spawn(crate::limits::keep_tidy(shared.limits.clone()));
         let trackers = tokio::spawn(trackers::keep(shared.clone(), trackers_wanted));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
         touch.abort();
         users.abort();
+        limits.abort();
         // While workers drain, fills and fences of requests in flight still wait for their tracker.
         let _ = all_ended.recv().await;
         trackers.abort();

@@ -29,12 +29,18 @@ impl Session {
     /// Carries out one request.
     pub(super) fn request(&mut self, args: &Args<'_>) -> Flow {
         let table = self.worker.table();
-        let command = match table.find(args) {
-            Found::Command(command) => command,
+        let (command, is_whole) = match table.find(args) {
+            Found::Command(command) => (command, true),
             // The upstream knows better than the table, and has the exact words.
-            Found::Unknown | Found::UnknownSubcommand(_) => table.unknown(),
-            Found::WrongArity(command) => return self.wrong_arity(command, args),
+            Found::Unknown | Found::UnknownSubcommand(_) => (table.unknown(), true),
+            Found::WrongArity(command) => (command, false),
         };
+        if self.purse.is_some() && self.is_too_much(command, args) {
+            return Flow::Next;
+        }
+        if !is_whole {
+            return self.wrong_arity(command, args);
+        }
         self.note(command);
         let route = command.route_for(args);
         if self.must_authenticate()
@@ -160,6 +166,7 @@ impl Session {
         self.client.labels().user = identity.user().to_vec();
         self.client.identity.store(identity.id, Relaxed);
         self.identity = identity;
+        self.introduced();
         self.changed();
     }
 
