@@ -9,7 +9,7 @@ use std::time::Duration;
 use anteroom::cache::{Millis, NewView, ViewKey};
 use anteroom::coherence::{Armed, Coherence, CoherenceLimits, Near, Source, SourceKind};
 use anteroom::command::{Found, Table};
-use anteroom::config::{self, Algorithm, By, Rate};
+use anteroom::config::{self, Algorithm, By, Rate, Scope};
 use anteroom::limits::{Limits, Nanos, Purse, Who};
 use anteroom::resp::{ReplySplitter, RequestLimits, RequestScanner, Resp2Rule, Scanned, encode, to_resp2};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -245,6 +245,7 @@ fn limiter(criterion: &mut Criterion) {
                 commands: Vec::new(),
                 commands_per_second: 1000,
                 algorithm,
+                scope: Scope::Proxy,
                 bytes_per_second: 0,
                 dry_run: false,
             };

@@ -9,7 +9,9 @@ use std::{
 };
 
 use anteroom::{
-    config::{Address, Algorithm, By, Config, Glob, Key, Mode, Override, Policy, Rate, Sources, UpstreamUrl, load},
+    config::{
+        Address, Algorithm, By, Config, Glob, Key, Mode, Override, Policy, Rate, Scope, Sources, UpstreamUrl, load,
+    },
     upstream::spawn::SpawnedRedis,
 };
 
@@ -115,6 +117,7 @@ fn the_example_limit_in_proxy_toml_is_right_once_uncommented() {
         commands: vec!["@write".to_owned()],
         commands_per_second: 200,
         algorithm: Algorithm::TokenBucket { burst: 50 },
+        scope: Scope::Proxy,
         bytes_per_second: 0,
         dry_run: false,
     };
@@ -217,6 +220,14 @@ fn each_mistake_in_a_limit_is_named_with_what_would_be_right() {
         (
             limit(&format!("{sound}algorithm = \"fixed-window\"\nwindow_ms = 199")),
             "line 6: limits.rate[0].window_ms = 199: commands_per_second = 5 comes to none in 199 ms",
+        ),
+        (
+            limit(&format!("{sound}scope = \"all\"")),
+            "line 5: limits.rate[0].scope = \"all\": expected \"proxy\" or \"shared\"",
+        ),
+        (
+            limit("name = \"a\"\nby = \"connection\"\ncommands_per_second = 5\nscope = \"shared\""),
+            "line 5: limits.rate[0].scope = \"shared\": a connection is one proxy's; expected \"proxy\"",
         ),
         (limit(&format!("{sound}burst = 0")), "line 5: limits.rate[0].burst = 0: expected 1 to 10000000"),
         (

@@ -5,7 +5,7 @@ mod support;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anteroom::config::{Algorithm, By, Glob, Rate};
+use anteroom::config::{Algorithm, By, Glob, Rate, Scope};
 use anteroom::resp::encode;
 use support::binary::Binary;
 use support::{Client, Proxy, Redis, eventually};
@@ -19,6 +19,7 @@ fn limit(name: &str, burst: u64) -> Rate {
         commands: Vec::new(),
         commands_per_second: 1,
         algorithm: Algorithm::FixedWindow { window_ms: 3_600_000 },
+        scope: Scope::Proxy,
         bytes_per_second: 0,
         dry_run: false,
     }

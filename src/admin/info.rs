@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::coherence::tracker::TrackerState;
 use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
+use crate::config::Scope;
 use crate::limits::Limits;
 use crate::resp::{Args, Protocol, encode};
 use crate::server::shared::Shared;
@@ -164,9 +165,14 @@ fn coherence(lines: &mut Lines, shared: &Shared) {
 fn limits(lines: &mut Lines, limits: &Limits) {
     lines.title("Anteroom_limits");
     lines.field("limits", limits.all.len());
+    if limits.is_shared() {
+        lines.field("limits_shared_state", limits.standing.as_str());
+        lines.field("limits_proxies", limits.standing.proxies());
+    }
     for (at, limit) in limits.all.iter().enumerate() {
         let text = format!(
-            "allowed={},refused={},dry_run_refused={},identities={}",
+            "scope={},allowed={},refused={},dry_run_refused={},identities={}",
+            if limit.rate.scope == Scope::Shared { limits.standing.as_str() } else { "proxy" },
             limits.total(at, |counts| &counts.allowed),
             limits.total(at, |counts| &counts.refused),
             limits.total(at, |counts| &counts.dry_run_refused),

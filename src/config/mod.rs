@@ -32,7 +32,7 @@ pub use glob::Glob;
 pub use load::{Key, Loaded, Override, Sources, load};
 pub use policy::{Mode, Policy};
 pub use problem::{Problem, Problems};
-pub use rate::{Algorithm, By, Limits, Rate};
+pub use rate::{Algorithm, By, Limits, Rate, Scope};
 pub use redact::redact;
 pub use sections::{Clients, Coherence, Drain, Log, LogFormat};
 pub use upstream::Upstream;

@@ -37,6 +37,8 @@ pub struct Rate {
     pub commands_per_second: u64,
     /// How they are counted.
     pub algorithm: Algorithm,
+    /// Who shares its budgets.
+    pub scope: Scope,
     /// Bytes of requests and replies a second; 0 does not limit them.
     pub bytes_per_second: u64,
     /// Counts and logs what it would refuse, and refuses nothing.
@@ -59,6 +61,17 @@ pub enum By {
         /// The separator; never empty.
         separator: String,
     },
+}
+
+/// Who shares the budgets of a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// This proxy's workers.
+    #[default]
+    Proxy,
+    /// All proxies with a limit of this name in front of the same Redis, which keeps them.
+    Shared,
 }
 
 /// How a limit counts.
@@ -98,6 +111,7 @@ pub(super) struct RateKeys {
     algorithm: AlgorithmName,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) window_ms: Option<u64>,
+    scope: Scope,
     #[serde(deserialize_with = "bytes")]
     pub(super) bytes_per_second: Option<u64>,
     dry_run: bool,
@@ -170,6 +184,7 @@ impl RateKeys {
             burst: Some(50),
             algorithm: AlgorithmName::TokenBucket,
             window_ms: Some(1000),
+            scope: Scope::Proxy,
             bytes_per_second: Some(0),
             dry_run: false,
         }
@@ -198,6 +213,9 @@ impl RateKeys {
                 found.push(("prefix_separator", expected));
             }
             _ => {}
+        }
+        if self.by == Some(ByName::Connection) && self.scope == Scope::Shared {
+            found.push(("scope", "a connection is one proxy's; expected \"proxy\""));
         }
         if self.commands_per_second.unwrap_or(0) == 0 && self.bytes_per_second.unwrap_or(0) == 0 {
             let expected = "a limit needs commands_per_second or bytes_per_second above 0";
@@ -252,6 +270,7 @@ impl TryFrom<RateKeys> for Rate {
                 AlgorithmName::SlidingWindow => Algorithm::SlidingWindow { window_ms },
                 AlgorithmName::FixedWindow => Algorithm::FixedWindow { window_ms },
             },
+            scope: keys.scope,
             bytes_per_second: keys.bytes_per_second.unwrap_or(0),
             dry_run: keys.dry_run,
         })
@@ -281,6 +300,7 @@ impl From<Rate> for RateKeys {
             burst,
             algorithm,
             window_ms,
+            scope: rate.scope,
             bytes_per_second: Some(rate.bytes_per_second),
             dry_run: rate.dry_run,
         }

@@ -45,6 +45,7 @@ pub(super) fn expected_value(path: &str, example: &Value) -> String {
         ("by", _) => {
             return "expected \"ip\", \"user\", \"client-name\", \"connection\" or \"key-prefix\"".to_owned();
         }
+        ("scope", _) => return "expected \"proxy\" or \"shared\"".to_owned(),
         ("algorithm", _) => return "expected \"token-bucket\", \"sliding-window\" or \"fixed-window\"".to_owned(),
         ("match", _) => {
             return "expected user and command (a word or a list of them), such as { user = \"app-*\", command = \"@write\" }"

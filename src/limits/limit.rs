@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::clock::Nanos;
+use super::shared::Standing;
 use super::table::Budgets;
 use crate::command::{Categories, Command, Table, Toll};
 use crate::config::{By, Rate};
@@ -22,6 +23,7 @@ pub struct Limit {
     pub rate: Rate,
     categories: Vec<Categories>,
     budgets: Budgets,
+    standing: Arc<Standing>,
     /// Connections that have a budget of their own.
     connections: Arc<AtomicUsize>,
     /// When it may complain again, and what it has not told since it last did.
@@ -73,11 +75,12 @@ impl Drop for Held {
 
 impl Limit {
     /// As configured; the configuration has been checked.
-    pub fn new(rate: Rate, identities_max: usize) -> Self {
+    pub fn new(rate: Rate, identities_max: usize, standing: &Arc<Standing>) -> Self {
         let categories = rate.commands.iter().filter_map(|word| word.strip_prefix('@'));
         Self {
             categories: categories.filter_map(|word| Categories::of_word(word.as_bytes())).collect(),
-            budgets: Budgets::new(&rate, identities_max),
+            budgets: Budgets::new(&rate, identities_max, standing),
+            standing: standing.clone(),
             connections: Arc::default(),
             quiet_until_ns: AtomicU64::new(0),
             untold: AtomicU64::new(0),
@@ -116,7 +119,7 @@ impl Limit {
             By::ClientName => self.budgets.of(&self.rate, who.name),
             By::Connection => {
                 self.connections.fetch_add(1, Relaxed);
-                let budget = Arc::new(Budget::new(&self.rate, who.ip));
+                let budget = Arc::new(Budget::new(&self.rate, who.ip, &self.standing));
                 return Some(Held { budget, counted: Some(self.connections.clone()) });
             }
             By::KeyPrefix { .. } => return None,
@@ -171,7 +174,7 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Algorithm, Glob};
+    use crate::config::{Algorithm, Glob, Scope};
 
     fn limit(by: By, commands: &[&str]) -> Limit {
         let rate = Rate {
@@ -181,10 +184,11 @@ mod tests {
             commands: commands.iter().map(|&word| word.to_owned()).collect(),
             commands_per_second: 10,
             algorithm: Algorithm::TokenBucket { burst: 1 },
+            scope: Scope::Proxy,
             bytes_per_second: 0,
             dry_run: false,
         };
-        Limit::new(rate, 100)
+        Limit::new(rate, 100, &Arc::default())
     }
 
     #[test]

@@ -7,7 +7,10 @@
 //! | file | question |
 //! | --- | --- |
 //! | `bucket`, `window` | how is it counted? (pure: the clock is handed in) |
-//! | `budget` | what has one identity left, in commands and bytes? |
+//! | `meter` | what has one identity left, in commands and bytes? |
+//! | `lease` | and of a budget that proxies share? (pure) |
+//! | `shared` | how is Redis asked for it, and what if it is away? |
+//! | `budget` | which of the two counts? |
 //! | `table` | whose budget is it, and how many are kept? |
 //! | `limit` | what does a limit apply to, and what does it say? |
 //! | `cost` | what does a command cost? |
@@ -20,8 +23,11 @@ mod bucket;
 mod budget;
 mod clock;
 mod cost;
+mod lease;
 mod limit;
+mod meter;
 mod purse;
+pub mod shared;
 mod table;
 mod window;
 
@@ -58,6 +64,8 @@ pub struct Limits {
     start: Instant,
     /// In the order of the file.
     pub all: Box<[Limit]>,
+    /// How shared budgets stand.
+    pub standing: Arc<shared::Standing>,
     /// Scripts that were seen.
     pub texts: Texts,
     /// Each worker's, by limit.
@@ -67,11 +75,13 @@ pub struct Limits {
 impl Limits {
     /// As configured, for so many workers.
     pub fn new(config: &config::Limits, workers: usize) -> Self {
-        let all = config.rate.iter().map(|rate| Limit::new(rate.clone(), config.identities_max));
+        let standing = Arc::<shared::Standing>::default();
+        let all = config.rate.iter().map(|rate| Limit::new(rate.clone(), config.identities_max, &standing));
         let counts = || config.rate.iter().map(|_| Counts::default()).collect();
         Self {
             start: Instant::now(),
             all: all.collect(),
+            standing,
             texts: Texts::default(),
             counts: (0..workers).map(|_| counts()).collect(),
         }
@@ -80,6 +90,11 @@ impl Limits {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// Whether any of them is shared by several proxies.
+    pub fn is_shared(&self) -> bool {
+        self.all.iter().any(|limit| limit.rate.scope == config::Scope::Shared)
     }
 
     /// The time now.

@@ -12,7 +12,7 @@ use super::cost::cost;
 use super::limit::{Held, Who};
 use super::{Counts, Limits};
 use crate::command::{Command, Toll};
-use crate::config::By;
+use crate::config::{By, Scope};
 use crate::resp::Args;
 
 /// A request that may not run now.
@@ -35,6 +35,8 @@ pub struct Purse {
     /// Which count by key prefix, and which count bytes.
     keyed: u64,
     bytes: u64,
+    /// Which are shared by several proxies.
+    shared: u64,
     /// The budget of each limit, unless it is none of the session's.
     held: Vec<Option<Held>>,
     /// User or name have changed, or a budget is a makeshift.
@@ -54,7 +56,10 @@ impl Payer {
     /// A reply of so many bytes goes to the client.
     pub fn pay(&self, bytes: usize) {
         let now = self.limits.now();
-        self.budgets.iter().for_each(|budget| budget.charge_bytes(now, bytes as u64));
+        for budget in &self.budgets {
+            budget.charge_bytes(now, bytes as u64);
+            budget.line_up(now);
+        }
     }
 }
 
@@ -80,6 +85,7 @@ impl Purse {
                 mask: 0,
                 keyed: bits(|limit| matches!(limit.rate.by, By::KeyPrefix { .. })),
                 bytes: bits(|limit| limit.rate.bytes_per_second > 0),
+                shared: bits(|limit| limit.rate.scope == Scope::Shared),
                 held: Vec::new(),
                 is_stale: true,
                 payer: None,
@@ -125,7 +131,7 @@ impl Purse {
             }
             let new = limit.held(who);
             if let (By::ClientName, Some(old), Some(new)) = (&limit.rate.by, &*held, &new) {
-                new.inherit(old);
+                new.inherit(self.now, old);
             }
             *held = new;
         }
@@ -151,7 +157,11 @@ impl Purse {
         // Let through by a limit that only looks on.
         let mut dry = 0;
         for at in each_bit(applying) {
-            let Err((wait, budget)) = self.take(at, &bill) else { continue };
+            let taken = self.take(at, &bill);
+            if self.shared >> at & 1 == 1 {
+                self.parts(at, &bill).for_each(|(budget, _)| budget.line_up(self.now));
+            }
+            let Err((wait, budget)) = taken else { continue };
             let limit = &self.limits.all[at];
             if command.toll() == Toll::Owed {
                 self.parts(at, &bill).for_each(|(budget, cost)| budget.charge(self.now, cost));
@@ -168,7 +178,9 @@ impl Purse {
             self.counts(at).refused.add(1);
             return Err(Refused { limit: at, wait });
         }
-        each_bit(applying & !dry).for_each(|at| self.counts(at).allowed.add(1));
+        // A command without a key has no prefix to count it by.
+        let keyless = if bill.keyed.is_empty() { self.keyed } else { 0 };
+        each_bit(applying & !dry & !keyless).for_each(|at| self.counts(at).allowed.add(1));
         each_bit(dry).for_each(|at| self.counts(at).dry_run_refused.add(1));
         let counting = applying & self.bytes;
         Ok((counting != 0).then(|| self.pay_bytes(counting, &bill, args.raw().len())))
@@ -195,10 +207,10 @@ impl Purse {
     }
 
     /// What a limit has the request paid from.
-    fn parts<'a>(&'a self, limit: usize, bill: &'a Bill) -> impl Iterator<Item = (&'a Budget, u64)> {
-        let own = self.held[limit].as_deref().map(|budget| (budget, bill.price));
+    fn parts<'a>(&'a self, limit: usize, bill: &'a Bill) -> impl Iterator<Item = (&'a Arc<Budget>, u64)> {
+        let own = self.held[limit].as_ref().map(|held| (held.budget(), bill.price));
         let keyed = bill.keyed.iter().filter(move |(of, ..)| *of == limit);
-        own.into_iter().chain(keyed.map(|(_, budget, cost)| (&**budget, *cost)))
+        own.into_iter().chain(keyed.map(|(_, budget, cost)| (budget, *cost)))
     }
 
     /// Takes all of it, or nothing.

@@ -12,10 +12,14 @@ use ahash::RandomState;
 
 use super::budget::Budget;
 use super::clock::Nanos;
+use super::shared::Standing;
 use crate::config::Rate;
 
 /// Parts with a lock each, so that workers that look for different identities seldom meet.
 const SHARDS: usize = 16;
+
+/// A longer identity is kept by its SHA-1.
+const IDENTITY_MAX_BYTES: usize = 256;
 
 type Shard = Mutex<HashMap<Box<[u8]>, Arc<Budget>, RandomState>>;
 
@@ -26,24 +30,34 @@ pub struct Budgets {
     shards: [Shard; SHARDS],
     len: AtomicUsize,
     max: usize,
+    standing: Arc<Standing>,
     /// Whoever does not fit.
     others: Arc<Budget>,
 }
 
 impl Budgets {
     /// None yet, and never more than `max`.
-    pub fn new(rate: &Rate, max: usize) -> Self {
+    pub fn new(rate: &Rate, max: usize, standing: &Arc<Standing>) -> Self {
         Self {
             hasher: RandomState::new(),
             shards: Default::default(),
             len: AtomicUsize::new(0),
             max,
-            others: Arc::new(Budget::new(rate, b"(others)")),
+            standing: standing.clone(),
+            others: Arc::new(Budget::new(rate, b"(others)", standing)),
         }
     }
 
     /// The budget of this identity.
     pub fn of(&self, rate: &Rate, identity: &[u8]) -> Arc<Budget> {
+        // A name or a prefix may be as long as a request; what is kept of it must not.
+        let digest;
+        let identity = if identity.len() > IDENTITY_MAX_BYTES {
+            digest = sha1_smol::Sha1::from(identity).digest().to_string();
+            digest.as_bytes()
+        } else {
+            identity
+        };
         let at = self.hasher.hash_one(identity) as usize % SHARDS;
         let mut shard = self.shards[at].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(budget) = shard.get(identity) {
@@ -54,7 +68,7 @@ impl Budgets {
             self.len.fetch_sub(1, Relaxed);
             return self.others.clone();
         }
-        let budget = Arc::new(Budget::new(rate, identity));
+        let budget = Arc::new(Budget::new(rate, identity, &self.standing));
         shard.insert(identity.into(), budget.clone());
         budget
     }
@@ -87,7 +101,7 @@ impl Budgets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Algorithm, By};
+    use crate::config::{Algorithm, By, Scope};
 
     fn rate() -> Rate {
         Rate {
@@ -97,6 +111,7 @@ mod tests {
             commands: Vec::new(),
             commands_per_second: 10,
             algorithm: Algorithm::TokenBucket { burst: 2 },
+            scope: Scope::Proxy,
             bytes_per_second: 0,
             dry_run: false,
         }
@@ -108,7 +123,7 @@ mod tests {
 
     #[test]
     fn an_identity_has_one_budget_until_it_is_unused_and_in_nobodys_hands() {
-        let (rate, budgets) = (rate(), Budgets::new(&rate(), 10));
+        let (rate, budgets) = (rate(), Budgets::new(&rate(), 10, &Arc::default()));
         assert_eq!(budgets.of(&rate, b"a").take(at_ms(0), 2), Ok(()));
         assert!(budgets.of(&rate, b"a").take(at_ms(0), 1).is_err(), "reconnecting gives no new budget");
         assert_eq!(budgets.of(&rate, b"b").take(at_ms(0), 2), Ok(()));
@@ -123,8 +138,18 @@ mod tests {
     }
 
     #[test]
+    fn a_long_identity_takes_no_more_room_than_a_short_one() {
+        let (rate, budgets) = (rate(), Budgets::new(&rate(), 10, &Arc::default()));
+        let (long, other) = (vec![b'x'; 100_000], vec![b'x'; 100_001]);
+        let budget = budgets.of(&rate, &long);
+        assert_eq!(budget.identity.len(), 40);
+        assert!(Arc::ptr_eq(&budget, &budgets.of(&rate, &long)));
+        assert!(!Arc::ptr_eq(&budget, &budgets.of(&rate, &other)));
+    }
+
+    #[test]
     fn who_does_not_fit_shares_one_budget_with_all_who_do_not() {
-        let (rate, budgets) = (rate(), Budgets::new(&rate(), 3));
+        let (rate, budgets) = (rate(), Budgets::new(&rate(), 3, &Arc::default()));
         let fitting: Vec<_> = (0..3u8).map(|n| budgets.of(&rate, &[n])).collect();
         let others: Vec<_> = (3..100u8).map(|n| budgets.of(&rate, &[n])).collect();
         assert!(others.iter().all(|budget| budgets.is_shared_by_others(budget)));

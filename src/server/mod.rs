@@ -85,6 +85,7 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
             Control::new(&shared.address, shared.own_login().as_deref(), timeout).map_err(RunError::Internal)?;
         let survey = tokio::spawn(survey::keep(shared.clone()));
         let users = tokio::spawn(users::keep(shared.clone()));
+        let leases = tokio::spawn(crate::limits::shared::keep(shared.limits.clone(), control.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let limits = tokio::spawn(crate::limits::keep_tidy(shared.limits.clone()));
         let trackers = tokio::spawn(trackers::keep(shared.clone(), trackers_wanted));
@@ -93,6 +94,7 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         touch.abort();
         users.abort();
         limits.abort();
+        leases.abort();
         // While workers drain, fills and fences of requests in flight still wait for their tracker.
         let _ = all_ended.recv().await;
         trackers.abort();
