@@ -13,6 +13,7 @@
 //! | `budget` | which of the two counts? |
 //! | `table` | whose budget is it, and how many are kept? |
 //! | `limit` | what does a limit apply to, and what does it say? |
+//! | `throttle` | what does CL.THROTTLE become where redis-cell is missing? |
 //! | `cost` | what does a command cost? |
 //! | `purse` | from which budgets is a request of this session paid, all or none? |
 //!
@@ -29,6 +30,7 @@ mod meter;
 mod purse;
 pub mod shared;
 mod table;
+pub mod throttle;
 mod window;
 
 use std::sync::Arc;

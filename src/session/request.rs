@@ -12,6 +12,7 @@ use super::then::Then;
 use super::waiter::Waiter;
 use super::{Seq, Session, Verdict, Way};
 use crate::command::{Access, Command, Dedicated, Found, Local, Route};
+use crate::limits::throttle;
 use crate::resp::{Args, Protocol, encode};
 use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
@@ -41,6 +42,17 @@ impl Session {
         if !is_whole {
             return self.wrong_arity(command, args);
         }
+        match table.scripted(command) {
+            None => self.plan(command, args),
+            Some(command) => {
+                let (request, ranges) = throttle::as_script(args);
+                self.plan(command, &Args::new(&request, &ranges))
+            }
+        }
+    }
+
+    /// Decides the way of a request that may run.
+    fn plan(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         self.note(command);
         let route = command.route_for(args);
         if self.must_authenticate()
