@@ -34,7 +34,8 @@
 //! question it answers; *entry*: all views of one key; *fill*: reading a value to keep it; *flight*: a fill and those who wait
 //! for it; *ticket*: the right to store; *mark*: a write in flight; *fence*: a reply held until the tracker has caught up;
 //! *source*: what vouches for the views of one identity; *limit*: how much may be asked; *budget*: what one address, user,
-//! name, connection or key prefix has left of it.
+//! name, connection or key prefix has left of it; *lease*: the part of a shared
+//! budget that one proxy may use.
 //!
 //! # Invariants
 //!

@@ -57,8 +57,8 @@ impl Ask {
     /// As `shared.lua` takes them.
     pub fn arguments(&self) -> Vec<Vec<u8>> {
         let Question { spent, wanted } = self.question;
-        let numbers = [self.pace, self.most, spent, wanted].map(|number| number.to_string().into_bytes());
-        std::iter::once(self.kind.as_bytes().to_vec()).chain(numbers).collect()
+        let numbers = [self.pace.to_string(), self.most.to_string(), spent.to_string(), wanted.to_string()];
+        std::iter::once(self.kind.to_owned()).chain(numbers).map(String::into_bytes).collect()
     }
 }
 
@@ -72,7 +72,7 @@ impl Budget {
                 Algorithm::FixedWindow { window_ms } => ("fixed", window_ms * 1000, per_second * window_ms / 1000),
             };
             let most = most.max(1);
-            let lease = Mutex::new(Lease::new(Terms { per_second, most }));
+            let lease = Mutex::new(Lease::new(Terms { per_second, most, takes_back: kind == "bucket" }));
             let key = [format!("anteroom:limit:{}:{letter}:", rate.name).as_bytes(), identity].concat().into();
             (per_second > 0).then_some(Part { lease, key, kind, pace, most })
         };
@@ -139,10 +139,17 @@ impl Budget {
     /// Lines up for Redis, if it is low. To be called after something was used of it, allowed or not.
     pub fn line_up(self: &Arc<Self>, now: Nanos) {
         if let Some(shared) = self.leased()
-            && shared.parts().any(|(part, _)| part.lease().is_low(now))
+            && shared.parts().any(|(part, _)| part.lease().is_low(now, shared.standing.proxies()))
             && !shared.is_waiting.swap(true, Relaxed)
         {
             shared.standing.line_up(self.clone());
+        }
+    }
+
+    /// Lines up if Redis does not know of something that was used: nobody may come to ask for more of it.
+    pub fn settle(self: &Arc<Self>, now: Nanos) {
+        if self.leased().is_some_and(|shared| shared.parts().any(|(part, _)| part.lease().owes())) {
+            self.line_up(now);
         }
     }
 
@@ -151,7 +158,7 @@ impl Budget {
         let Some(shared) = &self.shared else { return Vec::new() };
         shared.is_waiting.store(false, Relaxed);
         let asked = |(part, of_bytes): (&Part, bool)| {
-            let question = part.lease().question(now)?;
+            let question = part.lease().question(now, shared.standing.proxies())?;
             Some(Ask { key: part.key.to_vec(), kind: part.kind, pace: part.pace, most: part.most, question, of_bytes })
         };
         shared.parts().filter_map(asked).collect()
@@ -163,8 +170,8 @@ impl Budget {
     }
 
     /// Redis has not answered.
-    pub fn lost(&self, ask: &Ask) {
-        self.each_asked(ask, Lease::lost);
+    pub fn lost(&self, now: Nanos, ask: &Ask) {
+        self.each_asked(ask, |lease| lease.lost(now));
     }
 
     fn each_asked(&self, ask: &Ask, tell: impl Fn(&mut Lease)) {
@@ -174,8 +181,9 @@ impl Budget {
 
     /// Whether nothing of it is used, so that a new one would be the same.
     pub fn is_unused(&self, now: Nanos) -> bool {
+        // What is leased counts for nothing while Redis is away.
         let is_leased = |shared: &Shared| shared.parts().any(|(part, _)| !part.lease().is_unused(now));
-        self.meter.is_unused(now) && !self.shared.as_deref().is_some_and(is_leased)
+        self.meter.is_unused(now) && !self.leased().is_some_and(is_leased)
     }
 
     /// Has no more left than `from`, which is of the same limit.

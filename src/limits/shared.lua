@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  the budget: a hash, forgotten once nothing of it is used
 -- ARGV     kind ("bucket", "fixed", "sliding"), tokens a second (bucket) or microseconds of a window, most tokens there are,
---          tokens used on credit (charged whatever is left), tokens wanted
+--          tokens used on credit (charged whatever is left; negative: given back), tokens wanted
 -- returns  tokens leased, tokens left (negative if more was used than there was), microseconds until asking again is worth
 --          while, microseconds for which what was leased may be used
 local kind, pace, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -31,7 +31,7 @@ end
 if kind == 'bucket' then
   local kept = read('left', 'at')
   local left, at = tonumber(kept[1]) or most, tonumber(kept[2]) or now
-  left = math.min(most, left + math.max(0, now - at) * pace / 1000000) - spent
+  left = math.min(most, math.min(most, left + math.max(0, now - at) * pace / 1000000) - spent)
   local granted = granted_of(left)
   left = left - granted
   local retry = 0

@@ -74,6 +74,10 @@ impl Standing {
     fn next(&self) -> Vec<Arc<Budget>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let first = waiting.len().min(BATCH);
+        if first < waiting.len() {
+            // The rest has its turn after whatever else is due.
+            self.bell.notify_one();
+        }
         waiting.drain(..first).collect()
     }
 }
@@ -102,14 +106,10 @@ pub async fn keep(limits: Arc<Limits>, control: Control) {
                 }
                 stand(standing, said.map(drop));
             }
-            () = standing.bell.notified() => {}
-        }
-        loop {
-            let budgets = standing.next();
-            if budgets.is_empty() {
-                break;
+            () = standing.bell.notified() => {
+                let budgets = standing.next();
+                ask(&limits, &control, &leases, &budgets).await;
             }
-            ask(&limits, &control, &leases, &budgets).await;
         }
     }
 }
@@ -120,7 +120,7 @@ async fn ask(limits: &Limits, control: &Control, script: &Script, budgets: &[Arc
     let asked: Vec<(&Arc<Budget>, Ask)> =
         budgets.iter().flat_map(|budget| budget.asks(now).into_iter().map(move |ask| (budget, ask))).collect();
     if limits.standing.is_local() || asked.is_empty() {
-        return asked.iter().for_each(|(budget, ask)| budget.lost(ask));
+        return asked.iter().for_each(|(budget, ask)| budget.lost(now, ask));
     }
     let calls: Vec<_> = asked.iter().map(|(_, ask)| (ask.key.clone(), ask.arguments())).collect();
     match control.run(script, &calls, PATIENCE).await {
@@ -134,12 +134,12 @@ async fn ask(limits: &Limits, control: &Control, script: &Script, budgets: &[Arc
                         let (retry_after, valid) = (micros(retry_us), micros(valid_us));
                         budget.answered(now, ask, Answer { granted, left, retry_after, valid });
                     }
-                    _ => budget.lost(ask),
+                    _ => budget.lost(now, ask),
                 }
             }
         }
         Err(error) => {
-            asked.iter().for_each(|(budget, ask)| budget.lost(ask));
+            asked.iter().for_each(|(budget, ask)| budget.lost(now, ask));
             stand(&limits.standing, Err(error));
         }
     }

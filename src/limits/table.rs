@@ -84,7 +84,13 @@ impl Budgets {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let before = shard.len();
             // Under the lock through which alone anyone could come to hold it.
-            shard.retain(|_, budget| Arc::strong_count(budget) > 1 || !budget.is_unused(now));
+            shard.retain(|_, budget| {
+                let is_kept = Arc::strong_count(budget) > 1 || !budget.is_unused(now);
+                if is_kept {
+                    budget.settle(now);
+                }
+                is_kept
+            });
             self.len.fetch_sub(before - shard.len(), Relaxed);
             if shard.capacity() > 64 && shard.capacity() / 4 > shard.len() {
                 shard.shrink_to_fit();
