@@ -9,6 +9,8 @@ use std::time::Duration;
 use anteroom::cache::{Millis, NewView, ViewKey};
 use anteroom::coherence::{Armed, Coherence, CoherenceLimits, Near, Source, SourceKind};
 use anteroom::command::{Found, Table};
+use anteroom::config::{self, Algorithm, By, Rate, Scope};
+use anteroom::limits::{Limits, Nanos, Purse, Who};
 use anteroom::resp::{ReplySplitter, RequestLimits, RequestScanner, Resp2Rule, Scanned, encode, to_resp2};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -219,9 +221,53 @@ fn conversion(criterion: &mut Criterion) {
     }
 }
 
+/// What a session pays with for each request: one that passes one limit, and one that is refused.
+fn limiter(criterion: &mut Criterion) {
+    let table = Table::builtin();
+    let get = table.by_name("get").expect("a command");
+    let bytes = request(&[b"GET", b"key:000000000012"]);
+    let mut scanner = RequestScanner::default();
+    assert!(matches!(scanner.scan(&bytes, &RequestLimits::AUTHENTICATED), Ok(Scanned::Request { .. })));
+    let args = scanner.args(&bytes);
+    let algorithms = [
+        ("token bucket", Algorithm::TokenBucket { burst: 1 }),
+        ("sliding window", Algorithm::SlidingWindow { window_ms: 1000 }),
+        ("fixed window", Algorithm::FixedWindow { window_ms: 1000 }),
+    ];
+    let mut group = criterion.benchmark_group("limiter");
+    for (name, algorithm) in algorithms {
+        // One command a millisecond; asked for once in ten, and a thousand times.
+        for (outcome, step_ns) in [("allowed", 10_000_000), ("refused", 1_000)] {
+            let rate = Rate {
+                name: "bench".into(),
+                by: By::User,
+                user: None,
+                commands: Vec::new(),
+                commands_per_second: 1000,
+                algorithm,
+                scope: Scope::Proxy,
+                bytes_per_second: 0,
+                dry_run: false,
+            };
+            let limits = Arc::new(Limits::new(&config::Limits { rate: vec![rate], ..config::Limits::default() }, 1));
+            let applying = limits.masks(&table)[usize::from(get.id)];
+            let mut purse = Purse::of(&limits, 0).expect("there is a limit");
+            purse.fill(Who { ip: b"127.0.0.1", user: b"default", name: b"" });
+            let (mut now, mut positions) = (0, Vec::new());
+            group.bench_function(BenchmarkId::new(name, outcome), |bencher| {
+                bencher.iter(|| {
+                    now += step_ns;
+                    purse.begin_at(Nanos(now));
+                    purse.pay(applying, get, black_box(&args), &mut positions).is_ok()
+                });
+            });
+        }
+    }
+}
+
 criterion_group! {
     name = parts;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).without_plots();
-    targets = scanner, splitter, table, tier, fill, conversion
+    targets = scanner, splitter, table, tier, fill, conversion, limiter
 }
 criterion_main!(parts);

@@ -10,6 +10,7 @@
 //! | [`command`] | what a command means (pure) | wait, or know a connection |
 //! | [`cache`] | entries and views | know the network, or decide when one must go |
 //! | [`coherence`] | when a reply may be kept, served, and must go; the tracker | decide what is worth keeping |
+//! | [`limits`] | how much clients may ask: budgets, and what a command costs | refuse anyone itself, or know a connection |
 //! | [`upstream`] | connections to Redis: lanes, dedicated ones, the control plane | know the cache |
 //! | [`admin`] | INFO's sections, the console | change anything |
 //! | [`config`] | `proxy.toml`, flags, environment | act on them |
@@ -32,7 +33,9 @@
 //! identity, protocol and database; *dedicated connection*: one client's alone; *view*: one reply kept, with the exact
 //! question it answers; *entry*: all views of one key; *fill*: reading a value to keep it; *flight*: a fill and those who wait
 //! for it; *ticket*: the right to store; *mark*: a write in flight; *fence*: a reply held until the tracker has caught up;
-//! *source*: what vouches for the views of one identity.
+//! *source*: what vouches for the views of one identity; *limit*: how much may be asked; *budget*: what one address, user,
+//! name, connection or key prefix has left of it; *lease*: the part of a shared
+//! budget that one proxy may use.
 //!
 //! # Invariants
 //!
@@ -45,6 +48,7 @@ pub mod coherence;
 pub mod command;
 pub mod config;
 pub mod descriptors;
+pub mod limits;
 mod listen;
 pub mod resp;
 pub mod server;

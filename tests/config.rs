@@ -9,7 +9,9 @@ use std::{
 };
 
 use anteroom::{
-    config::{Address, Config, Glob, Key, Mode, Override, Policy, Sources, UpstreamUrl, load},
+    config::{
+        Address, Algorithm, By, Config, Glob, Key, Mode, Override, Policy, Rate, Scope, Sources, UpstreamUrl, load,
+    },
     upstream::spawn::SpawnedRedis,
 };
 
@@ -65,8 +67,10 @@ fn proxy_toml_is_the_defaults_and_names_every_key() {
     let text = fs::read_to_string(shipped()).expect("proxy.toml is there");
     let written: toml::Table = text.parse().expect("proxy.toml is TOML");
     let mut schema = toml::Table::try_from(Config::default()).expect("the defaults are plain values");
-    // The one key without a default: it is shown as a commented example, which the next test reads.
-    assert!(schema["cache"].as_table_mut().is_some_and(|cache| cache.remove("policy").is_some()));
+    // The two keys without a default: they are shown as commented examples, which the next tests read.
+    for (section, key) in [("cache", "policy"), ("limits", "rate")] {
+        assert!(schema[section].as_table_mut().is_some_and(|table| table.remove(key).is_some()));
+    }
     let keys = |table: &toml::Table| -> Vec<String> {
         let of = |(name, value): (&String, &toml::Value)| match value {
             toml::Value::Table(section) => section.keys().map(|key| format!("{name}.{key}")).collect(),
@@ -93,6 +97,155 @@ fn the_example_policy_in_proxy_toml_is_right_once_uncommented() {
     assert_eq!(accepted(&uncommented.join("\n")).cache.policy, [policy]);
 }
 
+/// proxy.toml with the lines of one example uncommented: those from its header to the next empty one.
+fn with_example(header: &str) -> String {
+    let text = fs::read_to_string(shipped()).expect("proxy.toml is there");
+    let mut within = false;
+    let uncommented = text.lines().map(|line| {
+        within = (within || line == format!("# {header}")) && !line.is_empty();
+        line.strip_prefix("# ").filter(|_| within).unwrap_or(line)
+    });
+    uncommented.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_limit_in_proxy_toml_is_right_once_uncommented() {
+    let rate = Rate {
+        name: "per-client".to_owned(),
+        by: By::ClientName,
+        user: Some(Glob::new("app-*")),
+        commands: vec!["@write".to_owned()],
+        commands_per_second: 200,
+        algorithm: Algorithm::TokenBucket { burst: 50 },
+        scope: Scope::Proxy,
+        bytes_per_second: 0,
+        dry_run: false,
+    };
+    assert_eq!(accepted(&with_example("[[limits.rate]]")).limits.rate, [rate]);
+}
+
+#[test]
+fn a_limit_reads_as_it_is_written_and_its_defaults_are_those_of_proxy_toml() {
+    let limits = accepted(
+        r#"
+        [[limits.rate]]
+        name = "reads"
+        by = "key-prefix"
+        prefix_separator = ":"
+        match = { command = ["GET", "@scripting", "config|set"] }
+        commands_per_second = 300
+        algorithm = "sliding-window"
+        window_ms = 250
+        bytes_per_second = "1MiB"
+        dry_run = true
+        [[limits.rate]]
+        name = "plain"
+        by = "ip"
+        commands_per_second = 7
+        "#,
+    )
+    .limits;
+    assert_eq!(limits.rate[0].commands, ["get", "@scripting", "config|set"]);
+    assert_eq!(limits.rate[0].by, By::KeyPrefix { separator: ":".to_owned() });
+    assert_eq!(limits.rate[0].algorithm, Algorithm::SlidingWindow { window_ms: 250 });
+    assert_eq!((limits.rate[0].bytes_per_second, limits.rate[0].dry_run), (1 << 20, true));
+    assert_eq!(limits.rate[1].algorithm, Algorithm::TokenBucket { burst: 7 });
+    assert_eq!((&limits.rate[1].user, &*limits.rate[1].commands), (&None, &[][..]));
+    let written = toml::to_string(&limits).expect("plain values");
+    assert_eq!(
+        accepted(&format!(
+            "[limits]\n{}",
+            written.replace("[[rate]]", "[[limits.rate]]").replace("[rate.match]", "[limits.rate.match]")
+        ))
+        .limits,
+        limits
+    );
+}
+
+#[test]
+fn each_mistake_in_a_limit_is_named_with_what_would_be_right() {
+    let limit = |keys: &str| format!("[[limits.rate]]\n{keys}\n");
+    let sound = "name = \"a\"\nby = \"ip\"\ncommands_per_second = 5\n";
+    for (text, expected) in [
+        ("[limits]\nrate = 5".to_owned(), "line 2: limits.rate = 5: expected [[limits.rate]] tables"),
+        (
+            limit("by = \"ip\"\ncommands_per_second = 5"),
+            "line 1: limits.rate[0].name: a limit needs a name, such as \"per-client\"",
+        ),
+        (
+            limit("name = \"a\"\nby = \"port\"\ncommands_per_second = 5"),
+            "line 3: limits.rate[0].by = \"port\": expected \"ip\", \"user\", \"client-name\", \"connection\" or \"key-prefix\"",
+        ),
+        (
+            limit("name = \"a\"\nby = \"key-prefix\"\ncommands_per_second = 5"),
+            "line 1: limits.rate[0].prefix_separator: by = \"key-prefix\" needs prefix_separator, such as \":\"",
+        ),
+        (
+            limit(&format!("{sound}prefix_separator = \":\"")),
+            "line 5: limits.rate[0].prefix_separator = \":\": only by = \"key-prefix\" has a prefix_separator; remove it or change by",
+        ),
+        (
+            limit("name = \"a\"\nby = \"ip\""),
+            "line 1: limits.rate[0].commands_per_second: a limit needs commands_per_second or bytes_per_second above 0",
+        ),
+        (
+            limit("name = \"a b\"\nby = \"ip\"\ncommands_per_second = 5"),
+            "line 2: limits.rate[0].name = \"a b\": expected at most 64 letters, digits, hyphens, dots and underscores",
+        ),
+        (limit(sound) + &limit(sound), "line 7: limits.rate[1].name = \"a\": another limit has this name"),
+        (
+            limit(&format!("{sound}match = {{ command = \"@wirte\" }}")),
+            "line 5: limits.rate[0].match = ***@wirte\" }: there is no category @wirte (ACL CAT lists them)",
+        ),
+        (
+            limit(&format!("{sound}match = {{ name = \"x\" }}")),
+            "line 5: limits.rate[0].match = { name = \"x\" }: expected user and command (a word or a list of them), such as { user = \"app-*\", command = \"@write\" }",
+        ),
+        (
+            limit(&format!("{sound}algorithm = \"leaky\"")),
+            "line 5: limits.rate[0].algorithm = \"leaky\": expected \"token-bucket\", \"sliding-window\" or \"fixed-window\"",
+        ),
+        (
+            limit(&format!("{sound}algorithm = \"fixed-window\"")),
+            "line 1: limits.rate[0].window_ms: a window needs window_ms, in milliseconds, such as 1000",
+        ),
+        (
+            limit(&format!("{sound}window_ms = 1000")),
+            "line 5: limits.rate[0].window_ms = 1000: only the windows have window_ms; remove it or choose algorithm = \"sliding-window\"",
+        ),
+        (
+            limit(&format!("{sound}algorithm = \"fixed-window\"\nwindow_ms = 1000\nburst = 3")),
+            "line 7: limits.rate[0].burst = 3: only algorithm = \"token-bucket\" has a burst; a window may be used up at once",
+        ),
+        (
+            limit(&format!("{sound}algorithm = \"fixed-window\"\nwindow_ms = 199")),
+            "line 6: limits.rate[0].window_ms = 199: commands_per_second = 5 comes to none in 199 ms",
+        ),
+        (
+            limit(&format!("{sound}scope = \"all\"")),
+            "line 5: limits.rate[0].scope = \"all\": expected \"proxy\" or \"shared\"",
+        ),
+        (
+            limit("name = \"a\"\nby = \"connection\"\ncommands_per_second = 5\nscope = \"shared\""),
+            "line 5: limits.rate[0].scope = \"shared\": a connection is one proxy's; expected \"proxy\"",
+        ),
+        (limit(&format!("{sound}burst = 0")), "line 5: limits.rate[0].burst = 0: expected 1 to 10000000"),
+        (
+            limit("name = \"a\"\nby = \"ip\"\ncommands_per_second = 10000001"),
+            "line 4: limits.rate[0].commands_per_second = 10000001: expected 0 to 10000000",
+        ),
+        (
+            limit(&format!("{sound}bytes_per_second = \"5MB\"")),
+            "line 5: limits.rate[0].bytes_per_second = \"5MB\": expected a whole number of bytes, or a size such as \"10MiB\"; 0 does not limit them",
+        ),
+    ] {
+        assert_eq!(problems(&text), [expected], "{text}");
+    }
+    let many: String =
+        (0..65).map(|n| limit(&format!("name = \"l{n}\"\nby = \"ip\"\ncommands_per_second = 5"))).collect();
+    assert!(problems(&many).concat().contains("expected at most 64 limits"));
+}
+
 #[test]
 fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right() {
     for (text, expected) in [
@@ -104,11 +257,11 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         ("\nworkers = 1025", "line 2: workers = 1025: expected 0 to 1024"),
         (
             "wrokers = 1",
-            "line 1: wrokers: no such key here; there are cache, clients, coherence, drain, listen, log, upstream, workers",
+            "line 1: wrokers: no such key here; there are cache, clients, coherence, drain, limits, listen, log, upstream, workers",
         ),
         (
             "[drian]\ntimeout_ms = 1",
-            "line 1: drian: no such key here; there are cache, clients, coherence, drain, listen, log, upstream, workers",
+            "line 1: drian: no such key here; there are cache, clients, coherence, drain, limits, listen, log, upstream, workers",
         ),
         ("[drain]\ntimeout = 1", "line 2: drain.timeout: no such key here; there are timeout_ms"),
         ("drain = 5", "line 1: drain = 5: expected a table, [drain]"),
@@ -174,7 +327,7 @@ fn every_number_has_an_upper_bound() {
         let keys = section.as_table().map(numbers).unwrap_or_default();
         cases.extend(keys.into_iter().map(|key| (format!("[{name}]\n"), key)));
     }
-    assert_eq!(cases.len(), 28, "{cases:?}");
+    assert_eq!(cases.len(), 29, "{cases:?}");
     for (section, key) in cases {
         let found = problems(&format!("{section}{key} = {}", i64::MAX));
         let bounded = |line: &String| line.contains(": expected ") && line.contains(" to ");

@@ -25,6 +25,8 @@ pub enum Contender {
     Misses,
     /// The proxy with `cache.admit_after = 1` and a tier of 1 MiB: every read misses and is filled.
     Fills,
+    /// As `TierOn`, with two limits that every request must pass: by address, and by user on reads.
+    Limited,
     /// twemproxy.
     Nutcracker,
     /// HAProxy, passing TCP on.
@@ -41,6 +43,7 @@ impl Contender {
             Contender::TierOff => "tier off",
             Contender::Misses => "misses",
             Contender::Fills => "fills",
+            Contender::Limited => "limited",
             Contender::Nutcracker => "nutcracker",
             Contender::Haproxy => "haproxy",
         }
@@ -60,9 +63,19 @@ impl Contender {
         self.config().is_some()
     }
 
+    /// Whether reads are answered from memory.
+    pub fn serves_hits(self) -> bool {
+        matches!(self, Contender::TierOn | Contender::Limited)
+    }
+
     fn config(self) -> Option<&'static str> {
         match self {
             Contender::TierOn => Some("[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n"),
+            Contender::Limited => Some(concat!(
+                "[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n",
+                "[[limits.rate]]\nname = \"by-address\"\nby = \"ip\"\ncommands_per_second = 10000000\n",
+                "[[limits.rate]]\nname = \"by-user\"\nby = \"user\"\nmatch = { command = \"@read\" }\ncommands_per_second = 10000000\n",
+            )),
             Contender::TierOff => Some("[cache]\nenabled = false\n"),
             Contender::Misses => Some("[cache]\nadmit_after = 255\n"),
             Contender::Fills => Some("[cache]\nadmit_after = 1\nmax_bytes = \"1MiB\"\n"),

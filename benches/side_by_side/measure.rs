@@ -82,7 +82,7 @@ pub fn measure(case: &Case, stage: &mut Stage, timing: Timing) -> Vec<Row> {
 
 fn sample(contender: Contender, running: &Running, case: &Case, batches: &[Batch], timing: Timing) -> Run {
     let address = running.server.address;
-    if contender == Contender::TierOn && case.workload.only_reads() {
+    if contender.serves_hits() && case.workload.only_reads() {
         bring_into_memory(running, &case.workload);
     }
     let mut load = Load::connect(address, case.connections, batches.to_vec());
@@ -136,7 +136,7 @@ fn check(contender: Contender, case: &Case, counts: &Counts, tally: &Tally) {
     // INFO is asked while requests are in flight; how many of them it counts can differ by all of them.
     let most = tally.requests as f64 - few - (case.connections * case.pipeline) as f64;
     let valid = match contender {
-        Contender::TierOn if workload.only_reads() => hits >= most && misses <= few,
+        Contender::TierOn | Contender::Limited if workload.only_reads() => hits >= most && misses <= few,
         Contender::TierOff => hits == 0.0,
         Contender::Misses | Contender::Fills => hits <= few && misses >= most,
         _ => true,

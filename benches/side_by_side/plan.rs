@@ -28,6 +28,10 @@ pub fn standard() -> Vec<Case> {
     for operation in [Get, Set] {
         cases.extend([1, 16, 64].map(|pipeline| case(operation, 32, 50, pipeline)));
     }
+    // What limits add to a hit.
+    for hits in cases.iter_mut().filter(|case| case.workload.operation == Get && case.connections == 50) {
+        hits.contenders.insert(2, Contender::Limited);
+    }
     cases.extend([1, 16, 64].map(|pipeline| missing(50, pipeline)));
     for operation in [HashGetAll, ListRange, TopTen] {
         cases.extend([1, 16].map(|pipeline| without_peers(case(operation, 32, 50, pipeline))));

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use crate::coherence::tracker::TrackerState;
 use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
+use crate::config::Scope;
+use crate::limits::Limits;
 use crate::resp::{Args, Protocol, encode};
 use crate::server::shared::Shared;
 use crate::server::stats::{Bypass, Counter, WorkerStats};
@@ -21,13 +23,15 @@ enum Section {
     Proxy,
     Cache,
     Coherence,
+    Limits,
     Upstream,
 }
 
-const SECTIONS: [(Section, &str); 4] = [
+const SECTIONS: [(Section, &str); 5] = [
     (Section::Proxy, "anteroom"),
     (Section::Cache, "anteroom_cache"),
     (Section::Coherence, "anteroom_coherence"),
+    (Section::Limits, "anteroom_limits"),
     (Section::Upstream, "anteroom_upstream"),
 ];
 
@@ -75,6 +79,7 @@ fn write_section(worker: &Worker, section: Section) -> String {
         Section::Proxy => proxy(&mut lines, &worker.shared),
         Section::Cache => cache(&mut lines, &worker.shared),
         Section::Coherence => coherence(&mut lines, &worker.shared),
+        Section::Limits => limits(&mut lines, &worker.shared.limits),
         Section::Upstream => upstream(&mut lines, &worker.shared),
     }
     lines.0
@@ -153,6 +158,27 @@ fn coherence(lines: &mut Lines, shared: &Shared) {
         lines.field(&format!("invalidations_{word}"), totals.invalidations[cause as usize]);
         lines.field(&format!("entries_dropped_{word}"), totals.dropped[cause as usize]);
         lines.field(&format!("flushes_{word}"), totals.flushes[cause as usize]);
+    }
+}
+
+/// A line for each limit, in the manner of Redis's own `cmdstat_…`.
+fn limits(lines: &mut Lines, limits: &Limits) {
+    lines.title("Anteroom_limits");
+    lines.field("limits", limits.all.len());
+    if limits.is_shared() {
+        lines.field("limits_shared_state", limits.standing.as_str());
+        lines.field("limits_proxies", limits.standing.proxies());
+    }
+    for (at, limit) in limits.all.iter().enumerate() {
+        let text = format!(
+            "scope={},allowed={},refused={},dry_run_refused={},identities={}",
+            if limit.rate.scope == Scope::Shared { limits.standing.as_str() } else { "proxy" },
+            limits.total(at, |counts| &counts.allowed),
+            limits.total(at, |counts| &counts.refused),
+            limits.total(at, |counts| &counts.dry_run_refused),
+            limit.identities(),
+        );
+        lines.field(&format!("limit_{}", limit.rate.name), text);
     }
 }
 

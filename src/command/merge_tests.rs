@@ -169,3 +169,16 @@ fn hostile_key_positions_do_not_panic() {
         }
     }
 }
+
+#[test]
+fn cl_throttle_is_sent_as_a_script_until_the_upstream_says_that_it_has_the_module() {
+    let builtin = Table::builtin();
+    let ours = builtin.by_name("CL.THROTTLE").expect("a row");
+    let scripted = builtin.scripted(ours).expect("it is sent as a script");
+    assert_eq!((scripted.route, scripted.effect, scripted.id), (Route::Lane, Effect::DropKeys, ours.id));
+    assert!(builtin.scripted(builtin.by_name("get").expect("a row")).is_none());
+    let table = merged(vec![said("cl.throttle", -1, "write module", [1, 1, 1], vec![], vec![])]);
+    let theirs = table.by_name("cl.throttle").expect("a row");
+    assert!(table.scripted(theirs).is_none());
+    assert_eq!((theirs.route, theirs.effect, theirs.id), (Route::Lane, Effect::DropKeys, ours.id));
+}

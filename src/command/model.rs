@@ -169,6 +169,18 @@ pub enum Effect {
     DropEverything,
 }
 
+/// How a rate limit treats a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toll {
+    /// It costs nothing: it begins or ends a connection, a transaction or a subscription, or asks only whether anyone is there.
+    Free,
+    /// It costs, and is never refused: what follows in the pipeline would run in another database, under another name, or
+    /// find its replies in another place.
+    Owed,
+    /// It costs, and is refused if that is too much.
+    Asked,
+}
+
 impl Effect {
     /// Whether something is dropped from the tier.
     pub fn drops(self) -> bool {
@@ -217,6 +229,36 @@ impl Command {
     /// The longest it may block with these arguments; `None` for ever, or not known.
     pub fn waits_for(&self, args: &Args<'_>) -> Option<std::time::Duration> {
         self.wait.of(args)
+    }
+
+    /// The script it runs: its text, the digest of one, or the name of a function.
+    pub fn script<'a>(&self, args: &Args<'a>) -> Option<&'a [u8]> {
+        if self.route == Route::Dedicated(Dedicated::Script) { args.get(1) } else { None }
+    }
+
+    /// The text of a script that the server is to remember (SCRIPT LOAD).
+    pub fn script_loaded<'a>(&self, args: &Args<'a>) -> Option<&'a [u8]> {
+        let loads = self.categories.contains(Categories::SCRIPTING) && &*self.name == "script|load";
+        if loads { args.get(2) } else { None }
+    }
+
+    /// How a rate limit treats it.
+    pub fn toll(&self) -> Toll {
+        match self.route {
+            Route::Local(Local::Hello | Local::Auth | Local::Ping | Local::Quit | Local::Reset)
+            | Route::Dedicated(
+                Dedicated::Exec
+                | Dedicated::Discard
+                | Dedicated::PubSub(PubSub::Unsubscribe | PubSub::Punsubscribe | PubSub::Sunsubscribe),
+            ) => Toll::Free,
+            Route::Local(
+                Local::Select
+                | Local::Readonly
+                | Local::Readwrite
+                | Local::Client(LocalClient::Reply | LocalClient::Setname | LocalClient::Setinfo),
+            ) => Toll::Owed,
+            _ => Toll::Asked,
+        }
     }
 
     /// Whether the argument at `index` must not appear in a log, a trace or the console.

@@ -2,6 +2,7 @@
 //!
 //! Owns the list of commands and its index; what the rows say is `rows/`, what the upstream adds is `merge.rs`.
 
+use super::flags::Flags;
 use super::index::{Index, TOP};
 use super::model::Command;
 use super::rows;
@@ -13,6 +14,9 @@ pub struct Table {
     /// Position is id. Number 0 describes the commands nobody knows.
     commands: Vec<Command>,
     index: Index,
+    /// CL.THROTTLE, if the upstream does not have it, and how it is treated as a script.
+    throttle: Option<u16>,
+    scripted: Command,
 }
 
 /// What a request turned out to be.
@@ -54,7 +58,11 @@ impl Table {
                 index.insert(container, subcommand.as_bytes(), commands[at].id);
             }
         }
-        Table { commands, index }
+        let throttle =
+            index.get(TOP, b"cl.throttle").filter(|id| !commands[usize::from(*id)].flags.contains(Flags::MODULE));
+        let scripted = rows::cell::scripted();
+        let scripted = Command { id: throttle.unwrap_or(scripted.id), ..scripted };
+        Table { commands, index, throttle, scripted }
     }
 
     /// The command a request names.
@@ -70,6 +78,12 @@ impl Table {
             _ => top,
         };
         if command.takes(args.len()) { Found::Command(command) } else { Found::WrongArity(command) }
+    }
+
+    /// How a command is treated that the upstream is sent as a script, because it does not have it itself.
+    #[inline]
+    pub fn scripted(&self, command: &Command) -> Option<&Command> {
+        (self.throttle == Some(command.id)).then_some(&self.scripted)
     }
 
     /// The command of this name, in any letter case; `config|set` for a subcommand.

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Config, problem::Report};
+use crate::command::Categories;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const YEAR_MS: u64 = 365 * DAY_MS;
@@ -17,6 +18,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         within(report, key, value, range);
     }
     policies(config, report);
+    rates(report);
     agreements(config, report);
     if let Err(expected) = level(&config.log.level) {
         report.reject("log.level", expected);
@@ -25,8 +27,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 28] {
-    let Config { upstream, cache, coherence, clients, drain, .. } = config;
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 29] {
+    let Config { upstream, cache, coherence, clients, limits, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
         ("upstream.timeout_ms", upstream.timeout_ms, 1..=DAY_MS),
@@ -55,6 +57,7 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 28] {
         ("clients.output_stall_ms", clients.output_stall_ms, 1..=DAY_MS),
         ("clients.request_max_bytes", clients.request_max_bytes as u64, KIB..=GIB),
         ("clients.pipeline_max", clients.pipeline_max as u64, 1..=1 << 20),
+        ("limits.identities_max", limits.identities_max as u64, 1..=1 << 24),
         ("drain.timeout_ms", drain.timeout_ms, 0..=DAY_MS),
     ]
 }
@@ -82,6 +85,62 @@ fn policies(config: &Config, report: &mut Report) {
             && !report.has_refused(&ttl_ms)
         {
             within(report, &ttl_ms, value, 1..=config.cache.max_age_ms.min(YEAR_MS));
+        }
+    }
+}
+
+/// Limits at most: a command is tested against all that may apply to it in one word of bits.
+const RATES_MAX: usize = 64;
+/// Bytes of a limit's name.
+const RATE_NAME_MAX_BYTES: usize = 64;
+
+fn rates(report: &mut Report) {
+    // From the report, for the same reason.
+    let rates = std::mem::take(&mut report.rates);
+    if rates.len() > RATES_MAX {
+        report.reject(&format!("limits.rate[{RATES_MAX}].name"), format!("expected at most {RATES_MAX} limits"));
+    }
+    for (index, rate) in rates.iter().enumerate() {
+        let key = |name: &str| format!("limits.rate[{index}].{name}");
+        if let Some(name) = &rate.name {
+            // It is part of error replies and of INFO.
+            let is_plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+            if name.is_empty() || name.len() > RATE_NAME_MAX_BYTES || !is_plain {
+                let expected = "expected at most 64 letters, digits, hyphens, dots and underscores";
+                report.reject(&key("name"), expected);
+            } else if rates[..index].iter().any(|other| other.name.as_ref() == Some(name)) {
+                report.reject(&key("name"), "another limit has this name");
+            }
+        }
+        let known =
+            |word: &&String| word.strip_prefix('@').is_none_or(|word| Categories::of_word(word.as_bytes()).is_some());
+        if let Some(word) = rate.matching.command.iter().find(|word| !known(word)) {
+            report.reject(&key("match"), format!("there is no category {word} (ACL CAT lists them)"));
+        }
+        let ranges = [
+            ("commands_per_second", rate.commands_per_second, 0..=10_000_000),
+            ("burst", rate.burst, 1..=10_000_000),
+            ("window_ms", rate.window_ms, 1..=DAY_MS),
+            ("bytes_per_second", rate.bytes_per_second, 0..=16 * GIB),
+        ];
+        for (name, value, range) in ranges {
+            if let Some(value) = value
+                && !report.has_refused(&key(name))
+            {
+                within(report, &key(name), value, range);
+            }
+        }
+        // A window must have room for something.
+        for (name, per_second) in
+            [("commands_per_second", rate.commands_per_second), ("bytes_per_second", rate.bytes_per_second)]
+        {
+            if let (Some(window_ms), Some(per_second @ 1..)) = (rate.window_ms, per_second)
+                && per_second.saturating_mul(window_ms) < 1000
+                && !report.has_refused(&key(name))
+                && !report.has_refused(&key("window_ms"))
+            {
+                report.reject(&key("window_ms"), format!("{name} = {per_second} comes to none in {window_ms} ms"));
+            }
         }
     }
 }

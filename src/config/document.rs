@@ -13,8 +13,53 @@ use super::{
     Config, UpstreamUrl,
     policy::PolicyKeys,
     problem::{Problem, Report, Source},
+    rate::RateKeys,
     schema,
 };
+
+/// One of an array of tables, as it is written: every key optional.
+trait Keys: DeserializeOwned + Default {
+    /// How the table is headed, and where it is among the keys.
+    const HEADER: &'static str;
+    /// Its keys, with examples.
+    fn known() -> Table;
+    /// What is missing or superfluous: the key, and what would be right.
+    fn problems(&self) -> Vec<(&'static str, &'static str)>;
+    /// Has what could be read of it checked.
+    fn note(self, report: &mut Report);
+}
+
+impl Keys for PolicyKeys {
+    const HEADER: &'static str = "cache.policy";
+
+    fn known() -> Table {
+        schema::policy()
+    }
+
+    fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        self.problems()
+    }
+
+    fn note(self, report: &mut Report) {
+        report.policies.push(self);
+    }
+}
+
+impl Keys for RateKeys {
+    const HEADER: &'static str = "limits.rate";
+
+    fn known() -> Table {
+        schema::rate()
+    }
+
+    fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        self.problems()
+    }
+
+    fn note(self, report: &mut Report) {
+        report.rates.push(self);
+    }
+}
 
 /// Reads `text`, found in `file`. Whatever cannot be read keeps its default and is in the report.
 pub(super) fn read(file: &str, text: &str, report: &mut Report) -> Config {
@@ -68,31 +113,39 @@ impl Walk<'_> {
     }
 
     fn section(&mut self, section: &str, table: &mut DeTable, known: &Table) {
-        keep(table, |name, value| match value.get_mut() {
-            DeValue::Array(policies) if section == "cache" && name == "policy" => {
-                let all = std::mem::replace(policies, DeArray::new()).into_iter().enumerate();
-                *policies = all.filter_map(|(index, policy)| self.policy(index, policy)).collect();
+        keep(table, |name, value| match (value.get_mut(), format!("{section}.{name}").as_str()) {
+            (DeValue::Array(all), PolicyKeys::HEADER) => {
+                self.tables::<PolicyKeys>(all);
+                true
+            }
+            (DeValue::Array(all), RateKeys::HEADER) => {
+                self.tables::<RateKeys>(all);
                 true
             }
             _ => self.key::<Config>(Some(section), name, value, known),
         });
     }
 
-    /// This `[[cache.policy]]` if it can be read; if not, all that is wrong with it has been reported.
-    fn policy<'i>(&mut self, index: usize, mut policy: Spanned<DeValue<'i>>) -> Option<Spanned<DeValue<'i>>> {
-        let path = format!("cache.policy[{index}]");
-        let span = policy.span();
-        let DeValue::Table(table) = policy.get_mut() else {
+    /// Keeps of an array of tables those that can be read; what is wrong with the others has been reported.
+    fn tables<K: Keys>(&mut self, tables: &mut DeArray) {
+        let all = std::mem::replace(tables, DeArray::new()).into_iter().enumerate();
+        *tables = all.filter_map(|(index, table)| self.table::<K>(index, table)).collect();
+    }
+
+    fn table<'i, K: Keys>(&mut self, index: usize, mut whole: Spanned<DeValue<'i>>) -> Option<Spanned<DeValue<'i>>> {
+        let path = format!("{}[{index}]", K::HEADER);
+        let span = whole.span();
+        let DeValue::Table(table) = whole.get_mut() else {
             let source = self.source(span);
-            self.report.refuse(&path, source, "expected a [[cache.policy]] table");
+            self.report.refuse(&path, source, format!("expected a [[{}]] table", K::HEADER));
             return None;
         };
-        let (known, before) = (schema::policy(), self.report.problems.len());
-        keep(table, |name, value| self.key::<PolicyKeys>(Some(&path), name, value, &known));
+        let (known, before) = (K::known(), self.report.problems.len());
+        keep(table, |name, value| self.key::<K>(Some(&path), name, value, &known));
         let document = Spanned::new(span.clone(), table.clone());
-        let keys = deserialize::<PolicyKeys>(document).unwrap_or_default();
+        let keys = deserialize::<K>(document).unwrap_or_default();
         let incomplete = keys.problems();
-        let whole = incomplete.is_empty();
+        let is_whole = incomplete.is_empty();
         for (name, expected) in incomplete {
             let key = format!("{path}.{name}");
             if !self.report.has_refused(&key) {
@@ -101,8 +154,8 @@ impl Walk<'_> {
                 self.report.refuse(&key, source, expected);
             }
         }
-        self.report.policies.push(keys);
-        (whole && self.report.problems.len() == before).then_some(policy)
+        keys.note(self.report);
+        (is_whole && self.report.problems.len() == before).then_some(whole)
     }
 
     /// Whether serde takes this one key alone; if not, it has been reported.
@@ -125,8 +178,8 @@ impl Walk<'_> {
             return false;
         };
         let source = self.source(span);
-        // A policy is a document of its own; a section is a table in one.
-        let section = at.filter(|at| !at.starts_with("cache.policy"));
+        // One of an array of tables is a document of its own; a section is a table in one.
+        let section = at.filter(|at| !at.ends_with(']'));
         if deserialize::<T>(alone(section, name, value)).is_ok() {
             self.report.accept(&path, source);
             return true;

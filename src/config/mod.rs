@@ -14,6 +14,7 @@ mod glob;
 mod load;
 mod policy;
 mod problem;
+mod rate;
 mod redact;
 mod schema;
 mod sections;
@@ -31,6 +32,7 @@ pub use glob::Glob;
 pub use load::{Key, Loaded, Override, Sources, load};
 pub use policy::{Mode, Policy};
 pub use problem::{Problem, Problems};
+pub use rate::{Algorithm, By, Limits, Rate, Scope};
 pub use redact::redact;
 pub use sections::{Clients, Coherence, Drain, Log, LogFormat};
 pub use upstream::Upstream;
@@ -52,6 +54,8 @@ pub struct Config {
     pub coherence: Coherence,
     /// What clients may use up.
     pub clients: Clients,
+    /// How much clients may ask.
+    pub limits: Limits,
     /// What is written to stderr.
     pub log: Log,
     /// How the proxy stops.
@@ -67,6 +71,7 @@ impl Default for Config {
             cache: Cache::default(),
             coherence: Coherence::default(),
             clients: Clients::default(),
+            limits: Limits::default(),
             log: Log::default(),
             drain: Drain::default(),
         }

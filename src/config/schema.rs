@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{Config, Glob, Mode, Policy};
+use super::{Config, Glob, Mode, Policy, rate::RateKeys};
 
 /// The tree of keys with their defaults.
 pub(super) fn config() -> Table {
@@ -13,6 +13,11 @@ pub(super) fn config() -> Table {
 pub(super) fn policy() -> Table {
     let example = Policy { pattern: Glob::new("session:*"), mode: Mode::Ttl { ttl_ms: 1000 } };
     Table::try_from(example).expect("a policy is a table of plain values")
+}
+
+/// The keys of one `[[limits.rate]]`, with examples.
+pub(super) fn rate() -> Table {
+    Table::try_from(RateKeys::example()).expect("a limit is a table of plain values")
 }
 
 /// What would be right for the key `name`, which is not in `known`.
@@ -36,6 +41,19 @@ pub(super) fn expected_value(path: &str, example: &Value) -> String {
         ("format", _) => return "expected \"text\" or \"json\"".to_owned(),
         ("mode", _) => return "expected \"strict\", \"tracked\" or \"ttl\"".to_owned(),
         ("policy", _) => return "expected [[cache.policy]] tables".to_owned(),
+        ("rate", _) => return "expected [[limits.rate]] tables".to_owned(),
+        ("by", _) => {
+            return "expected \"ip\", \"user\", \"client-name\", \"connection\" or \"key-prefix\"".to_owned();
+        }
+        ("scope", _) => return "expected \"proxy\" or \"shared\"".to_owned(),
+        ("algorithm", _) => return "expected \"token-bucket\", \"sliding-window\" or \"fixed-window\"".to_owned(),
+        ("match", _) => {
+            return "expected user and command (a word or a list of them), such as { user = \"app-*\", command = \"@write\" }"
+                .to_owned();
+        }
+        ("bytes_per_second", _) => {
+            return "expected a whole number of bytes, or a size such as \"10MiB\"; 0 does not limit them".to_owned();
+        }
         (_, Value::Table(_)) => return format!("expected a table, [{path}]"),
         (name, _) if name.ends_with("_bytes") => {
             return "expected a whole number of bytes, or a size such as \"64MiB\"".to_owned();

@@ -96,13 +96,17 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
             Control::new(&shared.address, shared.own_login().as_deref(), timeout).map_err(RunError::Internal)?;
         let survey = tokio::spawn(survey::keep(shared.clone()));
         let users = tokio::spawn(users::keep(shared.clone()));
+        let leases = tokio::spawn(crate::limits::shared::keep(shared.limits.clone(), control.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let tidy = tokio::spawn(keep_tier_tidy(shared.clone()));
+        let limits = tokio::spawn(crate::limits::keep_tidy(shared.limits.clone()));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
         touch.abort();
         users.abort();
         tidy.abort();
+        limits.abort();
+        leases.abort();
         accepted
     });
     for thread in threads {

@@ -18,6 +18,7 @@ use crate::cache::{Clock, TierLimits};
 use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
+use crate::limits::Limits;
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
 use crate::upstream::lane::Refusal;
 use crate::upstream::pause::Pause;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub stats: Vec<Arc<WorkerStats>>,
     touched: AtomicU64,
     scripts: Arc<AtomicUsize>,
+    /// How much clients may ask.
+    pub limits: Arc<Limits>,
     /// What clients have asked the upstream to hold back.
     pub pause: Arc<Pause>,
     /// A [`Sight`], by number.
@@ -74,6 +77,7 @@ impl Shared {
             admit_after: u8::try_from(cache.admit_after).unwrap_or(u8::MAX),
             ..CoherenceLimits::default()
         });
+        let limits = Arc::new(Limits::new(&config.limits, workers));
         let (trackers_wanted, wanted) = mpsc::unbounded_channel();
         let shared = Self {
             clock: Clock::boot(),
@@ -87,6 +91,7 @@ impl Shared {
             stats: (0..workers).map(|_| Arc::default()).collect(),
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
+            limits,
             pause: Arc::default(),
             sight: AtomicUsize::new(Sight::Off as usize),
             facts: RwLock::default(),
@@ -167,6 +172,7 @@ impl Shared {
 
     /// The upstream has told its commands.
     pub fn set_table(&self, newer: Table) {
+        self.limits.look_for_slips(&newer);
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         *table = Arc::new(newer);
         self.table_version.fetch_add(1, Ordering::Release);

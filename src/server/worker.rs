@@ -115,6 +115,8 @@ pub struct Worker {
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
     table: RefCell<(u64, Rc<Table>)>,
+    /// Which limits apply to each of its commands, by id; empty without limits.
+    limit_masks: RefCell<Vec<u64>>,
     lanes: RefCell<Kept<LaneFor, Rc<Lane<Waiter>>>>,
     pools: RefCell<Kept<Place, Rc<DedicatedPool>>>,
     /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
@@ -141,9 +143,10 @@ impl Worker {
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
             stats: shared.stats[index].clone(),
-            shared,
             scratch: RefCell::default(),
+            limit_masks: RefCell::new(shared.limits.masks(&table)),
             table: RefCell::new((version, Rc::new((*table).clone()))),
+            shared,
             lanes: RefCell::new(Kept::new(UNUSED_LANES_MAX)),
             pools: RefCell::new(Kept::new(UNUSED_POOLS_MAX)),
             known_dbs: RefCell::default(),
@@ -158,9 +161,15 @@ impl Worker {
         let mut table = self.table.borrow_mut();
         if table.0 != version {
             let (version, newer) = self.shared.table();
+            self.limit_masks.replace(self.shared.limits.masks(&newer));
             *table = (version, Rc::new((*newer).clone()));
         }
         table.1.clone()
+    }
+
+    /// Which limits apply to a command of [`Worker::table`], whoever the user: a bit each.
+    pub fn limits_applying(&self, command: u16) -> u64 {
+        self.limit_masks.borrow().get(usize::from(command)).copied().unwrap_or(0)
     }
 
     /// The time on the clock that deadlines are on.

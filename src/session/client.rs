@@ -36,7 +36,10 @@ impl Session {
         let worker = self.worker.clone();
         let client = self.client.clone();
         let done = match which {
-            LocalClient::Setname => set_name(&client, args),
+            LocalClient::Setname => {
+                self.introduced();
+                set_name(&client, args)
+            }
             LocalClient::Setinfo => set_info(&client, args),
             LocalClient::NoEvict => switch(&client, args, 1),
             LocalClient::NoTouch => switch(&client, args, 2),

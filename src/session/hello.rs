@@ -50,6 +50,7 @@ impl Session {
         }
         if let Some(name) = hello.name {
             self.client.labels().name = name;
+            self.introduced();
         }
         if let Some(protocol) = hello.protocol
             && protocol != self.protocol

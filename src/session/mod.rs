@@ -12,6 +12,7 @@
 //! | `read`, `mget`, `write` | when does memory answer, and what does a write set off? |
 //! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
 //! | `fills` | how many fills may a session begin, and when do they leave? |
+//! | `limited` | what becomes of a request that is too much? |
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
@@ -26,6 +27,7 @@ mod fills;
 mod gather;
 mod hello;
 mod joiner;
+mod limited;
 mod local;
 mod mget;
 mod outbox;
@@ -47,6 +49,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::cache::Millis;
+use crate::limits::{Purse, Refused};
 use crate::resp::{Protocol, RequestScanner};
 use crate::server::clients::Client;
 use crate::server::identity::Identity;
@@ -175,6 +178,12 @@ pub struct Session {
     attached: Option<Box<Attached>>,
     operation: Option<Operation>,
     verdict: Option<Verdict>,
+    /// What requests are paid from; nothing if there are no limits.
+    purse: Option<Box<Purse>>,
+    /// The request at hand has been paid for, whatever it waits for now.
+    paid: bool,
+    /// A limit has refused MULTI, and everything is refused until its EXEC or DISCARD.
+    closed: Option<Refused>,
     backlog: Option<Box<Backlog>>,
     /// Set when no further request is run; the session ends once what it owes the client is written.
     ending: Option<End>,
@@ -194,6 +203,7 @@ impl Session {
     /// Takes over an accepted connection. `identity` is who the upstream takes an unauthenticated client for.
     pub fn new(worker: Rc<Worker>, socket: Socket, client: Arc<Client>, identity: Arc<Identity>) -> Self {
         Self {
+            purse: Purse::of(&worker.shared.limits, worker.index),
             worker,
             socket,
             client,
@@ -210,6 +220,8 @@ impl Session {
             attached: None,
             operation: None,
             verdict: None,
+            paid: false,
+            closed: None,
             backlog: None,
             ending: None,
             eof: false,

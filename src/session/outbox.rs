@@ -5,16 +5,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Waker;
 
 use super::gather::Part;
+use crate::limits::Payer;
 
 /// The place of one reply in the order of its client's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seq(u64);
 
 enum Slot {
-    Waiting { mute: bool },
+    Waiting { mute: bool, payer: Option<Arc<Payer>> },
     Ready(Vec<u8>),
 }
 
@@ -41,6 +43,8 @@ struct Inner {
     /// How often `out` had been written whole.
     emptied: u32,
     closed: bool,
+    /// Who pays for the bytes of the reply to the request at hand.
+    payer: Option<Arc<Payer>>,
     /// Reads before this place that wait for a fill are to change over to the lane.
     changed_before: u64,
     /// A read before this place that was to be filled went down the lane.
@@ -84,8 +88,14 @@ impl Outbox {
     pub fn reserve(&self, mute: bool) -> Seq {
         let mut inner = self.inner.borrow_mut();
         let seq = Seq(inner.next());
-        inner.slots.push_back(Slot::Waiting { mute });
+        let payer = inner.payer.clone();
+        inner.slots.push_back(Slot::Waiting { mute, payer });
         seq
+    }
+
+    /// Who pays for the bytes of the replies to the requests from now on.
+    pub fn set_payer(&self, payer: Option<Arc<Payer>>) {
+        self.inner.borrow_mut().payer = payer;
     }
 
     /// Puts the reply in its place.
@@ -107,16 +117,21 @@ impl Outbox {
     pub fn reply(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
-        if inner.slots.is_empty() {
+        let len = if inner.slots.is_empty() {
             let before = inner.out.len();
             write(&mut inner.out);
-            inner.largest = inner.largest.max(inner.out.len() - before);
+            inner.out.len() - before
         } else {
             let mut bytes = Vec::new();
             write(&mut bytes);
-            inner.parked += bytes.len();
-            inner.largest = inner.largest.max(bytes.len());
+            let len = bytes.len();
+            inner.parked += len;
             inner.slots.push_back(Slot::Ready(bytes));
+            len
+        };
+        inner.largest = inner.largest.max(len);
+        if let Some(payer) = &inner.payer {
+            payer.pay(len);
         }
     }
 
@@ -293,9 +308,12 @@ impl Inner {
         let len = u32::try_from(reply.len()).unwrap_or(u32::MAX);
         self.weight = len.max(self.weight - self.weight / 8).max(1);
         let index = (seq.0 - self.base) as usize;
-        let Slot::Waiting { mute } = self.slots[index] else {
+        let Slot::Waiting { mute, ref payer } = self.slots[index] else {
             unreachable!("a reply slot is completed once");
         };
+        if let Some(payer) = payer.as_ref().filter(|_| !mute) {
+            payer.pay(reply.len());
+        }
         if index > 0 {
             let bytes = if mute { Vec::new() } else { reply.to_vec() };
             self.parked += bytes.len();

@@ -308,6 +308,9 @@ impl Session {
             if run % REQUESTS_PER_TICK == 0 {
                 self.now = self.worker.now();
                 self.client.active.store(self.now.0, Relaxed);
+                if let Some(purse) = &mut self.purse {
+                    purse.begin();
+                }
             }
             run += 1;
             if self.attached.as_ref().is_some_and(|a| a.tunnel) {
@@ -328,6 +331,7 @@ impl Session {
                     Flow::Next => {
                         // A verdict belongs to the request that asked for it; it must not answer, or lend rights to, another.
                         self.verdict = None;
+                        self.paid = false;
                         at += len;
                     }
                     Flow::Hold => break,

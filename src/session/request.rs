@@ -12,6 +12,7 @@ use super::then::Then;
 use super::waiter::Waiter;
 use super::{Seq, Session, Verdict, Way};
 use crate::command::{Access, Command, Dedicated, Found, Local, Route};
+use crate::limits::throttle;
 use crate::resp::{Args, Protocol, encode};
 use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
@@ -29,12 +30,29 @@ impl Session {
     /// Carries out one request.
     pub(super) fn request(&mut self, args: &Args<'_>) -> Flow {
         let table = self.worker.table();
-        let command = match table.find(args) {
-            Found::Command(command) => command,
+        let (command, is_whole) = match table.find(args) {
+            Found::Command(command) => (command, true),
             // The upstream knows better than the table, and has the exact words.
-            Found::Unknown | Found::UnknownSubcommand(_) => table.unknown(),
-            Found::WrongArity(command) => return self.wrong_arity(command, args),
+            Found::Unknown | Found::UnknownSubcommand(_) => (table.unknown(), true),
+            Found::WrongArity(command) => (command, false),
         };
+        if self.purse.is_some() && self.is_too_much(command, args) {
+            return Flow::Next;
+        }
+        if !is_whole {
+            return self.wrong_arity(command, args);
+        }
+        match table.scripted(command) {
+            None => self.plan(command, args),
+            Some(command) => {
+                let (request, ranges) = throttle::as_script(args);
+                self.plan(command, &Args::new(&request, &ranges))
+            }
+        }
+    }
+
+    /// Decides the way of a request that may run.
+    fn plan(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         self.note(command);
         let route = command.route_for(args);
         if self.must_authenticate()
@@ -160,6 +178,7 @@ impl Session {
         self.client.labels().user = identity.user().to_vec();
         self.client.identity.store(identity.id, Relaxed);
         self.identity = identity;
+        self.introduced();
         self.changed();
     }
 

@@ -119,7 +119,7 @@ impl Session {
         self.send_attached(args, Owed::Select { seq, db })
     }
 
-    fn transaction(&mut self) -> Option<&mut Transaction> {
+    pub(super) fn transaction(&mut self) -> Option<&mut Transaction> {
         self.attached.as_mut().and_then(|a| a.transaction.as_mut())
     }
 

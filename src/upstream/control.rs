@@ -24,6 +24,23 @@ pub fn reason(error: &ControlError) -> &str {
     }
 }
 
+/// A script, and the digest by which Redis knows it once it has seen it.
+#[derive(Clone, Debug)]
+pub struct Script {
+    text: &'static str,
+    digest: String,
+}
+
+impl Script {
+    /// Of this text.
+    pub fn new(text: &'static str) -> Self {
+        Self { text, digest: sha1_smol::Sha1::from(text).digest().to_string() }
+    }
+}
+
+/// What a script is run with: its key, and its other arguments.
+pub type Call = (Vec<u8>, Vec<Vec<u8>>);
+
 /// See the head of this file.
 #[derive(Clone, Debug)]
 pub struct Control {
@@ -55,6 +72,33 @@ impl Control {
             .retry_connection(false)
             .build_unchecked(manager);
         Ok(Self { pool, timeout })
+    }
+
+    /// Runs a script that returns integers, once for each call, in one round trip. The first call brings the text, so that the
+    /// others can do without.
+    ///
+    /// # Errors
+    /// The upstream is away, has not answered within `patience`, or refuses any of them.
+    pub async fn run(
+        &self,
+        script: &Script,
+        calls: &[Call],
+        patience: Duration,
+    ) -> Result<Vec<Vec<i64>>, ControlError> {
+        let mut commands = redis::pipe();
+        for (nth, (key, arguments)) in calls.iter().enumerate() {
+            let command = if nth == 0 {
+                commands.cmd("EVAL").arg(script.text)
+            } else {
+                commands.cmd("EVALSHA").arg(&script.digest)
+            };
+            command.arg(1).arg(key).arg(arguments);
+        }
+        let run = async {
+            let mut connection = self.pool.get().await?;
+            commands.query_async(&mut *connection).await.map_err(bb8::RunError::User)
+        };
+        tokio::time::timeout(patience, run).await.unwrap_or(Err(bb8::RunError::TimedOut))
     }
 
     /// Tells Redis that these keys of one database were used, so that eviction by use spares them.

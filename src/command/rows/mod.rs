@@ -14,6 +14,7 @@
 
 mod acl;
 mod bitmap;
+pub(super) mod cell;
 mod client;
 mod cluster;
 mod connection;
@@ -234,6 +235,7 @@ pub(super) fn builtin() -> Vec<Command> {
         server::ROWS,
         acl::ROWS,
         cluster::ROWS,
+        cell::ROWS,
     ];
     std::iter::once(&UNKNOWN).chain(families.into_iter().flatten()).map(Row::command).collect()
 }

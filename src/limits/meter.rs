@@ -1,0 +1,190 @@
+//! What one identity has left of one limit, in commands and in bytes, counted here.
+//!
+//! Safe to use from any thread: the token buckets are single numbers, a window is two or three behind a lock that is held
+//! for a few additions.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::bucket::{ByteBucket, TokenBucket};
+use super::clock::Nanos;
+use super::window::{Fixed, Sliding, Window};
+use crate::config::{Algorithm, Rate};
+
+/// What is counted in windows.
+#[derive(Debug)]
+enum Windows {
+    Fixed(Window, Mutex<Fixed>),
+    Sliding(Window, Mutex<Sliding>),
+}
+
+#[derive(Debug)]
+enum Commands {
+    Bucket(TokenBucket),
+    Windows(Windows),
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Bucket(ByteBucket),
+    Windows(Windows),
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Meter {
+    commands: Option<Commands>,
+    bytes: Option<Bytes>,
+}
+
+impl Meter {
+    /// An unused one of this limit.
+    pub fn new(rate: &Rate) -> Self {
+        let windows = |per_second: u64| {
+            let window = |window_ms: u64| Window {
+                width_ns: window_ms.saturating_mul(1_000_000).max(1),
+                limit: (per_second.saturating_mul(window_ms) / 1000).max(1),
+            };
+            match rate.algorithm {
+                Algorithm::SlidingWindow { window_ms } => Some(Windows::Sliding(window(window_ms), Mutex::default())),
+                Algorithm::FixedWindow { window_ms } => Some(Windows::Fixed(window(window_ms), Mutex::default())),
+                Algorithm::TokenBucket { .. } => None,
+            }
+        };
+        let burst = match rate.algorithm {
+            Algorithm::TokenBucket { burst } => burst,
+            Algorithm::SlidingWindow { .. } | Algorithm::FixedWindow { .. } => 1,
+        };
+        let commands = (rate.commands_per_second > 0).then(|| match windows(rate.commands_per_second) {
+            Some(windows) => Commands::Windows(windows),
+            None => Commands::Bucket(TokenBucket::new(rate.commands_per_second, burst)),
+        });
+        let bytes = (rate.bytes_per_second > 0).then(|| match windows(rate.bytes_per_second) {
+            Some(windows) => Bytes::Windows(windows),
+            None => Bytes::Bucket(ByteBucket::new(rate.bytes_per_second)),
+        });
+        Self { commands, bytes }
+    }
+
+    /// Takes what a command costs, if it may run; or says how long until it may.
+    ///
+    /// # Errors
+    /// Not now; nothing is taken.
+    pub fn take(&self, now: Nanos, cost: u64) -> Result<(), Duration> {
+        match &self.bytes {
+            None => {}
+            Some(Bytes::Bucket(bucket)) => bucket.admit(now)?,
+            // There must be room for one; what it costs is charged once it is known.
+            Some(Bytes::Windows(windows)) => windows.take(now, 1, 0)?,
+        }
+        match &self.commands {
+            None => Ok(()),
+            Some(Commands::Bucket(bucket)) => bucket.take(now, cost),
+            Some(Commands::Windows(windows)) => windows.take(now, cost, cost),
+        }
+    }
+
+    /// Charges a command that is let through whatever is left.
+    pub fn charge(&self, now: Nanos, cost: u64) {
+        match &self.commands {
+            None => {}
+            Some(Commands::Bucket(bucket)) => bucket.charge(now, cost),
+            Some(Commands::Windows(windows)) => windows.charge(now, cost),
+        }
+    }
+
+    /// Undoes [`Meter::take`]: another limit has refused the command.
+    pub fn give_back(&self, now: Nanos, cost: u64) {
+        match &self.commands {
+            None => {}
+            Some(Commands::Bucket(bucket)) => bucket.give_back(cost),
+            Some(Commands::Windows(windows)) => windows.give_back(now, cost),
+        }
+    }
+
+    /// Charges bytes of requests and replies.
+    pub fn charge_bytes(&self, now: Nanos, bytes: u64) {
+        match &self.bytes {
+            None => {}
+            Some(Bytes::Bucket(bucket)) => bucket.charge(now, bytes),
+            Some(Bytes::Windows(windows)) => windows.charge(now, bytes),
+        }
+    }
+
+    /// Whether nothing of it is used, so that a new one would be the same.
+    pub fn is_unused(&self, now: Nanos) -> bool {
+        let commands = match &self.commands {
+            None => true,
+            Some(Commands::Bucket(bucket)) => bucket.is_full(now),
+            Some(Commands::Windows(windows)) => windows.is_unused(now),
+        };
+        commands
+            && match &self.bytes {
+                None => true,
+                Some(Bytes::Bucket(bucket)) => bucket.is_full(now),
+                Some(Bytes::Windows(windows)) => windows.is_unused(now),
+            }
+    }
+
+    /// Has no more left than `from`, which is of the same limit.
+    pub fn inherit(&self, from: &Self) {
+        match (&self.commands, &from.commands) {
+            (Some(Commands::Bucket(own)), Some(Commands::Bucket(from))) => own.inherit(from),
+            (Some(Commands::Windows(own)), Some(Commands::Windows(from))) => own.inherit(from),
+            _ => {}
+        }
+        match (&self.bytes, &from.bytes) {
+            (Some(Bytes::Bucket(own)), Some(Bytes::Bucket(from))) => own.inherit(from),
+            (Some(Bytes::Windows(own)), Some(Bytes::Windows(from))) => own.inherit(from),
+            _ => {}
+        }
+    }
+}
+
+impl Windows {
+    fn take(&self, now: Nanos, need: u64, cost: u64) -> Result<(), Duration> {
+        match self {
+            Self::Fixed(window, fixed) => lock(fixed).take(*window, now, need, cost),
+            Self::Sliding(window, sliding) => lock(sliding).take(*window, now, need, cost),
+        }
+    }
+
+    fn charge(&self, now: Nanos, cost: u64) {
+        match self {
+            Self::Fixed(window, fixed) => lock(fixed).charge(*window, now, cost),
+            Self::Sliding(window, sliding) => lock(sliding).charge(*window, now, cost),
+        }
+    }
+
+    fn give_back(&self, now: Nanos, cost: u64) {
+        match self {
+            Self::Fixed(window, fixed) => lock(fixed).give_back(*window, now, cost),
+            Self::Sliding(window, sliding) => lock(sliding).give_back(*window, now, cost),
+        }
+    }
+
+    fn is_unused(&self, now: Nanos) -> bool {
+        match self {
+            Self::Fixed(window, fixed) => lock(fixed).is_unused(*window, now),
+            Self::Sliding(window, sliding) => lock(sliding).is_unused(*window, now),
+        }
+    }
+
+    fn inherit(&self, from: &Self) {
+        match (self, from) {
+            (Self::Fixed(_, own), Self::Fixed(_, from)) => {
+                let from = *lock(from);
+                lock(own).inherit(from);
+            }
+            (Self::Sliding(_, own), Self::Sliding(_, from)) => {
+                let from = *lock(from);
+                lock(own).inherit(from);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn lock<T>(counts: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}

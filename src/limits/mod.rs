@@ -1,0 +1,147 @@
+//! How much clients may ask: the limits of `[[limits.rate]]`, their budgets, and what a command costs.
+//!
+//! A *limit* applies to some users' commands (or some of them) and counts by address, user, name, connection or key prefix;
+//! what one of those has left of it is a *budget*. A command must pass every limit that applies to it; one that refuses it
+//! leaves the others as they were.
+//!
+//! | file | question |
+//! | --- | --- |
+//! | `bucket`, `window` | how is it counted? (pure: the clock is handed in) |
+//! | `meter` | what has one identity left, in commands and bytes? |
+//! | `lease` | and of a budget that proxies share? (pure) |
+//! | `shared` | how is Redis asked for it, and what if it is away? |
+//! | `budget` | which of the two counts? |
+//! | `table` | whose budget is it, and how many are kept? |
+//! | `limit` | what does a limit apply to, and what does it say? |
+//! | `throttle` | what does CL.THROTTLE become where redis-cell is missing? |
+//! | `cost` | what does a command cost? |
+//! | `purse` | from which budgets is a request of this session paid, all or none? |
+//!
+//! Architecture invariant: nothing here refuses anyone. What a refusal is to a client, inside MULTI too, is
+//! `session::limited`'s.
+
+mod bucket;
+mod budget;
+mod clock;
+mod cost;
+mod lease;
+mod limit;
+mod meter;
+mod purse;
+pub mod shared;
+mod table;
+pub mod throttle;
+mod window;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use budget::Budget;
+pub use clock::Nanos;
+pub use cost::{Texts, cost};
+pub use limit::{Held, Limit, Who};
+pub use purse::{Payer, Purse, Refused};
+
+use crate::command::Table;
+use crate::config;
+use crate::server::stats::Counter;
+
+/// How often budgets of which nothing is used are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
+
+/// What one worker counts of one limit.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Commands let through.
+    pub allowed: Counter,
+    /// Commands refused.
+    pub refused: Counter,
+    /// Commands that would have been refused, were it not for `dry_run`.
+    pub dry_run_refused: Counter,
+}
+
+/// Every limit, and what is counted of them. Shared by all workers.
+#[derive(Debug)]
+pub struct Limits {
+    start: Instant,
+    /// In the order of the file.
+    pub all: Box<[Limit]>,
+    /// How shared budgets stand.
+    pub standing: Arc<shared::Standing>,
+    /// Scripts that were seen.
+    pub texts: Texts,
+    /// Each worker's, by limit.
+    counts: Box<[Box<[Counts]>]>,
+}
+
+impl Limits {
+    /// As configured, for so many workers.
+    pub fn new(config: &config::Limits, workers: usize) -> Self {
+        let standing = Arc::<shared::Standing>::default();
+        let all = config.rate.iter().map(|rate| Limit::new(rate.clone(), config.identities_max, &standing));
+        let counts = || config.rate.iter().map(|_| Counts::default()).collect();
+        Self {
+            start: Instant::now(),
+            all: all.collect(),
+            standing,
+            texts: Texts::default(),
+            counts: (0..workers).map(|_| counts()).collect(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether any of them is shared by several proxies.
+    pub fn is_shared(&self) -> bool {
+        self.all.iter().any(|limit| limit.rate.scope == config::Scope::Shared)
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Nanos {
+        Nanos::since(self.start)
+    }
+
+    /// A worker's counts of a limit.
+    pub fn counts(&self, worker: usize, limit: usize) -> &Counts {
+        &self.counts[worker][limit]
+    }
+
+    /// All workers' counts of a limit, added up.
+    pub fn total(&self, limit: usize, of: impl Fn(&Counts) -> &Counter) -> u64 {
+        self.counts.iter().map(|worker| of(&worker[limit]).get()).sum()
+    }
+
+    /// The upstream has told its commands: says which words of the limits name none, so that a slip does not go unnoticed.
+    pub fn look_for_slips(&self, table: &Table) {
+        for limit in &self.all {
+            for word in limit.unknown_words(table) {
+                tracing::warn!(
+                    limit = limit.rate.name,
+                    word,
+                    "a limit is for a command that the upstream does not have"
+                );
+            }
+        }
+    }
+
+    /// For each command of the table, by its id, which limits apply to it: a bit each.
+    pub fn masks(&self, table: &Table) -> Vec<u64> {
+        let mask = |id: usize| {
+            let Some(command) = u16::try_from(id).ok().and_then(|id| table.get(id)) else { return 0 };
+            let concerned = self.all.iter().enumerate().filter(|(_, limit)| limit.concerns(command));
+            concerned.fold(0, |mask, (at, _)| mask | 1 << at)
+        };
+        if self.is_empty() { Vec::new() } else { (0..table.ids()).map(mask).collect() }
+    }
+}
+
+/// Forgets budgets of which nothing is used. Ends when aborted, or at once if there are no limits.
+pub async fn keep_tidy(limits: Arc<Limits>) {
+    while !limits.is_empty() {
+        tokio::time::sleep(FORGET_EVERY).await;
+        limits.all.iter().for_each(|limit| limit.forget_unused(limits.now()));
+    }
+}

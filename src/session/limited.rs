@@ -1,0 +1,115 @@
+//! What becomes of a request that a rate limit refuses.
+//!
+//! Each request is paid for once, before it is planned. A refusal takes the reply's place in the pipeline and the connection
+//! stays. Inside MULTI it dooms EXEC. A refused MULTI must not let what follows in the pipeline run one by one: it is
+//! answered as if it had begun, and everything up to EXEC or DISCARD is refused without reaching the upstream (the
+//! transaction is *closed*).
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Session;
+use crate::command::{Command, Dedicated, Local, Route};
+use crate::limits::{Refused, Who};
+use crate::resp::{Args, encode};
+use crate::server::clients::Mode;
+
+impl Session {
+    /// Has the request paid for. Whether it was too much, and has been answered so.
+    #[inline(never)]
+    pub(super) fn is_too_much(&mut self, command: &Command, args: &Args<'_>) -> bool {
+        // Before AUTH nobody is anybody: what is refused then is refused for that.
+        if self.paid || self.must_authenticate() {
+            return false;
+        }
+        if let Some(refused) = self.closed {
+            return self.in_closed_transaction(command, refused);
+        }
+        let applying = self.worker.limits_applying(command.id);
+        let Some(purse) = &mut self.purse else { return false };
+        if applying == 0 {
+            self.outbox.set_payer(None);
+            return false;
+        }
+        if purse.is_stale() {
+            let ip = self.client.addr.rsplit_once(':').map_or(&*self.client.addr, |(ip, _)| ip);
+            let name = self.client.labels().name.clone();
+            purse.fill(Who { ip: ip.as_bytes(), user: self.identity.user(), name: &name });
+        }
+        let mut positions = self.worker.key_positions.take();
+        let paid = purse.pay(applying, command, args, &mut positions);
+        self.worker.key_positions.replace(positions);
+        match paid {
+            Ok(payer) => {
+                self.outbox.set_payer(payer);
+                self.paid = true;
+                false
+            }
+            Err(refused) => {
+                self.outbox.set_payer(None);
+                self.refuse(command, refused);
+                true
+            }
+        }
+    }
+
+    /// The client has another user or name: it may be paid for by others.
+    pub(super) fn introduced(&mut self) {
+        if let Some(purse) = &mut self.purse {
+            purse.introduced();
+        }
+    }
+
+    fn refuse(&mut self, command: &Command, refused: Refused) {
+        if let Some(transaction) = self.transaction() {
+            transaction.doomed = true;
+        } else if command.route == Route::Dedicated(Dedicated::Multi) {
+            self.closed = Some(refused);
+            self.client.queued.store(0, Relaxed);
+            self.show_mode(Mode::Transaction);
+            return self.answer(|out, _| encode::simple(out, "OK"));
+        }
+        self.answer_refused(refused);
+    }
+
+    fn answer_refused(&mut self, refused: Refused) {
+        let worker = self.worker.clone();
+        // Rounded up: who comes back then is not too early.
+        let wait_ms = refused.wait.as_nanos().div_ceil(1_000_000).max(1);
+        // The name has been checked: it fits into a line. Put together here, since a refusal must cost next to nothing.
+        self.answer(|out, _| {
+            out.extend_from_slice(b"-THROTTLED ");
+            out.extend_from_slice(worker.shared.limits.all[refused.limit].rate.name.as_bytes());
+            out.extend_from_slice(b", retry after ");
+            out.extend_from_slice(itoa::Buffer::new().format(wait_ms).as_bytes());
+            out.extend_from_slice(b" ms\r\n");
+        });
+    }
+
+    /// Whether the request is answered: all are, but those that end the connection's state.
+    fn in_closed_transaction(&mut self, command: &Command, refused: Refused) -> bool {
+        match command.route {
+            Route::Local(Local::Quit | Local::Reset) => {
+                self.closed = None;
+                return false;
+            }
+            Route::Dedicated(Dedicated::Exec) => {
+                let text = "EXECABORT Transaction discarded because of previous errors.";
+                self.answer(|out, _| encode::error(out, text));
+            }
+            Route::Dedicated(Dedicated::Discard) => self.answer(|out, _| encode::simple(out, "OK")),
+            _ => {
+                self.answer_refused(refused);
+                return true;
+            }
+        }
+        // Either ends a WATCH, too.
+        if let Some(attached) = self.attached.as_mut().filter(|attached| attached.watching) {
+            attached.watching = false;
+            attached.insert(&[b"UNWATCH"]);
+        }
+        self.closed = None;
+        self.client.queued.store(-1, Relaxed);
+        self.show_mode(Mode::Normal);
+        true
+    }
+}

@@ -1,0 +1,484 @@
+//! Rate limits: who gets how much, what is refused and how, and that there is no way around them.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anteroom::config::{Algorithm, By, Glob, Rate, Scope};
+use anteroom::resp::encode;
+use support::binary::Binary;
+use support::{Client, Proxy, Redis, eventually};
+
+/// A limit that refills too slowly for a test to notice, by address.
+fn limit(name: &str, burst: u64) -> Rate {
+    Rate {
+        name: name.to_owned(),
+        by: By::Ip,
+        user: None,
+        commands: Vec::new(),
+        commands_per_second: 1,
+        algorithm: Algorithm::FixedWindow { window_ms: 3_600_000 },
+        scope: Scope::Proxy,
+        bytes_per_second: 0,
+        dry_run: false,
+    }
+    .with_burst(burst)
+}
+
+trait Change {
+    fn with_burst(self, burst: u64) -> Rate;
+    fn by(self, by: By) -> Rate;
+    fn commands(self, commands: &[&str]) -> Rate;
+}
+
+impl Change for Rate {
+    fn with_burst(mut self, burst: u64) -> Rate {
+        // A day's refill of one a second: nothing comes back while the test runs, but at its very edge.
+        (self.commands_per_second, self.algorithm) = (1, Algorithm::TokenBucket { burst });
+        self
+    }
+
+    fn by(mut self, by: By) -> Rate {
+        self.by = by;
+        self
+    }
+
+    fn commands(mut self, commands: &[&str]) -> Rate {
+        self.commands = commands.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+}
+
+fn proxy(redis: &Redis, rates: Vec<Rate>) -> Proxy {
+    Proxy::start_with(redis.addr(), |config| config.limits.rate = rates)
+}
+
+/// What INFO says of a limit: `allowed`, `refused`, `dry_run_refused` or `identities`. Asked of a server that is not limited.
+fn told(client: &mut Client, name: &str, what: &str) -> u64 {
+    let text = client.text(&["INFO", "anteroom_limits"]);
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("anteroom_limit_{name}:")));
+    let line = line.unwrap_or_else(|| panic!("no limit {name} in {text}"));
+    let field = line.split(',').find_map(|field| field.strip_prefix(&format!("{what}=")));
+    field.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {what} in {line}"))
+}
+
+/// The replies to one command sent so often, in one write.
+fn repeated(client: &mut Client, times: usize, command: &[&str]) -> Vec<String> {
+    client.pipeline(&vec![command; times])
+}
+
+fn is_throttled(reply: &str) -> bool {
+    reply.starts_with("-THROTTLED ")
+}
+
+#[test]
+fn a_refusal_takes_its_place_in_the_pipeline_says_when_to_come_back_and_the_connection_stays() {
+    let redis = Redis::start();
+    let rate = Rate { commands_per_second: 4, ..limit("per-ip", 3) };
+    let proxy = proxy(&redis, vec![rate]);
+    let mut client = proxy.client();
+    let replies = client.pipeline(&[
+        &["SET", "k", "v"],
+        &["GET", "k"],
+        &["GET", "k"],
+        &["GET", "k"],
+        &["PING"],
+        &["SET", "k", "w"],
+        &["ECHO", "x"],
+    ]);
+    assert_eq!(replies[..3], ["+OK\r\n", "$1\r\nv\r\n", "$1\r\nv\r\n"]);
+    assert_eq!(replies[4], "+PONG\r\n");
+    for at in [3, 5, 6] {
+        let wait =
+            replies[at].strip_prefix("-THROTTLED per-ip, retry after ").and_then(|rest| rest.strip_suffix(" ms\r\n"));
+        let wait_ms: u64 = wait.and_then(|ms| ms.parse().ok()).unwrap_or_else(|| panic!("{}", replies[at]));
+        assert!((1..=250).contains(&wait_ms), "{}", replies[at]);
+    }
+    assert_eq!(redis.client().text(&["GET", "k"]), "$1\r\nv\r\n", "what was refused did not run");
+    // Whoever comes back when told to is let in: a millisecond more, for the clocks.
+    let wait = client.text(&["GET", "k"]);
+    let wait_ms: u64 = wait.split(' ').nth(4).and_then(|ms| ms.parse().ok()).expect("a wait");
+    std::thread::sleep(Duration::from_millis(wait_ms + 1));
+    assert_eq!(client.text(&["GET", "k"]), "$1\r\nv\r\n");
+}
+
+#[test]
+fn what_begins_and_ends_a_connection_a_transaction_or_a_subscription_is_free() {
+    let redis = Redis::start();
+    let proxy = proxy(&redis, vec![limit("all", 1)]);
+    let mut client = proxy.client();
+    assert_eq!(client.text(&["SET", "k", "v"]), "+OK\r\n");
+    assert!(is_throttled(&client.text(&["GET", "k"])));
+    for _ in 0..20 {
+        assert_eq!(client.text(&["PING"]), "+PONG\r\n");
+        assert!(client.text(&["HELLO", "2"]).starts_with("*14\r\n"));
+        assert!(client.text(&["AUTH", "a", "b"]).starts_with("-WRONGPASS"));
+        assert_eq!(client.text(&["EXEC"]), "-ERR EXEC without MULTI\r\n");
+        assert_eq!(client.text(&["DISCARD"]), "-ERR DISCARD without MULTI\r\n");
+        assert!(client.text(&["UNSUBSCRIBE"]).starts_with("*3\r\n"));
+        assert!(client.text(&["PUNSUBSCRIBE"]).starts_with("*3\r\n"));
+        assert_eq!(client.text(&["RESET"]), "+RESET\r\n");
+    }
+    // What the requests behind it depend on is owed, and never refused.
+    assert_eq!(client.pipeline(&[&["SELECT", "1"], &["CLIENT", "SETNAME", "x"]]), ["+OK\r\n", "+OK\r\n"]);
+    assert!(is_throttled(&client.text(&["GET", "k"])));
+    assert_eq!(client.text(&["QUIT"]), "+OK\r\n");
+}
+
+#[test]
+fn a_refusal_inside_multi_dooms_exec() {
+    let redis = Redis::start();
+    let proxy = proxy(&redis, vec![limit("all", 2)]);
+    let mut client = proxy.client();
+    let replies = client.pipeline(&[&["MULTI"], &["SET", "a", "1"], &["SET", "b", "1"], &["EXEC"], &["PING"]]);
+    assert_eq!(replies[..2], ["+OK\r\n", "+QUEUED\r\n"]);
+    assert!(is_throttled(&replies[2]));
+    assert_eq!(replies[3], "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    assert_eq!(replies[4], "+PONG\r\n");
+    assert_eq!(redis.client().text(&["EXISTS", "a", "b"]), ":0\r\n");
+}
+
+#[test]
+fn what_follows_a_refused_multi_is_not_run_one_by_one() {
+    let redis = Redis::start();
+    let rate = Rate { commands_per_second: 20, ..limit("all", 2) };
+    let proxy = proxy(&redis, vec![rate]);
+    let mut client = proxy.client();
+    assert_eq!(client.pipeline(&[&["SET", "x", "1"], &["SET", "x", "2"], &["MULTI"]]), ["+OK\r\n"; 3]);
+    // By now it could be paid for again, and is still part of what was refused.
+    std::thread::sleep(Duration::from_millis(120));
+    assert!(is_throttled(&client.text(&["SET", "a", "1"])));
+    assert!(is_throttled(&client.text(&["SET", "b", "1"])));
+    assert_eq!(client.text(&["EXEC"]), "-EXECABORT Transaction discarded because of previous errors.\r\n");
+    assert_eq!(redis.client().text(&["EXISTS", "a", "b"]), ":0\r\n");
+    // It is over: the next one takes place.
+    let mut done = false;
+    eventually("the budget allows three commands", || {
+        let replies = client.pipeline(&[&["MULTI"], &["SET", "a", "2"], &["EXEC"]]);
+        done |= replies[2] == "*1\r\n+OK\r\n";
+        done
+    });
+    // DISCARD ends it too.
+    let proxy = self::proxy(&redis, vec![limit("all", 1)]);
+    let mut client = proxy.client();
+    let replies = client.pipeline(&[&["GET", "x"], &["MULTI"], &["GET", "x"], &["DISCARD"], &["DISCARD"]]);
+    assert!(is_throttled(&replies[2]));
+    assert_eq!((&*replies[1], &*replies[3], &*replies[4]), ("+OK\r\n", "+OK\r\n", "-ERR DISCARD without MULTI\r\n"));
+}
+
+#[test]
+fn one_identity_has_one_budget_however_many_connections_it_opens() {
+    let redis = Redis::start();
+    redis.client().ask(&["ACL", "SETUSER", "ann", "on", ">a", "~*", "&*", "+@all"]);
+    redis.client().ask(&["ACL", "SETUSER", "bob", "on", ">b", "~*", "&*", "+@all"]);
+    for by in [By::Ip, By::User, By::ClientName] {
+        let proxy = proxy(&redis, vec![limit("one", 10).by(by.clone())]);
+        let enter = |user: &str, password: &str| {
+            let mut client = proxy.client();
+            client.ask(&["HELLO", "2", "AUTH", user, password, "SETNAME", user]);
+            client
+        };
+        let (mut allowed, start) = (0, Instant::now());
+        for _ in 0..20 {
+            // Both at once, and gone again.
+            let (mut one, mut other) = (enter("ann", "a"), enter("ann", "a"));
+            allowed += [one.text(&["GET", "k"]), other.text(&["GET", "k"])].iter().filter(|r| !is_throttled(r)).count();
+        }
+        let refilled = start.elapsed().as_secs() as usize + 1;
+        assert!((10..=10 + refilled).contains(&allowed), "{by:?}: {allowed}");
+        assert_eq!(is_throttled(&enter("bob", "b").text(&["GET", "k"])), by == By::Ip, "{by:?}");
+    }
+}
+
+#[test]
+fn each_connection_has_its_own_budget_where_that_is_what_the_limit_is_by() {
+    let redis = Redis::start();
+    let proxy = proxy(&redis, vec![limit("each", 2).by(By::Connection)]);
+    for _ in 0..3 {
+        let mut client = proxy.client();
+        let replies = repeated(&mut client, 4, &["GET", "k"]);
+        assert_eq!(replies.iter().map(|reply| is_throttled(reply)).collect::<Vec<_>>(), [false, false, true, true]);
+        // A new name or the same user again is no new connection.
+        client.ask(&["CLIENT", "SETNAME", "other"]);
+        assert!(is_throttled(&client.text(&["GET", "k"])));
+    }
+}
+
+#[test]
+fn keys_of_one_prefix_share_a_budget_whoever_asks() {
+    let redis = Redis::start();
+    let proxy = proxy(&redis, vec![limit("prefix", 3).by(By::KeyPrefix { separator: ":".to_owned() })]);
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    assert_eq!(one.text(&["MGET", "a:1", "a:2", "b:1"]), "*3\r\n$-1\r\n$-1\r\n$-1\r\n");
+    assert_eq!(other.text(&["GET", "a:3"]), "$-1\r\n");
+    assert!(is_throttled(&one.text(&["GET", "a:4"])));
+    // All or nothing: the refusal for a leaves b's budget as it was.
+    assert!(is_throttled(&one.text(&["MGET", "b:1", "b:2", "a:1"])));
+    assert_eq!(one.text(&["MGET", "b:1", "b:2"]), "*2\r\n$-1\r\n$-1\r\n");
+    assert!(is_throttled(&other.text(&["SET", "b:9", "x"])));
+    // Keys without a prefix share one, too; what has no key has no prefix.
+    assert_eq!(one.text(&["MSET", "x", "1", "y", "2", "z", "3"]), "+OK\r\n");
+    assert!(is_throttled(&one.text(&["GET", "v"])));
+    assert_eq!(one.text(&["DBSIZE"]), ":3\r\n");
+    assert_eq!(told(&mut one, "prefix", "identities"), 3);
+}
+
+#[test]
+fn there_is_no_way_around_by_pipelining_by_many_keys_or_by_scripts() {
+    let redis = Redis::start();
+    let allowed = |ask: &dyn Fn(&mut Client) -> usize| {
+        let proxy = proxy(&redis, vec![limit("all", 30)]);
+        let mut client = proxy.client();
+        ask(&mut client)
+    };
+    let passed = |replies: &[String]| replies.iter().filter(|reply| !is_throttled(reply)).count();
+    // A pipeline of two hundred.
+    let pipelined = allowed(&|client| passed(&repeated(client, 200, &["GET", "k"])));
+    assert!((30..=31).contains(&pipelined), "{pipelined}");
+    // Ten keys at a time.
+    let keys: Vec<String> = (0..10).map(|n| format!("k{n}")).collect();
+    let mget: Vec<&str> = std::iter::once("MGET").chain(keys.iter().map(String::as_str)).collect();
+    assert_eq!(allowed(&|client| passed(&repeated(client, 20, &mget))), 3);
+    let del: Vec<&str> = std::iter::once("DEL").chain(keys.iter().map(String::as_str)).collect();
+    assert_eq!(allowed(&|client| passed(&repeated(client, 20, &del))), 3);
+    // Ten calls in a script, by its text and by its digest.
+    let script = "redis.call('INCR','n') ".repeat(10);
+    assert_eq!(allowed(&|client| passed(&repeated(client, 20, &["EVAL", &script, "0"]))), 3);
+    assert_eq!(
+        allowed(&|client| {
+            let digest = client.text(&["SCRIPT", "LOAD", &script]);
+            let digest = digest.lines().nth(1).expect("a digest").to_owned();
+            passed(&repeated(client, 20, &["EVALSHA", &digest, "0"]))
+        }),
+        2,
+        "29 are left"
+    );
+    // Ten commands in a transaction.
+    let mut transaction: Vec<&[&str]> = Vec::new();
+    transaction.push(&["MULTI"]);
+    transaction.extend([&["INCR", "n"] as &[&str]; 9]);
+    transaction.push(&["EXEC"]);
+    let ran = |replies: Vec<String>| replies.iter().filter(|reply| reply.starts_with("*9\r\n")).count();
+    assert_eq!(allowed(&|client| ran(client.pipeline(&transaction.repeat(20)))), 3);
+}
+
+#[test]
+fn a_new_name_brings_no_new_budget_to_a_connection_that_has_used_up_its_own() {
+    let redis = Redis::start();
+    let proxy = proxy(&redis, vec![limit("named", 5).by(By::ClientName)]);
+    let mut client = proxy.client();
+    client.ask(&["CLIENT", "SETNAME", "first"]);
+    let mut allowed = 0;
+    for n in 0..50 {
+        allowed += usize::from(!is_throttled(&client.text(&["GET", "k"])));
+        let name = format!("name-{n}");
+        if n % 2 == 0 {
+            client.ask(&["CLIENT", "SETNAME", &name]);
+        } else {
+            client.ask(&["HELLO", "3", "SETNAME", &name]);
+        }
+    }
+    assert!(allowed <= 6, "{allowed}");
+    // Someone else of a name of his own is as free as ever.
+    let mut calm = proxy.client();
+    calm.ask(&["CLIENT", "SETNAME", "calm"]);
+    assert_eq!(calm.text(&["GET", "k"]), "$-1\r\n");
+}
+
+#[test]
+fn a_limit_applies_to_the_users_and_commands_it_names_and_to_hits_as_to_misses() {
+    let redis = Redis::start();
+    redis.client().ask(&["ACL", "SETUSER", "app-1", "on", ">a", "~*", "&*", "+@all"]);
+    redis.client().ask(&["SET", "k", "v"]);
+    let rate = Rate { user: Some(Glob::new("app-*")), ..limit("writes", 2).by(By::User).commands(&["@write", "get"]) };
+    let proxy = proxy(&redis, vec![rate]);
+    proxy.wait_armed();
+    let mut other = proxy.client();
+    assert!(repeated(&mut other, 10, &["SET", "x", "1"]).iter().all(|reply| reply == "+OK\r\n"));
+    eventually("the key is in memory", || {
+        let hits = proxy.count("anteroom_cache_hits");
+        other.ask(&["GET", "k"]);
+        proxy.count("anteroom_cache_hits") > hits
+    });
+    let mut app = proxy.client();
+    app.ask(&["AUTH", "app-1", "a"]);
+    let replies = app.pipeline(&[&["STRLEN", "k"], &["SET", "x", "1"], &["GET", "k"], &["GET", "k"], &["STRLEN", "k"]]);
+    assert_eq!(replies[..3], [":1\r\n", "+OK\r\n", "$1\r\nv\r\n"]);
+    assert!(is_throttled(&replies[3]));
+    assert_eq!(replies[4], ":1\r\n");
+    // Of hits as many go through as of misses.
+    assert!((0..20).all(|_| is_throttled(&app.text(&["GET", "k"]))));
+    assert_eq!(told(&mut other, "writes", "allowed"), 2);
+    assert_eq!(told(&mut other, "writes", "refused"), 21);
+}
+
+#[test]
+fn a_command_must_pass_every_limit_and_one_that_refuses_leaves_the_others_as_they_were() {
+    let redis = Redis::start();
+    let proxy = proxy(&redis, vec![limit("wide", 10), limit("gets", 2).commands(&["get"])]);
+    let mut client = proxy.client();
+    let replies = repeated(&mut client, 12, &["GET", "k"]);
+    assert_eq!(replies.iter().filter(|reply| reply.starts_with("-THROTTLED gets,")).count(), 10);
+    // Two of ten are used.
+    let replies = repeated(&mut client, 12, &["STRLEN", "k"]);
+    let allowed = replies.iter().filter(|reply| !is_throttled(reply)).count();
+    assert!((8..=9).contains(&allowed), "{allowed}");
+    assert!(replies[11].starts_with("-THROTTLED wide,"));
+}
+
+#[test]
+fn a_dry_run_counts_what_it_would_refuse_and_refuses_nothing() {
+    let redis = Redis::start();
+    let proxy = proxy(&redis, vec![Rate { dry_run: true, ..limit("dry", 5) }]);
+    let mut client = proxy.client();
+    assert!(repeated(&mut client, 50, &["GET", "k"]).iter().all(|reply| reply == "$-1\r\n"));
+    let (allowed, refused) = (told(&mut client, "dry", "allowed"), told(&mut client, "dry", "dry_run_refused"));
+    assert!((5..=6).contains(&allowed), "{allowed}");
+    assert!(allowed + refused >= 51 && told(&mut client, "dry", "refused") == 0);
+}
+
+#[test]
+fn bytes_of_requests_and_replies_are_limited_and_refusals_cost_none() {
+    let redis = Redis::start();
+    let value = "x".repeat(10_000);
+    redis.client().ask(&["SET", "big", &value]);
+    for (algorithm, most) in
+        [(Algorithm::TokenBucket { burst: 1 }, 11), (Algorithm::FixedWindow { window_ms: 60_000 }, 6 + 1)]
+    {
+        let bytes_per_second = if most == 11 { 100_000 } else { 1_000 };
+        let rate = Rate { commands_per_second: 0, bytes_per_second, algorithm, ..limit("bytes", 1) };
+        let proxy = proxy(&redis, vec![rate]);
+        let mut client = proxy.client();
+        let start = Instant::now();
+        let replies: Vec<_> = (0..most + 20).map(|_| client.text(&["GET", "big"])).collect();
+        let allowed = replies.iter().filter(|reply| !is_throttled(reply)).count();
+        // A second's worth at once, one more that is owed, and what was refilled meanwhile.
+        let refilled = if most == 11 { (start.elapsed().as_secs_f64() * 10.0).ceil() as usize } else { 0 };
+        assert!((most - 1..=most + refilled).contains(&allowed), "{allowed} of {most} in {:?}", start.elapsed());
+    }
+    // What is sent counts as well.
+    let rate = Rate { commands_per_second: 0, bytes_per_second: 1_000, ..limit("bytes", 1) };
+    let proxy = proxy(&redis, vec![rate]);
+    let mut client = proxy.client();
+    assert_eq!(client.text(&["SET", "sent", &value]), "+OK\r\n");
+    let reply = client.text(&["GET", "none"]);
+    let wait_ms: u64 = reply.split(' ').nth(4).and_then(|ms| ms.parse().ok()).unwrap_or_else(|| panic!("{reply}"));
+    assert!((8_000..10_000).contains(&wait_ms), "{reply}: 10,000 bytes are ten seconds' worth, of which one was there");
+}
+
+#[test]
+fn more_identities_than_there_is_room_for_share_one_budget() {
+    let redis = Redis::start();
+    let proxy = Proxy::start_with(redis.addr(), |config| {
+        config.limits.rate = vec![limit("named", 3).by(By::ClientName)];
+        config.limits.identities_max = 5;
+    });
+    let mut clients: Vec<_> = (0..20).map(|_| proxy.client()).collect();
+    let mut allowed = Vec::new();
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.ask(&["HELLO", "2", "SETNAME", &format!("n{n}")]);
+        allowed.push((0..4).filter(|_| !is_throttled(&client.text(&["GET", "k"]))).count());
+    }
+    assert_eq!(allowed[..5], [3; 5], "those that fit have their own");
+    assert!(allowed[5..].iter().sum::<usize>() <= 4, "{allowed:?}");
+    drop(clients);
+    // Once their budgets are unused again, they are forgotten, and there is room.
+    eventually("there is room again", || {
+        let mut late = proxy.client();
+        late.ask(&["HELLO", "2", "SETNAME", "late"]);
+        (0..3).all(|_| !is_throttled(&late.text(&["GET", "k"])))
+    });
+}
+
+/// What became of a client that asked without pause.
+struct Tally {
+    allowed: u64,
+    refused: u64,
+    took: Duration,
+}
+
+/// Asks for `time`, `pipeline` requests at once, `per_second` of them.
+fn ask_for(addr: SocketAddr, name: &str, time: Duration, pipeline: usize, per_second: u64) -> Tally {
+    let mut client = Client::connect(addr);
+    client.ask(&["HELLO", "2", "SETNAME", name]);
+    let mut batch = Vec::new();
+    (0..pipeline).for_each(|_| encode::command(&mut batch, &[b"GET", b"k"]));
+    let (mut allowed, mut refused) = (0, 0);
+    let start = Instant::now();
+    while start.elapsed() < time {
+        client.send_raw(&batch);
+        for _ in 0..pipeline {
+            match client.frame().as_slice() {
+                b"$1\r\nv\r\n" => allowed += 1,
+                reply if reply.starts_with(b"-THROTTLED ") => refused += 1,
+                other => panic!("{}", String::from_utf8_lossy(other)),
+            }
+        }
+        let due = start + Duration::from_secs_f64((allowed + refused) as f64 / per_second as f64);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    Tally { allowed, refused, took: start.elapsed() }
+}
+
+#[test]
+fn five_greedy_clients_get_their_limit_within_two_percent_and_a_calm_one_is_never_refused() {
+    const TIME: Duration = Duration::from_secs(4);
+    const BURST: u64 = 20;
+    let redis = Redis::start();
+    redis.client().ask(&["SET", "k", "v"]);
+    for pipeline in [1, 16] {
+        let rate = Rate {
+            commands_per_second: 200,
+            algorithm: Algorithm::TokenBucket { burst: BURST },
+            ..limit("per-client", 1).by(By::ClientName)
+        };
+        let proxy = proxy(&redis, vec![rate]);
+        let addr = proxy.addr;
+        std::thread::scope(|scope| {
+            let ask = |n: usize| scope.spawn(move || ask_for(addr, &format!("greedy-{n}"), TIME, pipeline, 2000));
+            let greedy: Vec<_> = (0..5).map(ask).collect();
+            let calm = scope.spawn(move || ask_for(addr, "calm", TIME, 1, 100));
+            for greedy in greedy {
+                let tally = greedy.join().expect("no panic");
+                let due = BURST as f64 + 200.0 * tally.took.as_secs_f64();
+                let off = (tally.allowed as f64 - due).abs() / due;
+                assert!(off <= 0.02, "pipeline {pipeline}: {} of {due} allowed", tally.allowed);
+                assert!(tally.refused > tally.allowed, "it asked for much more");
+            }
+            let calm = calm.join().expect("no panic");
+            assert_eq!(calm.refused, 0);
+            assert!(calm.allowed > 100);
+        });
+    }
+}
+
+/// Processor time of the proxy per request, for requests of `words` sent to a proxy with this configuration.
+fn cpu_per_request(redis: &Redis, config: &str, words: &[&str], expected: &str) -> Duration {
+    const REQUESTS: usize = 400_000;
+    const BATCH: usize = 16;
+    let binary = Binary::start(redis.addr(), config);
+    binary.wait_armed();
+    let mut client = binary.client();
+    client.ask(&["CLIENT", "SETNAME", "measured"]);
+    let commands = [words; BATCH];
+    let mut round = || client.pipeline(&commands);
+    (0..100).for_each(|_| drop(round()));
+    assert!(round().iter().all(|reply| reply.starts_with(expected)), "{expected}");
+    let before = binary.cpu();
+    (0..REQUESTS / BATCH).for_each(|_| drop(round()));
+    (binary.cpu() - before) / REQUESTS as u32
+}
+
+#[test]
+#[ignore = "measures; to be run on a quiet machine: cargo nextest run --release --test limits --run-ignored only --no-capture"]
+fn a_refusal_costs_less_than_the_hit_or_the_write_it_refuses() {
+    const REFUSING: &str = "[[limits.rate]]\nname = \"x\"\nby = \"client-name\"\ncommands_per_second = 1\n";
+    let redis = Redis::start();
+    redis.client().ask(&["SET", "k", "v"]);
+    let hit = cpu_per_request(&redis, "", &["GET", "k"], "$1\r\nv");
+    let write = cpu_per_request(&redis, "", &["SET", "w", "v"], "+OK");
+    let refused = cpu_per_request(&redis, REFUSING, &["GET", "k"], "-THROTTLED x");
+    println!("a hit {hit:?}, a write {write:?}, a refusal {refused:?} of CPU time, pipeline 16");
+    assert!(refused < hit && refused < write);
+}
