@@ -9,7 +9,7 @@ use std::{
 };
 
 use anteroom::{
-    config::{Address, Config, Glob, Key, Mode, Override, Policy, Sources, UpstreamUrl, load},
+    config::{Address, CommandRule, Config, Glob, Key, Mode, Override, Policy, Sources, UpstreamUrl, load},
     upstream::spawn::SpawnedRedis,
 };
 
@@ -65,8 +65,10 @@ fn proxy_toml_is_the_defaults_and_names_every_key() {
     let text = fs::read_to_string(shipped()).expect("proxy.toml is there");
     let written: toml::Table = text.parse().expect("proxy.toml is TOML");
     let mut schema = toml::Table::try_from(Config::default()).expect("the defaults are plain values");
-    // The one key without a default: it is shown as a commented example, which the next test reads.
-    assert!(schema["cache"].as_table_mut().is_some_and(|cache| cache.remove("policy").is_some()));
+    // The keys without a default: they are shown as commented examples, which the next test reads.
+    for (section, key) in [("cache", "policy"), ("commands", "rule")] {
+        assert!(schema[section].as_table_mut().is_some_and(|keys| keys.remove(key).is_some()));
+    }
     let keys = |table: &toml::Table| -> Vec<String> {
         let of = |(name, value): (&String, &toml::Value)| match value {
             toml::Value::Table(section) => section.keys().map(|key| format!("{name}.{key}")).collect(),
@@ -78,19 +80,27 @@ fn proxy_toml_is_the_defaults_and_names_every_key() {
 }
 
 #[test]
-fn the_example_policy_in_proxy_toml_is_right_once_uncommented() {
+fn the_examples_in_proxy_toml_are_right_once_uncommented() {
     let text = fs::read_to_string(shipped()).expect("proxy.toml is there");
+    let keys = ["[[", "pattern =", "mode =", "ttl_ms =", "user =", "deny =", "allow =", "read_only ="];
     let uncommented: Vec<_> = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(key) if ["[[cache", "pattern =", "mode =", "ttl_ms ="].iter().any(|start| key.starts_with(start)) => {
-                key
-            }
+            Some(key) if keys.iter().any(|start| key.starts_with(start)) => key,
             _ => line,
         })
         .collect();
+    let config = accepted(&uncommented.join("\n"));
     let policy = Policy { pattern: Glob::new("session:*"), mode: Mode::Ttl { ttl_ms: 1000 } };
-    assert_eq!(accepted(&uncommented.join("\n")).cache.policy, [policy]);
+    assert_eq!(config.cache.policy, [policy]);
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+    let rule = CommandRule {
+        user: Glob::new("app-*"),
+        deny: words(&["@dangerous", "script"]),
+        allow: words(&["info", "config|get"]),
+        read_only: false,
+    };
+    assert_eq!(config.commands.rule, [rule]);
 }
 
 #[test]
@@ -104,11 +114,11 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         ("\nworkers = 1025", "line 2: workers = 1025: expected 0 to 1024"),
         (
             "wrokers = 1",
-            "line 1: wrokers: no such key here; there are cache, clients, coherence, drain, listen, log, upstream, workers",
+            "line 1: wrokers: no such key here; there are cache, clients, coherence, commands, drain, listen, log, upstream, workers",
         ),
         (
             "[drian]\ntimeout_ms = 1",
-            "line 1: drian: no such key here; there are cache, clients, coherence, drain, listen, log, upstream, workers",
+            "line 1: drian: no such key here; there are cache, clients, coherence, commands, drain, listen, log, upstream, workers",
         ),
         ("[drain]\ntimeout = 1", "line 2: drain.timeout: no such key here; there are timeout_ms"),
         ("drain = 5", "line 1: drain = 5: expected a table, [drain]"),
@@ -156,6 +166,27 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
             "[[cache.policy]]\npattern = \"\"\nmode = \"strict\"",
             "line 2: cache.policy[0].pattern = \"\": an empty pattern matches only the empty key; \"*\" matches all",
         ),
+        (
+            "[[commands.rule]]\ndeny = \"flushall\"",
+            "line 2: commands.rule[0].deny = \"flushall\": expected a list of commands and ACL categories, such as [\"@dangerous\"]",
+        ),
+        (
+            "[[commands.rule]]\nuser = \"a\"\n[[commands.rule]]\nallow = [\"get\", \"config set\"]",
+            "line 4: commands.rule[1].allow = [\"get\", \"config set\"]: expected names of commands (\"flushall\"), subcommands (\"config|set\") and ACL categories (\"@dangerous\")",
+        ),
+        (
+            "[[commands.rule]]\ndeny = [\"auth\"]",
+            "line 2: commands.rule[0].deny = [\"auth\"]: auth is refused to nobody, as in Redis: without it no client could become another user",
+        ),
+        (
+            "[[commands.rule]]\ndenies = []",
+            "line 2: commands.rule[0].denies: no such key here; there are allow, deny, read_only, user",
+        ),
+        (
+            "[[commands.rule]]\nuser = \"\"",
+            "line 2: commands.rule[0].user = \"\": an empty pattern matches no user; \"*\" matches all",
+        ),
+        ("[commands]\nrule = \"x\"", "line 2: commands.rule = \"x\": expected [[commands.rule]] tables"),
         ("workers = 1\nworkers = 2", "line 2: not TOML: duplicate key"),
     ] {
         assert_eq!(problems(text), [expected], "{text}");

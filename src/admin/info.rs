@@ -104,6 +104,8 @@ fn proxy(lines: &mut Lines, shared: &Shared) {
     lines.field("identities", shared.identities.all().len());
     lines.field("connections_accepted", sum(shared, |s| s.accepted.get()));
     lines.field("requests", sum(shared, |s| s.requests.get()));
+    lines.field("command_rules", shared.rules.len());
+    lines.field("commands_refused", sum(shared, |s| s.commands_refused.get()));
 }
 
 fn cache(lines: &mut Lines, shared: &Shared) {

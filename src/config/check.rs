@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Config, problem::Report};
+use crate::command::Named;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const YEAR_MS: u64 = 365 * DAY_MS;
@@ -17,6 +18,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         within(report, key, value, range);
     }
     policies(config, report);
+    command_rules(report);
     agreements(config, report);
     if let Err(expected) = level(&config.log.level) {
         report.reject("log.level", expected);
@@ -82,6 +84,29 @@ fn policies(config: &Config, report: &mut Report) {
             && !report.has_refused(&ttl_ms)
         {
             within(report, &ttl_ms, value, 1..=config.cache.max_age_ms.min(YEAR_MS));
+        }
+    }
+}
+
+fn command_rules(report: &mut Report) {
+    // From the report, as for policies.
+    for (index, rule) in std::mem::take(&mut report.command_rules).into_iter().enumerate() {
+        if rule.user.as_str().is_empty() {
+            report
+                .reject(&format!("commands.rule[{index}].user"), "an empty pattern matches no user; \"*\" matches all");
+        }
+        for (key, words) in [("deny", &rule.deny), ("allow", &rule.allow)] {
+            let path = format!("commands.rule[{index}].{key}");
+            let problem = words.iter().find_map(|word| match Named::parse(word) {
+                Err(expected) => Some(expected),
+                Ok(named) if key == "deny" && named.is_never_refused() => Some(format!(
+                    "{word} is refused to nobody, as in Redis: without it no client could become another user"
+                )),
+                Ok(_) => None,
+            });
+            if let Some(expected) = problem {
+                report.reject(&path, expected);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use toml::{
 };
 
 use super::{
-    Config, UpstreamUrl,
+    CommandRule, Config, UpstreamUrl,
     policy::PolicyKeys,
     problem::{Problem, Report, Source},
     schema,
@@ -69,28 +69,37 @@ impl Walk<'_> {
 
     fn section(&mut self, section: &str, table: &mut DeTable, known: &Table) {
         keep(table, |name, value| match value.get_mut() {
-            DeValue::Array(policies) if section == "cache" && name == "policy" => {
-                let all = std::mem::replace(policies, DeArray::new()).into_iter().enumerate();
-                *policies = all.filter_map(|(index, policy)| self.policy(index, policy)).collect();
+            DeValue::Array(tables) if section == "cache" && name == "policy" => {
+                self.each::<PolicyKeys>(tables);
+                true
+            }
+            DeValue::Array(tables) if section == "commands" && name == "rule" => {
+                self.each::<CommandRule>(tables);
                 true
             }
             _ => self.key::<Config>(Some(section), name, value, known),
         });
     }
 
-    /// This `[[cache.policy]]` if it can be read; if not, all that is wrong with it has been reported.
-    fn policy<'i>(&mut self, index: usize, mut policy: Spanned<DeValue<'i>>) -> Option<Spanned<DeValue<'i>>> {
-        let path = format!("cache.policy[{index}]");
-        let span = policy.span();
-        let DeValue::Table(table) = policy.get_mut() else {
+    /// Keeps of an array of tables those that can be read.
+    fn each<T: Repeated>(&mut self, tables: &mut DeArray) {
+        let all = std::mem::replace(tables, DeArray::new()).into_iter().enumerate();
+        *tables = all.filter_map(|(index, table)| self.one::<T>(index, table)).collect();
+    }
+
+    /// This table if it can be read; if not, all that is wrong with it has been reported.
+    fn one<'i, T: Repeated>(&mut self, index: usize, mut entry: Spanned<DeValue<'i>>) -> Option<Spanned<DeValue<'i>>> {
+        let path = format!("{}[{index}]", T::PATH);
+        let span = entry.span();
+        let DeValue::Table(table) = entry.get_mut() else {
             let source = self.source(span);
-            self.report.refuse(&path, source, "expected a [[cache.policy]] table");
+            self.report.refuse(&path, source, format!("expected a [[{}]] table", T::PATH));
             return None;
         };
-        let (known, before) = (schema::policy(), self.report.problems.len());
-        keep(table, |name, value| self.key::<PolicyKeys>(Some(&path), name, value, &known));
+        let (known, before) = (T::known(), self.report.problems.len());
+        keep(table, |name, value| self.key::<T>(Some(&path), name, value, &known));
         let document = Spanned::new(span.clone(), table.clone());
-        let keys = deserialize::<PolicyKeys>(document).unwrap_or_default();
+        let keys = deserialize::<T>(document).unwrap_or_default();
         let incomplete = keys.problems();
         let whole = incomplete.is_empty();
         for (name, expected) in incomplete {
@@ -101,8 +110,8 @@ impl Walk<'_> {
                 self.report.refuse(&key, source, expected);
             }
         }
-        self.report.policies.push(keys);
-        (whole && self.report.problems.len() == before).then_some(policy)
+        keys.report(self.report);
+        (whole && self.report.problems.len() == before).then_some(entry)
     }
 
     /// Whether serde takes this one key alone; if not, it has been reported.
@@ -125,8 +134,8 @@ impl Walk<'_> {
             return false;
         };
         let source = self.source(span);
-        // A policy is a document of its own; a section is a table in one.
-        let section = at.filter(|at| !at.starts_with("cache.policy"));
+        // One of many tables is a document of its own; a section is a table in one.
+        let section = at.filter(|at| !at.ends_with(']'));
         if deserialize::<T>(alone(section, name, value)).is_ok() {
             self.report.accept(&path, source);
             return true;
@@ -146,6 +155,51 @@ impl Walk<'_> {
 
     fn source(&self, span: std::ops::Range<usize>) -> Source {
         Source::new(self.file, Some(self.line(span.start)), self.text.get(span).unwrap_or_default())
+    }
+}
+
+/// A table that may be written many times: each is read, and complained about, alone.
+trait Repeated: DeserializeOwned + Default {
+    /// Its name: `cache.policy`.
+    const PATH: &'static str;
+
+    /// Its keys, with examples.
+    fn known() -> Table;
+
+    /// What is missing or superfluous: the key, and what would be right.
+    fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
+
+    /// Leaves it for the check, as far as it could be read.
+    fn report(self, report: &mut Report);
+}
+
+impl Repeated for PolicyKeys {
+    const PATH: &'static str = "cache.policy";
+
+    fn known() -> Table {
+        schema::policy()
+    }
+
+    fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        PolicyKeys::problems(self)
+    }
+
+    fn report(self, report: &mut Report) {
+        report.policies.push(self);
+    }
+}
+
+impl Repeated for CommandRule {
+    const PATH: &'static str = "commands.rule";
+
+    fn known() -> Table {
+        schema::command_rule()
+    }
+
+    fn report(self, report: &mut Report) {
+        report.command_rules.push(self);
     }
 }
 

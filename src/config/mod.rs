@@ -9,6 +9,7 @@
 mod arguments;
 mod cache;
 mod check;
+mod commands;
 mod document;
 mod glob;
 mod load;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use arguments::{Arguments, Usage};
 pub use cache::Cache;
+pub use commands::{CommandRule, Commands};
 pub use glob::Glob;
 pub use load::{Key, Loaded, Override, Sources, load};
 pub use policy::{Mode, Policy};
@@ -52,6 +54,8 @@ pub struct Config {
     pub coherence: Coherence,
     /// What clients may use up.
     pub clients: Clients,
+    /// Which commands are refused.
+    pub commands: Commands,
     /// What is written to stderr.
     pub log: Log,
     /// How the proxy stops.
@@ -67,6 +71,7 @@ impl Default for Config {
             cache: Cache::default(),
             coherence: Coherence::default(),
             clients: Clients::default(),
+            commands: Commands::default(),
             log: Log::default(),
             drain: Drain::default(),
         }

@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use super::{policy::PolicyKeys, redact};
+use super::{CommandRule, policy::PolicyKeys, redact};
 
 /// Characters of a value that a problem shows, at most.
 const SHOWN_MAX_CHARS: usize = 120;
@@ -77,6 +77,8 @@ pub(super) struct Report {
     pub(super) sources: BTreeMap<String, Source>,
     /// Every policy as far as it could be read, in the order of the file.
     pub(super) policies: Vec<PolicyKeys>,
+    /// Every rule about commands, likewise.
+    pub(super) command_rules: Vec<CommandRule>,
     refused: BTreeSet<String>,
 }
 

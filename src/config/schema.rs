@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{Config, Glob, Mode, Policy};
+use super::{CommandRule, Config, Glob, Mode, Policy};
 
 /// The tree of keys with their defaults.
 pub(super) fn config() -> Table {
@@ -13,6 +13,13 @@ pub(super) fn config() -> Table {
 pub(super) fn policy() -> Table {
     let example = Policy { pattern: Glob::new("session:*"), mode: Mode::Ttl { ttl_ms: 1000 } };
     Table::try_from(example).expect("a policy is a table of plain values")
+}
+
+/// The keys of one `[[commands.rule]]`, with examples.
+pub(super) fn command_rule() -> Table {
+    let example =
+        CommandRule { deny: vec!["@dangerous".to_owned()], allow: vec!["info".to_owned()], ..Default::default() };
+    Table::try_from(example).expect("a rule is a table of plain values")
 }
 
 /// What would be right for the key `name`, which is not in `known`.
@@ -35,7 +42,8 @@ pub(super) fn expected_value(path: &str, example: &Value) -> String {
         ("listen", _) => "expected an IP address and a port",
         ("format", _) => return "expected \"text\" or \"json\"".to_owned(),
         ("mode", _) => return "expected \"strict\", \"tracked\" or \"ttl\"".to_owned(),
-        ("policy", _) => return "expected [[cache.policy]] tables".to_owned(),
+        ("policy" | "rule", _) => return format!("expected [[{path}]] tables"),
+        ("deny" | "allow", _) => "expected a list of commands and ACL categories",
         (_, Value::Table(_)) => return format!("expected a table, [{path}]"),
         (name, _) if name.ends_with("_bytes") => {
             return "expected a whole number of bytes, or a size such as \"64MiB\"".to_owned();

@@ -6,6 +6,7 @@
 //! | `worker` | what do the sessions of one thread share? |
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
+//! | `rules` | which of the operator's rules about commands is whose? |
 //! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
 
@@ -14,6 +15,7 @@ pub mod clients;
 pub mod facts;
 pub mod identity;
 mod kept;
+pub mod rules;
 pub mod shared;
 pub mod stats;
 mod survey;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use super::clients::Clients;
 use super::facts::Facts;
 use super::identity::{Identities, Identity};
+use super::rules::Rules;
 use super::stats::WorkerStats;
 use super::users::Sight;
 use super::worker::connector_for;
@@ -34,6 +35,8 @@ pub struct Shared {
     pub clients: Clients,
     /// Every identity.
     pub identities: Identities,
+    /// The operator's rules about commands.
+    pub rules: Rules,
     /// When values may be kept and served; each worker forks its own handle.
     pub coherence: Coherence,
     /// The clock that deadlines are on.
@@ -78,6 +81,7 @@ impl Shared {
         let shared = Self {
             clock: Clock::boot(),
             trackers_wanted,
+            rules: Rules::new(&config.commands),
             config,
             started: Instant::now(),
             address: Arc::new(address),

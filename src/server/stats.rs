@@ -23,6 +23,8 @@ impl Counter {
 pub struct WorkerStats {
     /// Requests understood.
     pub requests: Counter,
+    /// Requests refused by the operator's rules about commands.
+    pub commands_refused: Counter,
     /// Clients accepted.
     pub accepted: Counter,
     /// Clients at the moment; the acceptor adds, the worker takes away.

@@ -20,8 +20,8 @@ use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
 use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Marks, Near, WriteMark};
-use crate::command::Table;
-use crate::resp::{Protocol, RequestScanner};
+use crate::command::{Command, Denied, Table};
+use crate::resp::{Args, Protocol, RequestScanner};
 use crate::session::{Attached, Gathering, Outbox, Round, Seat, Seq, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
@@ -115,6 +115,8 @@ pub struct Worker {
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
     table: RefCell<(u64, Rc<Table>)>,
+    /// What the rules about commands refuse of it, by number.
+    denied: RefCell<Vec<Denied>>,
     lanes: RefCell<Kept<LaneFor, Rc<Lane<Waiter>>>>,
     pools: RefCell<Kept<Place, Rc<DedicatedPool>>>,
     /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
@@ -141,6 +143,7 @@ impl Worker {
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
             stats: shared.stats[index].clone(),
+            denied: RefCell::new(shared.rules.resolve(&table)),
             shared,
             scratch: RefCell::default(),
             table: RefCell::new((version, Rc::new((*table).clone()))),
@@ -158,9 +161,16 @@ impl Worker {
         let mut table = self.table.borrow_mut();
         if table.0 != version {
             let (version, newer) = self.shared.table();
+            self.denied.replace(self.shared.rules.resolve(&newer));
             *table = (version, Rc::new((*newer).clone()));
         }
         table.1.clone()
+    }
+
+    /// Whether rule number `rule` refuses this request, for which [`Worker::table`] has just found `command`.
+    #[inline]
+    pub fn refuses(&self, rule: usize, command: &Command, args: &Args<'_>) -> bool {
+        self.denied.borrow()[rule].refuses(command, args)
     }
 
     /// The time on the clock that deadlines are on.

@@ -163,6 +163,8 @@ pub struct Session {
     client: Arc<Client>,
     outbox: Rc<Outbox>,
     identity: Arc<Identity>,
+    /// The number of the rule about commands that is for it.
+    rule: Option<usize>,
     protocol: Protocol,
     db: u32,
     mute: Mute,
@@ -194,6 +196,7 @@ impl Session {
     /// Takes over an accepted connection. `identity` is who the upstream takes an unauthenticated client for.
     pub fn new(worker: Rc<Worker>, socket: Socket, client: Arc<Client>, identity: Arc<Identity>) -> Self {
         Self {
+            rule: worker.shared.rules.of(identity.user()),
             worker,
             socket,
             client,

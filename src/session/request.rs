@@ -16,6 +16,10 @@ use crate::resp::{Args, Protocol, encode};
 use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
 
+/// Bytes of a name nobody knows that a refusal repeats, as Redis does of an unknown command (server.c,
+/// `commandCheckExistence`).
+const NAME_SHOWN_MAX_BYTES: usize = 128;
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
@@ -50,6 +54,11 @@ impl Session {
             self.answer(|out, _| encode::error(out, text));
             return Flow::Next;
         }
+        if let Some(rule) = self.rule
+            && self.worker.refuses(rule, command, args)
+        {
+            return self.refuse(command, route, args);
+        }
         if self.attached.as_ref().is_some_and(|a| a.is_sticky() || a.inflight() > 0) {
             return self.on_attached(route, command, args);
         }
@@ -83,11 +92,37 @@ impl Session {
     /// The upstream refuses it without running anything, in its own words; inside MULTI that dooms the transaction.
     fn wrong_arity(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         self.note(command);
+        // Wrong by our table: the upstream may be of another mind, and run it.
+        if let Some(rule) = self.rule
+            && self.worker.refuses(rule, command, args)
+        {
+            return self.refuse(command, command.route, args);
+        }
         if self.attached.is_some() {
             let seq = self.reserve();
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }
         self.pass(args, Then::Nothing)
+    }
+
+    /// Refuses what the operator's rules refuse, in Redis's words; inside MULTI that dooms the transaction (server.c,
+    /// `processCommand` and `rejectCommand`).
+    #[cold]
+    fn refuse(&mut self, command: &Command, route: Route, args: &Args<'_>) -> Flow {
+        self.worker.stats.commands_refused.add(1);
+        let name = if command.id == 0 {
+            let name = args.name();
+            String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_MAX_BYTES)])
+        } else {
+            (&*command.name).into()
+        };
+        let text = format!("NOPERM this user has no permissions to run the '{name}' command");
+        if route == Route::Dedicated(Dedicated::Exec) {
+            return self.abort(&format!("EXECABORT Transaction discarded because of: {text}"));
+        }
+        self.doom();
+        self.answer(|out, _| encode::error(out, text));
+        Flow::Next
     }
 
     /// A reply known now, in its place.
@@ -159,6 +194,7 @@ impl Session {
     pub(super) fn become_identity(&mut self, identity: Arc<crate::server::identity::Identity>) {
         self.client.labels().user = identity.user().to_vec();
         self.client.identity.store(identity.id, Relaxed);
+        self.rule = self.worker.shared.rules.of(identity.user());
         self.identity = identity;
         self.changed();
     }
