@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use crate::coherence::tracker::TrackerState;
 use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
 use crate::resp::{Args, Protocol, encode};
+use crate::server::origins::Refused;
 use crate::server::shared::Shared;
 use crate::server::stats::{Bypass, Counter, WorkerStats};
 use crate::server::worker::Worker;
+use crate::session::End;
 
 /// Which sections an INFO asks for.
 #[derive(Clone, Debug)]
@@ -19,13 +21,15 @@ pub struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Section {
     Proxy,
+    Clients,
     Cache,
     Coherence,
     Upstream,
 }
 
-const SECTIONS: [(Section, &str); 4] = [
+const SECTIONS: [(Section, &str); 5] = [
     (Section::Proxy, "anteroom"),
+    (Section::Clients, "anteroom_clients"),
     (Section::Cache, "anteroom_cache"),
     (Section::Coherence, "anteroom_coherence"),
     (Section::Upstream, "anteroom_upstream"),
@@ -73,6 +77,7 @@ fn write_section(worker: &Worker, section: Section) -> String {
     let mut lines = Lines::default();
     match section {
         Section::Proxy => proxy(&mut lines, &worker.shared),
+        Section::Clients => clients(&mut lines, &worker.shared),
         Section::Cache => cache(&mut lines, &worker.shared),
         Section::Coherence => coherence(&mut lines, &worker.shared),
         Section::Upstream => upstream(&mut lines, &worker.shared),
@@ -106,6 +111,20 @@ fn proxy(lines: &mut Lines, shared: &Shared) {
     lines.field("requests", sum(shared, |s| s.requests.get()));
     lines.field("command_rules", shared.rules.len());
     lines.field("commands_refused", sum(shared, |s| s.commands_refused.get()));
+}
+
+fn clients(lines: &mut Lines, shared: &Shared) {
+    lines.title("Anteroom_clients");
+    lines.field("clients_max", shared.config.clients.max);
+    for why in Refused::ALL {
+        lines.field(&format!("clients_refused_{}", why.as_str()), shared.door.refused[why as usize].get());
+    }
+    lines.field("clients_accept_failures", shared.door.failures.get());
+    for end in End::ALL {
+        lines.field(&format!("clients_ended_{}", end.as_str()), sum(shared, |s| s.ended[end as usize].get()));
+    }
+    lines.field("auth_failures", sum(shared, |s| s.auth_failures.get()));
+    lines.field("auth_throttled", sum(shared, |s| s.auth_throttled.get()));
 }
 
 fn cache(lines: &mut Lines, shared: &Shared) {

@@ -27,7 +27,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 28] {
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 38] {
     let Config { upstream, cache, coherence, clients, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
@@ -53,6 +53,16 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 28] {
         ("coherence.heartbeat_deadline_ms", coherence.heartbeat_deadline_ms, 1..=DAY_MS),
         ("coherence.fills_inflight_max", coherence.fills_inflight_max as u64, 1..=1 << 20),
         ("clients.max", clients.max as u64, 1..=1_000_000),
+        ("clients.max_per_ip", clients.max_per_ip as u64, 0..=1_000_000),
+        ("clients.accepts_per_second", clients.accepts_per_second, 0..=1_000_000),
+        ("clients.accepts_burst", clients.accepts_burst, 1..=1_000_000),
+        ("clients.accepts_per_ip_per_second", clients.accepts_per_ip_per_second, 0..=1_000_000),
+        ("clients.accepts_per_ip_burst", clients.accepts_per_ip_burst, 1..=1_000_000),
+        ("clients.handshake_timeout_ms", clients.handshake_timeout_ms, 0..=DAY_MS),
+        ("clients.request_timeout_ms", clients.request_timeout_ms, 0..=DAY_MS),
+        ("clients.idle_timeout_ms", clients.idle_timeout_ms, 0..=YEAR_MS),
+        ("clients.auth_failures_per_second", clients.auth_failures_per_second, 0..=1_000_000),
+        ("clients.auth_failures_burst", clients.auth_failures_burst, 1..=1_000_000),
         ("clients.output_max_bytes", clients.output_max_bytes as u64, KIB..=TIB),
         ("clients.output_stall_ms", clients.output_stall_ms, 1..=DAY_MS),
         ("clients.request_max_bytes", clients.request_max_bytes as u64, KIB..=GIB),

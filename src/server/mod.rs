@@ -3,6 +3,8 @@
 //! | file | question |
 //! | --- | --- |
 //! | `acceptor` | who gets in, and to which worker? |
+//! | `origins`, `allowance` | how many, and how fast, from one address? |
+//! | `overdue` | who has taken too long? |
 //! | `worker` | what do the sessions of one thread share? |
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
@@ -11,10 +13,14 @@
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
 
 mod acceptor;
+pub mod allowance;
 pub mod clients;
+pub mod complaints;
 pub mod facts;
 pub mod identity;
 mod kept;
+pub mod origins;
+pub mod overdue;
 pub mod rules;
 pub mod shared;
 pub mod stats;
@@ -100,8 +106,10 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         let users = tokio::spawn(users::keep(shared.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let tidy = tokio::spawn(keep_tier_tidy(shared.clone()));
+        let overdue = tokio::spawn(overdue::keep(shared.clone()));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
+        overdue.abort();
         touch.abort();
         users.abort();
         tidy.abort();
@@ -145,7 +153,7 @@ async fn work(
             arrival = arrivals.recv() => {
                 let Some(arrival) = arrival else { break };
                 let Ok(stream) = tokio::net::TcpStream::from_std(arrival.stream) else {
-                    shared.clients.remove(arrival.client.id);
+                    shared.client_left(arrival.client.id);
                     worker.stats.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
                     continue;
                 };

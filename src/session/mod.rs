@@ -15,6 +15,7 @@
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
+//! | `overdue` | does a client end that takes too long, or is asked to? |
 //! | `gather` | when does part of a batch's replies leave before the rest? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
 
@@ -29,6 +30,7 @@ mod joiner;
 mod local;
 mod mget;
 mod outbox;
+mod overdue;
 mod permission;
 mod poll;
 mod pubsub;
@@ -79,20 +81,26 @@ enum Verdict {
     Attached(Box<Attached>),
 }
 
-/// Why a session is over, in the words of logs and metrics.
+/// Why a session is over, in the words of logs and INFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The client closed the connection, or sent QUIT.
     Left,
     /// It sent bytes that are no request.
     ProtocolError,
-    /// CLIENT KILL.
+    /// CLIENT KILL, or its user is gone.
     Killed,
     /// It read too slowly: what piled up for it passed `clients.output_max_bytes`, or it took nothing for
     /// `clients.output_stall_ms`.
     OutputFull,
     /// One request passed `clients.request_max_bytes`.
     RequestTooBig,
+    /// It did not ask anything, or did not authenticate, within `clients.handshake_timeout_ms`.
+    HandshakeTimeout,
+    /// It did not finish a request within `clients.request_timeout_ms`.
+    RequestTimeout,
+    /// It asked nothing for `clients.idle_timeout_ms`.
+    Idle,
     /// The dedicated connection that held its transaction, watches or subscriptions was lost, or that of a transaction or
     /// watch could not be had.
     UpstreamLost,
@@ -101,15 +109,32 @@ pub enum End {
 }
 
 impl End {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Left,
+        Self::ProtocolError,
+        Self::Killed,
+        Self::OutputFull,
+        Self::RequestTooBig,
+        Self::HandshakeTimeout,
+        Self::RequestTimeout,
+        Self::Idle,
+        Self::UpstreamLost,
+        Self::Draining,
+    ];
+
     /// The word printed for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
-            Self::ProtocolError => "protocol-error",
+            Self::ProtocolError => "protocol_error",
             Self::Killed => "killed",
-            Self::OutputFull => "output-full",
-            Self::RequestTooBig => "request-too-big",
-            Self::UpstreamLost => "upstream-lost",
+            Self::OutputFull => "output_full",
+            Self::RequestTooBig => "request_too_big",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::RequestTimeout => "request_timeout",
+            Self::Idle => "idle",
+            Self::UpstreamLost => "upstream_lost",
             Self::Draining => "draining",
         }
     }
@@ -231,7 +256,12 @@ impl Session {
                 self.outbox.set_task(cx.waker());
                 self.client.set_task(cx.waker());
             }
-            self.poll(cx)
+            let polled = self.poll(cx);
+            if let std::task::Poll::Ready(end) = polled {
+                self.worker.stats.ended[end as usize].add(1);
+                tracing::debug!(client = self.client.id, addr = self.client.addr, end = end.as_str(), "client gone");
+            }
+            polled
         })
     }
 
@@ -252,7 +282,7 @@ impl Drop for Session {
         if let Some(attached) = self.attached.take() {
             self.worker.give_back(attached, &self.outbox);
         }
-        self.worker.shared.clients.remove(self.client.id);
+        self.worker.shared.client_left(self.client.id);
         self.worker.stats.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 }

@@ -30,8 +30,10 @@ impl Session {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..TURNS {
             self.outbox.attend();
-            if self.client.is_killed() && self.ending != Some(End::Killed) {
-                return Poll::Ready(End::Killed);
+            if let Some(end) = self.client.asked_to_end()
+                && self.ends_as_asked(end)
+            {
+                return Poll::Ready(end);
             }
             match self.turn(cx) {
                 Ok(true) => {}
@@ -252,6 +254,7 @@ impl Session {
             if used < scratch.bytes.len() {
                 let left = scratch.bytes[used..].to_vec();
                 let scanner = std::mem::take(&mut scratch.scanner);
+                self.note_backlog(left.len(), partial, true);
                 self.backlog = Some(Box::new(Backlog { bytes: left, start: 0, scanner, partial }));
             }
         }
@@ -269,6 +272,7 @@ impl Session {
         let (used, partial) = self.run_requests(&backlog.bytes[backlog.start..], &mut backlog.scanner);
         backlog.partial = partial;
         backlog.start += used;
+        self.note_backlog(backlog.bytes.len() - backlog.start, partial, used > 0);
         if backlog.start < backlog.bytes.len() {
             // What has run is dropped in steps that keep the copying linear.
             if backlog.start > backlog.bytes.len() / 2 {
@@ -282,7 +286,7 @@ impl Session {
     }
 
     /// Whether the next request has to wait.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.operation.is_some()
             || self.settle
             || self.grace.is_some()
@@ -346,6 +350,18 @@ impl Session {
             }
         }
         (at, partial)
+    }
+
+    /// So many bytes are left, only part of a request or not; of another one than before if `moved`. Its time runs from when
+    /// bytes last came before it began to wait for the rest.
+    fn note_backlog(&self, bytes: usize, partial: bool, moved: bool) {
+        let client = &self.client;
+        client.input_bytes.store(bytes as u64, Relaxed);
+        if !partial || bytes == 0 {
+            client.half_since.store(0, Relaxed);
+        } else if moved || client.half_since.load(Relaxed) == 0 {
+            client.half_since.store(self.now.0, Relaxed);
+        }
     }
 
     /// A session with nothing in flight holds no buffers.

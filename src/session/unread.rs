@@ -14,6 +14,7 @@
 //! far heavier than what came before: a reply on a shared lane cannot be held back.
 
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -70,6 +71,9 @@ impl Session {
                 }
                 Some(Ok(n)) => {
                     self.patience = None;
+                    if self.worker.shared.config.clients.idle_timeout_ms > 0 {
+                        self.client.active.store(self.worker.now().0, Relaxed);
+                    }
                     self.outbox.written(n);
                 }
                 Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
