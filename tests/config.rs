@@ -114,11 +114,11 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         ("\nworkers = 1025", "line 2: workers = 1025: expected 0 to 1024"),
         (
             "wrokers = 1",
-            "line 1: wrokers: no such key here; there are cache, clients, coherence, commands, drain, listen, log, upstream, workers",
+            "line 1: wrokers: no such key here; there are cache, clients, coherence, commands, drain, listen, log, memory, upstream, workers",
         ),
         (
             "[drian]\ntimeout_ms = 1",
-            "line 1: drian: no such key here; there are cache, clients, coherence, commands, drain, listen, log, upstream, workers",
+            "line 1: drian: no such key here; there are cache, clients, coherence, commands, drain, listen, log, memory, upstream, workers",
         ),
         ("[drain]\ntimeout = 1", "line 2: drain.timeout: no such key here; there are timeout_ms"),
         ("drain = 5", "line 1: drain = 5: expected a table, [drain]"),
@@ -139,6 +139,14 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         (
             "[upstream]\nreconnect_max_ms = 10",
             "line 2: upstream.reconnect_max_ms = 10: expected at least upstream.reconnect_min_ms, which is 50",
+        ),
+        (
+            "[memory]\nbudget_bytes = \"1MiB\"\n[cache]\nenabled = false",
+            "line 2: memory.budget_bytes = \"1MiB\": expected 0, for none, or at least 33554432 bytes",
+        ),
+        (
+            "[memory]\nbudget_bytes = \"128MiB\"",
+            "line 2: memory.budget_bytes = \"128MiB\": expected at least cache.max_bytes, which is 268435456",
         ),
         ("[log]\nformat = \"xml\"", "line 2: log.format = \"xml\": expected \"text\" or \"json\""),
         (
@@ -205,7 +213,7 @@ fn every_number_has_an_upper_bound() {
         let keys = section.as_table().map(numbers).unwrap_or_default();
         cases.extend(keys.into_iter().map(|key| (format!("[{name}]\n"), key)));
     }
-    assert_eq!(cases.len(), 38, "{cases:?}");
+    assert_eq!(cases.len(), 39, "{cases:?}");
     for (section, key) in cases {
         let found = problems(&format!("{section}{key} = {}", i64::MAX));
         let bounded = |line: &String| line.contains(": expected ") && line.contains(" to ");

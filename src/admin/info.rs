@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::coherence::tracker::TrackerState;
 use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
 use crate::resp::{Args, Protocol, encode};
+use crate::server::memory::resident_bytes;
 use crate::server::origins::Refused;
 use crate::server::shared::Shared;
 use crate::server::stats::{Bypass, Counter, WorkerStats};
@@ -22,14 +23,16 @@ pub struct Asked {
 enum Section {
     Proxy,
     Clients,
+    Memory,
     Cache,
     Coherence,
     Upstream,
 }
 
-const SECTIONS: [(Section, &str); 5] = [
+const SECTIONS: [(Section, &str); 6] = [
     (Section::Proxy, "anteroom"),
     (Section::Clients, "anteroom_clients"),
+    (Section::Memory, "anteroom_memory"),
     (Section::Cache, "anteroom_cache"),
     (Section::Coherence, "anteroom_coherence"),
     (Section::Upstream, "anteroom_upstream"),
@@ -78,6 +81,7 @@ fn write_section(worker: &Worker, section: Section) -> String {
     match section {
         Section::Proxy => proxy(&mut lines, &worker.shared),
         Section::Clients => clients(&mut lines, &worker.shared),
+        Section::Memory => memory(&mut lines, &worker.shared),
         Section::Cache => cache(&mut lines, &worker.shared),
         Section::Coherence => coherence(&mut lines, &worker.shared),
         Section::Upstream => upstream(&mut lines, &worker.shared),
@@ -125,6 +129,18 @@ fn clients(lines: &mut Lines, shared: &Shared) {
     }
     lines.field("auth_failures", sum(shared, |s| s.auth_failures.get()));
     lines.field("auth_throttled", sum(shared, |s| s.auth_throttled.get()));
+}
+
+fn memory(lines: &mut Lines, shared: &Shared) {
+    let memory = &shared.memory;
+    lines.title("Anteroom_memory");
+    lines.field("memory_state", memory.state().as_str());
+    lines.field("memory_budget_bytes", shared.config.memory.budget_bytes);
+    lines.field("memory_used_bytes", memory.used_bytes());
+    lines.field("memory_resident_bytes", resident_bytes().unwrap_or_default());
+    lines.field("memory_clients_bytes", memory.clients_bytes());
+    lines.field("memory_clients_paused", memory.clients_paused());
+    lines.field("memory_shed_bytes", memory.shed_bytes());
 }
 
 fn cache(lines: &mut Lines, shared: &Shared) {

@@ -11,6 +11,8 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+/// The empty process takes 8 MiB; below this nothing would be left to share out.
+const BUDGET_MIN_BYTES: u64 = 32 * MIB;
 
 /// Adds every value of `config` that makes no sense to `report`.
 pub(super) fn check(config: &Config, report: &mut Report) {
@@ -27,8 +29,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 38] {
-    let Config { upstream, cache, coherence, clients, drain, .. } = config;
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 39] {
+    let Config { upstream, cache, coherence, clients, memory, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
         ("upstream.timeout_ms", upstream.timeout_ms, 1..=DAY_MS),
@@ -67,6 +69,7 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 38] {
         ("clients.output_stall_ms", clients.output_stall_ms, 1..=DAY_MS),
         ("clients.request_max_bytes", clients.request_max_bytes as u64, KIB..=GIB),
         ("clients.pipeline_max", clients.pipeline_max as u64, 1..=1 << 20),
+        ("memory.budget_bytes", memory.budget_bytes, 0..=TIB),
         ("drain.timeout_ms", drain.timeout_ms, 0..=DAY_MS),
     ]
 }
@@ -123,7 +126,11 @@ fn command_rules(report: &mut Report) {
 
 /// Pairs of which the first may not exceed the second. Silent where either has been refused: it is then not what was meant.
 fn agreements(config: &Config, report: &mut Report) {
-    let Config { upstream, cache, .. } = config;
+    let Config { upstream, cache, memory, .. } = config;
+    if (1..BUDGET_MIN_BYTES).contains(&memory.budget_bytes) && !report.has_refused("memory.budget_bytes") {
+        report.reject("memory.budget_bytes", format!("expected 0, for none, or at least {BUDGET_MIN_BYTES} bytes"));
+    }
+    let budget = if memory.budget_bytes == 0 || !cache.enabled { u64::MAX } else { memory.budget_bytes };
     let pairs = [
         (
             "upstream.reconnect_min_ms",
@@ -132,6 +139,7 @@ fn agreements(config: &Config, report: &mut Report) {
             upstream.reconnect_max_ms,
         ),
         ("cache.entry_max_bytes", cache.entry_max_bytes as u64, "cache.max_bytes", cache.max_bytes),
+        ("cache.max_bytes", cache.max_bytes, "memory.budget_bytes", budget),
     ];
     for (low, at_most, high, bound) in pairs {
         if at_most > bound && !report.has_refused(low) && !report.has_refused(high) {

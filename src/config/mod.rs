@@ -34,7 +34,7 @@ pub use load::{Key, Loaded, Override, Sources, load};
 pub use policy::{Mode, Policy};
 pub use problem::{Problem, Problems};
 pub use redact::redact;
-pub use sections::{Clients, Coherence, Drain, Log, LogFormat};
+pub use sections::{Clients, Coherence, Drain, Log, LogFormat, Memory};
 pub use upstream::Upstream;
 pub use url::{Address, UpstreamUrl, UrlError};
 
@@ -56,6 +56,8 @@ pub struct Config {
     pub clients: Clients,
     /// Which commands are refused.
     pub commands: Commands,
+    /// What the whole process may take.
+    pub memory: Memory,
     /// What is written to stderr.
     pub log: Log,
     /// How the proxy stops.
@@ -72,6 +74,7 @@ impl Default for Config {
             coherence: Coherence::default(),
             clients: Clients::default(),
             commands: Commands::default(),
+            memory: Memory::default(),
             log: Log::default(),
             drain: Drain::default(),
         }

@@ -1,4 +1,4 @@
-//! The small sections: `[coherence]`, `[clients]`, `[log]` and `[drain]`, with their defaults.
+//! The small sections: `[coherence]`, `[clients]`, `[memory]`, `[log]` and `[drain]`, with their defaults.
 
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +80,15 @@ impl Default for Clients {
             pipeline_max: 4096,
         }
     }
+}
+
+/// `[memory]`: what the whole process may take.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// Bytes the process may take before it has given up all that it can; 0 for no bound.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub budget_bytes: u64,
 }
 
 /// `[log]`: what is written to stderr.

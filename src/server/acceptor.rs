@@ -95,6 +95,9 @@ fn may_enter(shared: &Shared, origin: Origin) -> Result<(), (Refused, Option<Dur
     if shared.clients.len() >= shared.config.clients.max {
         return Err((Refused::Max, None));
     }
+    if shared.memory.refuses_clients() {
+        return Err((Refused::Memory, None));
+    }
     shared.origins.enter(origin, Instant::now())
 }
 

@@ -51,6 +51,8 @@ pub struct Client {
     pub input_bytes: AtomicU64,
     /// Bytes of replies waiting for the client to read them.
     pub output_bytes: AtomicU64,
+    /// Bytes of memory that its buffers take, both ways; known only where memory has a budget.
+    pub buffers_bytes: AtomicU64,
     /// The id of its dedicated upstream connection, 0 without one.
     pub upstream_id: AtomicI64,
     /// NO-EVICT and NO-TOUCH, which only show in the flags: bit 0 and 1.
@@ -127,6 +129,7 @@ impl Client {
             queued: AtomicI64::new(-1),
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
+            buffers_bytes: AtomicU64::new(0),
             upstream_id: AtomicI64::new(0),
             switches: AtomicU8::new(0),
             labels: Mutex::new(Labels { user: b"default".to_vec(), ..Labels::default() }),
@@ -158,7 +161,12 @@ impl Client {
 
     /// Asks the session to end at once.
     pub fn kill(&self) {
-        self.asked.store(End::Killed as u8 + 1, Ordering::Release);
+        self.end_with(End::Killed);
+    }
+
+    /// Asks the session to end at once, for this reason.
+    pub fn end_with(&self, end: End) {
+        self.asked.store(end as u8 + 1, Ordering::Release);
         self.wake();
     }
 

@@ -5,6 +5,7 @@
 //! | `acceptor` | who gets in, and to which worker? |
 //! | `origins`, `allowance` | how many, and how fast, from one address? |
 //! | `overdue` | who has taken too long? |
+//! | `memory` | who must make room when memory is short? |
 //! | `worker` | what do the sessions of one thread share? |
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
@@ -19,6 +20,7 @@ pub mod complaints;
 pub mod facts;
 pub mod identity;
 mod kept;
+pub mod memory;
 pub mod origins;
 pub mod overdue;
 pub mod rules;
@@ -107,9 +109,11 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let tidy = tokio::spawn(keep_tier_tidy(shared.clone()));
         let overdue = tokio::spawn(overdue::keep(shared.clone()));
+        let memory = tokio::spawn(memory::keep(shared.clone()));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
         overdue.abort();
+        memory.abort();
         touch.abort();
         users.abort();
         tidy.abort();

@@ -37,11 +37,13 @@ pub enum Refused {
     MaxPerIp,
     /// `clients.accepts_per_ip_per_second`.
     RatePerIp,
+    /// `memory.budget_bytes`.
+    Memory,
 }
 
 impl Refused {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Max, Self::MaxPerIp, Self::RatePerIp];
+    pub const ALL: [Self; 4] = [Self::Max, Self::MaxPerIp, Self::RatePerIp, Self::Memory];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -49,6 +51,7 @@ impl Refused {
             Self::Max => "max",
             Self::MaxPerIp => "max_per_ip",
             Self::RatePerIp => "rate_per_ip",
+            Self::Memory => "memory",
         }
     }
 }

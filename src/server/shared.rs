@@ -12,6 +12,7 @@ use super::clients::Clients;
 use super::complaints::Complaints;
 use super::facts::Facts;
 use super::identity::{Identities, Identity};
+use super::memory::Memory;
 use super::origins::Origins;
 use super::rules::Rules;
 use super::stats::{DoorStats, WorkerStats};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub clients: Clients,
     /// Where they come from.
     pub origins: Origins,
+    /// How much there is left of it.
+    pub memory: Memory,
     /// What is said of those who try one password after the other.
     pub guessing: Complaints,
     /// What the acceptor counts.
@@ -91,6 +94,7 @@ impl Shared {
             trackers_wanted,
             rules: Rules::new(&config.commands),
             origins: Origins::new(&config.clients),
+            memory: Memory::new(config.memory.budget_bytes),
             guessing: Complaints::default(),
             door: DoorStats::default(),
             config,
@@ -226,6 +230,7 @@ impl Shared {
     pub fn client_left(&self, id: u64) {
         if let Some(client) = self.clients.remove(id) {
             self.origins.leave(client.origin, Instant::now());
+            self.memory.note(client.buffers_bytes.load(Ordering::Relaxed), 0);
         }
     }
 

@@ -101,6 +101,8 @@ pub enum End {
     RequestTimeout,
     /// It asked nothing for `clients.idle_timeout_ms`.
     Idle,
+    /// Memory was short, and its buffers took most of it (`memory.budget_bytes`).
+    Memory,
     /// The dedicated connection that held its transaction, watches or subscriptions was lost, or that of a transaction or
     /// watch could not be had.
     UpstreamLost,
@@ -110,7 +112,7 @@ pub enum End {
 
 impl End {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Left,
         Self::ProtocolError,
         Self::Killed,
@@ -119,6 +121,7 @@ impl End {
         Self::HandshakeTimeout,
         Self::RequestTimeout,
         Self::Idle,
+        Self::Memory,
         Self::UpstreamLost,
         Self::Draining,
     ];
@@ -134,6 +137,7 @@ impl End {
             Self::HandshakeTimeout => "handshake_timeout",
             Self::RequestTimeout => "request_timeout",
             Self::Idle => "idle",
+            Self::Memory => "memory",
             Self::UpstreamLost => "upstream_lost",
             Self::Draining => "draining",
         }

@@ -15,6 +15,7 @@ impl Session {
         match asked {
             // One that has killed itself is told so first.
             End::Killed => self.ending != Some(End::Killed),
+            End::Memory => true,
             _ if self.ending.is_some() => false,
             End::HandshakeTimeout | End::RequestTimeout | End::Idle => {
                 if !self.is_overdue(asked) {

@@ -198,6 +198,11 @@ impl Session {
             self.eof = self.attached.is_some() && self.socket.is_read_closed();
             return Ok(self.eof);
         }
+        if self.is_too_heavy() {
+            // It is looked at again now and then, and when memory is no longer short.
+            self.eof = self.socket.is_read_closed();
+            return Ok(self.eof);
+        }
         let read = if self.ending.is_some() {
             self.read_and_forget(cx)
         } else if self.backlog.is_some() {
@@ -375,6 +380,20 @@ impl Session {
         }
         if self.outbox.pending() == 0 && self.attached.is_none() {
             self.way = Way::Lane;
+        }
+        if self.worker.shared.memory.is_bounded() {
+            self.note_buffers();
+        }
+    }
+
+    /// What has been written to counts: the rest of a buffer's room the system has not given yet.
+    fn note_buffers(&self) {
+        let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.bytes.len());
+        let attached = self.attached.as_ref().map_or(0, |attached| attached.buffers_bytes());
+        let bytes = (backlog + attached + self.outbox.buffers_bytes()) as u64;
+        let before = self.client.buffers_bytes.swap(bytes, Relaxed);
+        if before != bytes {
+            self.worker.shared.memory.note(before, bytes);
         }
     }
 }

@@ -157,7 +157,14 @@ impl Proxy {
 
     /// One field of the proxy's INFO sections; empty when there is no such field.
     pub fn info(&self, field: &str) -> String {
-        let sections = ["anteroom", "anteroom_clients", "anteroom_cache", "anteroom_coherence", "anteroom_upstream"];
+        let sections = [
+            "anteroom",
+            "anteroom_clients",
+            "anteroom_memory",
+            "anteroom_cache",
+            "anteroom_coherence",
+            "anteroom_upstream",
+        ];
         let text = self.client().ask(&[&["INFO"], &sections[..]].concat());
         let text = String::from_utf8_lossy(&text).into_owned();
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
