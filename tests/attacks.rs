@@ -373,6 +373,75 @@ fn one_client_too_many_is_refused_in_redis_words_and_the_others_are_served() {
     });
 }
 
+#[test]
+fn a_client_of_one_identity_gets_nothing_of_what_another_has_in_memory_whatever_it_tries() {
+    let redis = Redis::start();
+    let mut control = redis.client();
+    control.ask(&["ACL", "SETUSER", "owner", "on", ">opass", "~*", "&*", "+@all"]);
+    control.ask(&["ACL", "SETUSER", "thief", "on", ">tpass", "~mine:*", "&*", "+@all", "-@dangerous"]);
+    control.ask(&["CONFIG", "SET", "requirepass", "dpass"]);
+    let proxy = Proxy::start(&redis);
+    let mut owner = proxy.client();
+    owner.ask(&["AUTH", "owner", "opass"]);
+    owner.ask(&["SET", "secret", "hunter2"]);
+    owner.ask(&["HSET", "vault", "code", "hunter2"]);
+    let hits = |client: &mut Client| {
+        let text = client.text(&["INFO", "anteroom_cache"]);
+        text.lines()
+            .find_map(|line| line.strip_prefix("anteroom_cache_hits:")?.parse::<u64>().ok())
+            .expect("INFO has it")
+    };
+    eventually("it is in memory", || {
+        let before = hits(&mut owner);
+        owner.ask(&["GET", "secret"]);
+        owner.ask(&["HGETALL", "vault"]);
+        owner.ask(&["MGET", "secret"]);
+        hits(&mut owner) > before + 2
+    });
+    let tries: &[&[&str]] = &[
+        &["GET", "secret"],
+        &["AUTH", "thief", "tpass"],
+        &["GET", "secret"],
+        &["MGET", "mine:1", "secret"],
+        &["STRLEN", "secret"],
+        &["EXISTS", "secret"],
+        &["TYPE", "secret"],
+        &["HGETALL", "vault"],
+        &["GETRANGE", "secret", "0", "-1"],
+        &["COPY", "secret", "mine:copy"],
+        &["RENAME", "secret", "mine:copy"],
+        &["SORT", "mine:list", "BY", "nosort", "GET", "secret"],
+        &["EVAL", "return redis.call('GET', 'secret')", "0"],
+        &["EVAL", "return redis.call('GET', KEYS[1])", "1", "secret"],
+        &["MULTI"],
+        &["GET", "secret"],
+        &["EXEC"],
+        &["WATCH", "secret"],
+        // With the owner's name and a wrong password, and reads right behind.
+        &["AUTH", "owner", "wrong"],
+        &["GET", "secret"],
+        &["HELLO", "3", "AUTH", "owner", "wrong"],
+        &["GET", "secret"],
+        &["SELECT", "0"],
+        &["GET", "secret"],
+        &["CLIENT", "SETNAME", "owner"],
+        &["GET", "secret"],
+        &["RESET"],
+        &["GET", "secret"],
+        &["HGETALL", "vault"],
+    ];
+    for _ in 0..3 {
+        let mut direct = Client::connect(redis.addr());
+        let expected = direct.pipeline(tries);
+        assert_eq!(proxy.client().pipeline(tries), expected);
+        let mut client = proxy.client();
+        let one_by_one: Vec<String> = tries.iter().map(|request| client.text(request)).collect();
+        assert_eq!(one_by_one, expected);
+        assert!(!expected.concat().contains("hunter2"), "{expected:#?}");
+    }
+    assert_eq!(owner.text(&["GET", "secret"]), "$7\r\nhunter2\r\n");
+}
+
 /// What came on `stream` so far, and whether it was closed.
 fn take_in(stream: &mut TcpStream, answer: &mut (Vec<u8>, bool)) {
     let mut chunk = [0; 4096];

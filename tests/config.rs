@@ -10,7 +10,8 @@ use std::{
 
 use anteroom::{
     config::{
-        Address, Algorithm, By, Config, Glob, Key, Mode, Override, Policy, Rate, Scope, Sources, UpstreamUrl, load,
+        Address, Algorithm, By, CommandRule, Config, Glob, Key, Mode, Override, Policy, Rate, Scope, Sources,
+        UpstreamUrl, load,
     },
     upstream::spawn::SpawnedRedis,
 };
@@ -67,8 +68,8 @@ fn proxy_toml_is_the_defaults_and_names_every_key() {
     let text = fs::read_to_string(shipped()).expect("proxy.toml is there");
     let written: toml::Table = text.parse().expect("proxy.toml is TOML");
     let mut schema = toml::Table::try_from(Config::default()).expect("the defaults are plain values");
-    // The two keys without a default: they are shown as commented examples, which the next tests read.
-    for (section, key) in [("cache", "policy"), ("limits", "rate")] {
+    // The keys without a default: they are shown as commented examples, which the next tests read.
+    for (section, key) in [("cache", "policy"), ("limits", "rate"), ("commands", "rule")] {
         assert!(schema[section].as_table_mut().is_some_and(|table| table.remove(key).is_some()));
     }
     let keys = |table: &toml::Table| -> Vec<String> {
@@ -82,19 +83,17 @@ fn proxy_toml_is_the_defaults_and_names_every_key() {
 }
 
 #[test]
-fn the_example_policy_in_proxy_toml_is_right_once_uncommented() {
-    let text = fs::read_to_string(shipped()).expect("proxy.toml is there");
-    let uncommented: Vec<_> = text
-        .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(key) if ["[[cache", "pattern =", "mode =", "ttl_ms ="].iter().any(|start| key.starts_with(start)) => {
-                key
-            }
-            _ => line,
-        })
-        .collect();
+fn the_example_policy_and_rule_in_proxy_toml_are_right_once_uncommented() {
     let policy = Policy { pattern: Glob::new("session:*"), mode: Mode::Ttl { ttl_ms: 1000 } };
-    assert_eq!(accepted(&uncommented.join("\n")).cache.policy, [policy]);
+    assert_eq!(accepted(&with_example("[[cache.policy]]")).cache.policy, [policy]);
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+    let rule = CommandRule {
+        user: Glob::new("app-*"),
+        deny: words(&["@dangerous", "script"]),
+        allow: words(&["info", "config|get"]),
+        read_only: false,
+    };
+    assert_eq!(accepted(&with_example("[[commands.rule]]")).commands.rule, [rule]);
 }
 
 /// proxy.toml with the lines of one example uncommented: those from its header to the next empty one.
@@ -257,11 +256,11 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         ("\nworkers = 1025", "line 2: workers = 1025: expected 0 to 1024"),
         (
             "wrokers = 1",
-            "line 1: wrokers: no such key here; there are cache, clients, coherence, drain, limits, listen, log, upstream, workers",
+            "line 1: wrokers: no such key here; there are cache, clients, coherence, commands, drain, limits, listen, log, memory, upstream, workers",
         ),
         (
             "[drian]\ntimeout_ms = 1",
-            "line 1: drian: no such key here; there are cache, clients, coherence, drain, limits, listen, log, upstream, workers",
+            "line 1: drian: no such key here; there are cache, clients, coherence, commands, drain, limits, listen, log, memory, upstream, workers",
         ),
         ("[drain]\ntimeout = 1", "line 2: drain.timeout: no such key here; there are timeout_ms"),
         ("drain = 5", "line 1: drain = 5: expected a table, [drain]"),
@@ -282,6 +281,14 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         (
             "[upstream]\nreconnect_max_ms = 10",
             "line 2: upstream.reconnect_max_ms = 10: expected at least upstream.reconnect_min_ms, which is 50",
+        ),
+        (
+            "[memory]\nbudget_bytes = \"1MiB\"\n[cache]\nenabled = false",
+            "line 2: memory.budget_bytes = \"1MiB\": expected 0, for none, or at least 33554432 bytes",
+        ),
+        (
+            "[memory]\nbudget_bytes = \"128MiB\"",
+            "line 2: memory.budget_bytes = \"128MiB\": expected at least cache.max_bytes, which is 268435456",
         ),
         ("[log]\nformat = \"xml\"", "line 2: log.format = \"xml\": expected \"text\" or \"json\""),
         (
@@ -309,6 +316,27 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
             "[[cache.policy]]\npattern = \"\"\nmode = \"strict\"",
             "line 2: cache.policy[0].pattern = \"\": an empty pattern matches only the empty key; \"*\" matches all",
         ),
+        (
+            "[[commands.rule]]\ndeny = \"flushall\"",
+            "line 2: commands.rule[0].deny = \"flushall\": expected a list of commands and ACL categories, such as [\"@dangerous\"]",
+        ),
+        (
+            "[[commands.rule]]\nuser = \"a\"\n[[commands.rule]]\nallow = [\"get\", \"config set\"]",
+            "line 4: commands.rule[1].allow = [\"get\", \"config set\"]: expected names of commands (\"flushall\"), subcommands (\"config|set\") and ACL categories (\"@dangerous\")",
+        ),
+        (
+            "[[commands.rule]]\ndeny = [\"auth\"]",
+            "line 2: commands.rule[0].deny = [\"auth\"]: auth is refused to nobody, as in Redis: without it no client could become another user",
+        ),
+        (
+            "[[commands.rule]]\ndenies = []",
+            "line 2: commands.rule[0].denies: no such key here; there are allow, deny, read_only, user",
+        ),
+        (
+            "[[commands.rule]]\nuser = \"\"",
+            "line 2: commands.rule[0].user = \"\": an empty pattern matches no user; \"*\" matches all",
+        ),
+        ("[commands]\nrule = \"x\"", "line 2: commands.rule = \"x\": expected [[commands.rule]] tables"),
         ("workers = 1\nworkers = 2", "line 2: not TOML: duplicate key"),
     ] {
         assert_eq!(problems(text), [expected], "{text}");
@@ -327,7 +355,7 @@ fn every_number_has_an_upper_bound() {
         let keys = section.as_table().map(numbers).unwrap_or_default();
         cases.extend(keys.into_iter().map(|key| (format!("[{name}]\n"), key)));
     }
-    assert_eq!(cases.len(), 29, "{cases:?}");
+    assert_eq!(cases.len(), 40, "{cases:?}");
     for (section, key) in cases {
         let found = problems(&format!("{section}{key} = {}", i64::MAX));
         let bounded = |line: &String| line.contains(": expected ") && line.contains(" to ");

@@ -7,9 +7,12 @@ use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
 use crate::config::Scope;
 use crate::limits::Limits;
 use crate::resp::{Args, Protocol, encode};
+use crate::server::memory::resident_bytes;
+use crate::server::origins::Refused;
 use crate::server::shared::Shared;
 use crate::server::stats::{Bypass, Counter, WorkerStats};
 use crate::server::worker::Worker;
+use crate::session::End;
 
 /// Which sections an INFO asks for.
 #[derive(Clone, Debug)]
@@ -21,14 +24,18 @@ pub struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Section {
     Proxy,
+    Clients,
+    Memory,
     Cache,
     Coherence,
     Limits,
     Upstream,
 }
 
-const SECTIONS: [(Section, &str); 5] = [
+const SECTIONS: [(Section, &str); 7] = [
     (Section::Proxy, "anteroom"),
+    (Section::Clients, "anteroom_clients"),
+    (Section::Memory, "anteroom_memory"),
     (Section::Cache, "anteroom_cache"),
     (Section::Coherence, "anteroom_coherence"),
     (Section::Limits, "anteroom_limits"),
@@ -77,6 +84,8 @@ fn write_section(worker: &Worker, section: Section) -> String {
     let mut lines = Lines::default();
     match section {
         Section::Proxy => proxy(&mut lines, &worker.shared),
+        Section::Clients => clients(&mut lines, &worker.shared),
+        Section::Memory => memory(&mut lines, &worker.shared),
         Section::Cache => cache(&mut lines, &worker.shared),
         Section::Coherence => coherence(&mut lines, &worker.shared),
         Section::Limits => limits(&mut lines, &worker.shared.limits),
@@ -109,6 +118,34 @@ fn proxy(lines: &mut Lines, shared: &Shared) {
     lines.field("identities", shared.identities.all().len());
     lines.field("connections_accepted", sum(shared, |s| s.accepted.get()));
     lines.field("requests", sum(shared, |s| s.requests.get()));
+    lines.field("command_rules", shared.rules.len());
+    lines.field("commands_refused", sum(shared, |s| s.commands_refused.get()));
+}
+
+fn clients(lines: &mut Lines, shared: &Shared) {
+    lines.title("Anteroom_clients");
+    lines.field("clients_max", shared.config.clients.max);
+    for why in Refused::ALL {
+        lines.field(&format!("clients_refused_{}", why.as_str()), shared.door.refused[why as usize].get());
+    }
+    lines.field("clients_accept_failures", shared.door.failures.get());
+    for end in End::ALL {
+        lines.field(&format!("clients_ended_{}", end.as_str()), sum(shared, |s| s.ended[end as usize].get()));
+    }
+    lines.field("auth_failures", sum(shared, |s| s.auth_failures.get()));
+    lines.field("auth_throttled", sum(shared, |s| s.auth_throttled.get()));
+}
+
+fn memory(lines: &mut Lines, shared: &Shared) {
+    let memory = &shared.memory;
+    lines.title("Anteroom_memory");
+    lines.field("memory_state", memory.state().as_str());
+    lines.field("memory_budget_bytes", shared.config.memory.budget_bytes);
+    lines.field("memory_used_bytes", memory.used_bytes());
+    lines.field("memory_resident_bytes", resident_bytes().unwrap_or_default());
+    lines.field("memory_clients_bytes", memory.clients_bytes());
+    lines.field("memory_clients_paused", memory.clients_paused());
+    lines.field("memory_shed_bytes", memory.shed_bytes());
 }
 
 fn cache(lines: &mut Lines, shared: &Shared) {

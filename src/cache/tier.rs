@@ -94,7 +94,22 @@ impl Tier {
         self.entries.run_pending_tasks();
     }
 
-    /// What moka may do at any time: an entry goes, and nothing else changes.
+    /// Lets go of entries of about so many bytes, in no order: what moka may do at any time, an entry goes, and nothing else
+    /// changes. Says how many it was.
+    pub(crate) fn shed(&self, bytes: u64) -> u64 {
+        let mut shed = 0;
+        for (key, entry) in &self.entries {
+            if shed >= bytes {
+                break;
+            }
+            shed += weight(&key, &entry) as u64;
+            self.entries.invalidate(&*key);
+        }
+        self.entries.run_pending_tasks();
+        shed
+    }
+
+    /// The same to one entry.
     #[cfg(test)]
     pub(crate) fn evict(&self, key: &[u8]) {
         self.entries.invalidate(key);

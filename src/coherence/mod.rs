@@ -45,6 +45,7 @@ mod watch;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use ahash::RandomState;
 
@@ -116,6 +117,8 @@ struct Shared {
     sources: Sources,
     admission: Admission,
     oversized: Oversized,
+    /// False while memory is short: nothing new is kept.
+    filling: AtomicBool,
     registered: counters::Registered,
 }
 
@@ -130,6 +133,7 @@ impl Coherence {
             sources: Sources::new(limits.sources_max),
             admission: Admission::new(limits.admission_counters, keys_max(&limits), limits.admit_after),
             oversized: Oversized::default(),
+            filling: AtomicBool::new(true),
             registered: counters::Registered::default(),
             hasher,
             limits,
@@ -163,6 +167,17 @@ impl Coherence {
     /// What the tier holds.
     pub fn size(&self) -> TierSize {
         self.shared().tier.size()
+    }
+
+    /// Whether anything new is kept from now on. What is being filled just now still is.
+    pub fn set_filling(&self, filling: bool) {
+        self.shared().filling.store(filling, Relaxed);
+    }
+
+    /// Lets go of entries of about so many bytes, whichever come first, as eviction might; says how many it was. Walks through the
+    /// tier: for a background thread.
+    pub fn shed(&self, bytes: u64) -> u64 {
+        self.shared().tier.shed(bytes)
     }
 
     /// Frees what has been evicted or flushed. For a background task, every second or so: it may take milliseconds.

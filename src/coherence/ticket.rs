@@ -6,6 +6,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::outread::Closed;
 use super::{Coherence, Local, ScopeId, Source, SourceKind};
@@ -23,11 +24,14 @@ pub enum TicketRefused {
     WriteInFlight,
     /// A flush is in flight.
     FlushInFlight,
+    /// Memory is short.
+    Memory,
 }
 
 impl TicketRefused {
     /// All of them, in the order of their numbers.
-    pub const ALL: [TicketRefused; 4] = [Self::NotArmed, Self::Silent, Self::WriteInFlight, Self::FlushInFlight];
+    pub const ALL: [TicketRefused; 5] =
+        [Self::NotArmed, Self::Silent, Self::WriteInFlight, Self::FlushInFlight, Self::Memory];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -36,6 +40,7 @@ impl TicketRefused {
             Self::Silent => "silent",
             Self::WriteInFlight => "write_in_flight",
             Self::FlushInFlight => "flush_in_flight",
+            Self::Memory => "memory",
         }
     }
 }
@@ -106,6 +111,9 @@ impl Coherence {
 
     fn issue(&self, source: &Arc<Source>, key: &[u8], now: Millis) -> Result<FillTicket, TicketRefused> {
         let shared = self.shared();
+        if !shared.filling.load(Relaxed) {
+            return Err(TicketRefused::Memory);
+        }
         let hash = self.hash(key);
         let slot = shared.slot(hash);
         // No lock yet: whatever comes after these loads moves what they read, and commit compares it again. Marks and epoch are one

@@ -35,6 +35,11 @@ macro_rules! word_set {
                 self.0 & other.0 != 0
             }
 
+            /// The words of all elements there are, in a fixed order.
+            pub fn every() -> impl Iterator<Item = &'static str> {
+                Self::WORDS.iter().map(|(_, word)| *word)
+            }
+
             /// The words of the elements, in a fixed order.
             pub fn words(self) -> impl Iterator<Item = &'static str> {
                 Self::WORDS.iter().filter(move |(set, _)| self.contains(*set)).map(|(_, word)| *word)

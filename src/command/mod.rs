@@ -12,6 +12,7 @@
 //! | what do its arguments change about that? | `varies.rs` |
 //! | which arguments are secret? | `secrets.rs` |
 //! | how long may it block? | `wait.rs` |
+//! | which commands does a rule of the operator's refuse? | `rules.rs` |
 //! | how is it found? | `table.rs`, `index.rs` |
 //! | what does the upstream say? | `reply.rs` (reading `COMMAND`), `merge.rs` (believing it) |
 //!
@@ -25,6 +26,7 @@ mod model;
 mod options;
 mod reply;
 mod rows;
+mod rules;
 mod secrets;
 mod table;
 mod varies;
@@ -38,6 +40,7 @@ pub use flags::{Categories, Flags};
 pub use keys::{KeyBegin, KeyError, KeyFind, KeySpec, Keys};
 pub use merge::MergeError;
 pub use model::{Access, Command, Dedicated, Effect, Local, LocalClient, PubSub, Route, Toll};
+pub use rules::{Denied, Named, Rule};
 pub use secrets::Secrets;
 pub use table::{Found, Table};
 pub use wait::Wait;

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{Config, problem::Report};
-use crate::command::Categories;
+use crate::command::{Categories, Named};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const YEAR_MS: u64 = 365 * DAY_MS;
@@ -11,6 +11,8 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+/// The empty process takes 8 MiB; below this nothing would be left to share out.
+const BUDGET_MIN_BYTES: u64 = 32 * MIB;
 
 /// Adds every value of `config` that makes no sense to `report`.
 pub(super) fn check(config: &Config, report: &mut Report) {
@@ -19,6 +21,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     }
     policies(config, report);
     rates(report);
+    command_rules(report);
     agreements(config, report);
     if let Err(expected) = level(&config.log.level) {
         report.reject("log.level", expected);
@@ -27,8 +30,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 29] {
-    let Config { upstream, cache, coherence, clients, limits, drain, .. } = config;
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 40] {
+    let Config { upstream, cache, coherence, clients, memory, limits, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
         ("upstream.timeout_ms", upstream.timeout_ms, 1..=DAY_MS),
@@ -53,11 +56,22 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 29] {
         ("coherence.heartbeat_deadline_ms", coherence.heartbeat_deadline_ms, 1..=DAY_MS),
         ("coherence.fills_inflight_max", coherence.fills_inflight_max as u64, 1..=1 << 20),
         ("clients.max", clients.max as u64, 1..=1_000_000),
+        ("clients.max_per_ip", clients.max_per_ip as u64, 0..=1_000_000),
+        ("clients.accepts_per_second", clients.accepts_per_second, 0..=1_000_000),
+        ("clients.accepts_burst", clients.accepts_burst, 1..=1_000_000),
+        ("clients.accepts_per_ip_per_second", clients.accepts_per_ip_per_second, 0..=1_000_000),
+        ("clients.accepts_per_ip_burst", clients.accepts_per_ip_burst, 1..=1_000_000),
+        ("clients.handshake_timeout_ms", clients.handshake_timeout_ms, 0..=DAY_MS),
+        ("clients.request_timeout_ms", clients.request_timeout_ms, 0..=DAY_MS),
+        ("clients.idle_timeout_ms", clients.idle_timeout_ms, 0..=YEAR_MS),
+        ("clients.auth_failures_per_second", clients.auth_failures_per_second, 0..=1_000_000),
+        ("clients.auth_failures_burst", clients.auth_failures_burst, 1..=1_000_000),
         ("clients.output_max_bytes", clients.output_max_bytes as u64, KIB..=TIB),
         ("clients.output_stall_ms", clients.output_stall_ms, 1..=DAY_MS),
         ("clients.request_max_bytes", clients.request_max_bytes as u64, KIB..=GIB),
         ("clients.pipeline_max", clients.pipeline_max as u64, 1..=1 << 20),
         ("limits.identities_max", limits.identities_max as u64, 1..=1 << 24),
+        ("memory.budget_bytes", memory.budget_bytes, 0..=TIB),
         ("drain.timeout_ms", drain.timeout_ms, 0..=DAY_MS),
     ]
 }
@@ -145,9 +159,36 @@ fn rates(report: &mut Report) {
     }
 }
 
+fn command_rules(report: &mut Report) {
+    // From the report, as for policies.
+    for (index, rule) in std::mem::take(&mut report.command_rules).into_iter().enumerate() {
+        if rule.user.as_str().is_empty() {
+            report
+                .reject(&format!("commands.rule[{index}].user"), "an empty pattern matches no user; \"*\" matches all");
+        }
+        for (key, words) in [("deny", &rule.deny), ("allow", &rule.allow)] {
+            let path = format!("commands.rule[{index}].{key}");
+            let problem = words.iter().find_map(|word| match Named::parse(word) {
+                Err(expected) => Some(expected),
+                Ok(named) if key == "deny" && named.is_never_refused() => Some(format!(
+                    "{word} is refused to nobody, as in Redis: without it no client could become another user"
+                )),
+                Ok(_) => None,
+            });
+            if let Some(expected) = problem {
+                report.reject(&path, expected);
+            }
+        }
+    }
+}
+
 /// Pairs of which the first may not exceed the second. Silent where either has been refused: it is then not what was meant.
 fn agreements(config: &Config, report: &mut Report) {
-    let Config { upstream, cache, .. } = config;
+    let Config { upstream, cache, memory, .. } = config;
+    if (1..BUDGET_MIN_BYTES).contains(&memory.budget_bytes) && !report.has_refused("memory.budget_bytes") {
+        report.reject("memory.budget_bytes", format!("expected 0, for none, or at least {BUDGET_MIN_BYTES} bytes"));
+    }
+    let budget = if memory.budget_bytes == 0 || !cache.enabled { u64::MAX } else { memory.budget_bytes };
     let pairs = [
         (
             "upstream.reconnect_min_ms",
@@ -156,6 +197,7 @@ fn agreements(config: &Config, report: &mut Report) {
             upstream.reconnect_max_ms,
         ),
         ("cache.entry_max_bytes", cache.entry_max_bytes as u64, "cache.max_bytes", cache.max_bytes),
+        ("cache.max_bytes", cache.max_bytes, "memory.budget_bytes", budget),
     ];
     for (low, at_most, high, bound) in pairs {
         if at_most > bound && !report.has_refused(low) && !report.has_refused(high) {

@@ -10,7 +10,7 @@ use toml::{
 };
 
 use super::{
-    Config, UpstreamUrl,
+    CommandRule, Config, UpstreamUrl,
     policy::PolicyKeys,
     problem::{Problem, Report, Source},
     rate::RateKeys,
@@ -42,6 +42,22 @@ impl Keys for PolicyKeys {
 
     fn note(self, report: &mut Report) {
         report.policies.push(self);
+    }
+}
+
+impl Keys for CommandRule {
+    const HEADER: &'static str = "commands.rule";
+
+    fn known() -> Table {
+        schema::command_rule()
+    }
+
+    fn problems(&self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
+
+    fn note(self, report: &mut Report) {
+        report.command_rules.push(self);
     }
 }
 
@@ -120,6 +136,10 @@ impl Walk<'_> {
             }
             (DeValue::Array(all), RateKeys::HEADER) => {
                 self.tables::<RateKeys>(all);
+                true
+            }
+            (DeValue::Array(all), CommandRule::HEADER) => {
+                self.tables::<CommandRule>(all);
                 true
             }
             _ => self.key::<Config>(Some(section), name, value, known),

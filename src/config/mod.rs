@@ -9,6 +9,7 @@
 mod arguments;
 mod cache;
 mod check;
+mod commands;
 mod document;
 mod glob;
 mod load;
@@ -28,13 +29,14 @@ use serde::{Deserialize, Serialize};
 
 pub use arguments::{Arguments, Usage};
 pub use cache::Cache;
+pub use commands::{CommandRule, Commands};
 pub use glob::Glob;
 pub use load::{Key, Loaded, Override, Sources, load};
 pub use policy::{Mode, Policy};
 pub use problem::{Problem, Problems};
 pub use rate::{Algorithm, By, Limits, Rate, Scope};
 pub use redact::redact;
-pub use sections::{Clients, Coherence, Drain, Log, LogFormat};
+pub use sections::{Clients, Coherence, Drain, Log, LogFormat, Memory};
 pub use upstream::Upstream;
 pub use url::{Address, UpstreamUrl, UrlError};
 
@@ -54,6 +56,10 @@ pub struct Config {
     pub coherence: Coherence,
     /// What clients may use up.
     pub clients: Clients,
+    /// Which commands are refused.
+    pub commands: Commands,
+    /// What the whole process may take.
+    pub memory: Memory,
     /// How much clients may ask.
     pub limits: Limits,
     /// What is written to stderr.
@@ -71,6 +77,8 @@ impl Default for Config {
             cache: Cache::default(),
             coherence: Coherence::default(),
             clients: Clients::default(),
+            commands: Commands::default(),
+            memory: Memory::default(),
             limits: Limits::default(),
             log: Log::default(),
             drain: Drain::default(),

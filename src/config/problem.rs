@@ -7,7 +7,7 @@ use std::{
     fmt,
 };
 
-use super::{policy::PolicyKeys, rate::RateKeys, redact};
+use super::{CommandRule, policy::PolicyKeys, rate::RateKeys, redact};
 
 /// Characters of a value that a problem shows, at most.
 const SHOWN_MAX_CHARS: usize = 120;
@@ -79,6 +79,8 @@ pub(super) struct Report {
     pub(super) policies: Vec<PolicyKeys>,
     /// Every limit, likewise.
     pub(super) rates: Vec<RateKeys>,
+    /// Every rule about commands, likewise.
+    pub(super) command_rules: Vec<CommandRule>,
     refused: BTreeSet<String>,
 }
 

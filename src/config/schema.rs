@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{Config, Glob, Mode, Policy, rate::RateKeys};
+use super::{CommandRule, Config, Glob, Mode, Policy, rate::RateKeys};
 
 /// The tree of keys with their defaults.
 pub(super) fn config() -> Table {
@@ -18,6 +18,13 @@ pub(super) fn policy() -> Table {
 /// The keys of one `[[limits.rate]]`, with examples.
 pub(super) fn rate() -> Table {
     Table::try_from(RateKeys::example()).expect("a limit is a table of plain values")
+}
+
+/// The keys of one `[[commands.rule]]`, with examples.
+pub(super) fn command_rule() -> Table {
+    let example =
+        CommandRule { deny: vec!["@dangerous".to_owned()], allow: vec!["info".to_owned()], ..Default::default() };
+    Table::try_from(example).expect("a rule is a table of plain values")
 }
 
 /// What would be right for the key `name`, which is not in `known`.
@@ -40,8 +47,8 @@ pub(super) fn expected_value(path: &str, example: &Value) -> String {
         ("listen", _) => "expected an IP address and a port",
         ("format", _) => return "expected \"text\" or \"json\"".to_owned(),
         ("mode", _) => return "expected \"strict\", \"tracked\" or \"ttl\"".to_owned(),
-        ("policy", _) => return "expected [[cache.policy]] tables".to_owned(),
-        ("rate", _) => return "expected [[limits.rate]] tables".to_owned(),
+        ("policy" | "rate" | "rule", _) => return format!("expected [[{path}]] tables"),
+        ("deny" | "allow", _) => "expected a list of commands and ACL categories",
         ("by", _) => {
             return "expected \"ip\", \"user\", \"client-name\", \"connection\" or \"key-prefix\"".to_owned();
         }

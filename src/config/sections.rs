@@ -1,4 +1,4 @@
-//! The small sections: `[coherence]`, `[clients]`, `[log]` and `[drain]`, with their defaults.
+//! The small sections: `[coherence]`, `[clients]`, `[memory]`, `[log]` and `[drain]`, with their defaults.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,26 @@ impl Default for Coherence {
 pub struct Clients {
     /// Client connections at once.
     pub max: usize,
+    /// Of them from one address (one /64 of IPv6); 0 for no limit of its own.
+    pub max_per_ip: usize,
+    /// Connections accepted per second; those beyond it wait to be. 0 for no limit.
+    pub accepts_per_second: u64,
+    /// Connections accepted at once after a rest.
+    pub accepts_burst: u64,
+    /// Connections accepted per second from one address; those beyond it are refused. 0 for no limit.
+    pub accepts_per_ip_per_second: u64,
+    /// Connections accepted at once from one address after a rest.
+    pub accepts_per_ip_burst: u64,
+    /// Milliseconds until a client must have asked something and, where it needs to, authenticated; 0 for ever.
+    pub handshake_timeout_ms: u64,
+    /// Milliseconds until a started request must be complete, not counting what a large one takes; 0 for ever.
+    pub request_timeout_ms: u64,
+    /// Milliseconds a client may ask nothing; 0 for ever.
+    pub idle_timeout_ms: u64,
+    /// Wrong passwords per second from one address; beyond it none is tried. 0 for no limit.
+    pub auth_failures_per_second: u64,
+    /// Wrong passwords at once from one address after a rest.
+    pub auth_failures_burst: u64,
     /// Bytes waiting for one client to read them, the largest reply among them not counted; beyond it the client is closed.
     #[serde(deserialize_with = "size::deserialize")]
     pub output_max_bytes: usize,
@@ -44,12 +64,31 @@ impl Default for Clients {
     fn default() -> Self {
         Self {
             max: 10_000,
+            max_per_ip: 0,
+            accepts_per_second: 0,
+            accepts_burst: 1000,
+            accepts_per_ip_per_second: 0,
+            accepts_per_ip_burst: 100,
+            handshake_timeout_ms: 60_000,
+            request_timeout_ms: 60_000,
+            idle_timeout_ms: 0,
+            auth_failures_per_second: 100,
+            auth_failures_burst: 1000,
             output_max_bytes: 64 * size::MIB,
             output_stall_ms: 60_000,
             request_max_bytes: 512 * size::MIB,
             pipeline_max: 4096,
         }
     }
+}
+
+/// `[memory]`: what the whole process may take.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// Bytes the process may take before it has given up all that it can; 0 for no bound.
+    #[serde(deserialize_with = "size::deserialize")]
+    pub budget_bytes: u64,
 }
 
 /// `[log]`: what is written to stderr.

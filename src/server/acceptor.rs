@@ -1,7 +1,8 @@
 //! The acceptor: who gets in, and which worker serves them.
 //!
 //! One task for the whole process. It survives running out of descriptors, hands each connection to the worker with
-//! the fewest clients, and refuses in Redis's words when `clients.max` is reached.
+//! the fewest clients, and refuses those for whom there is no room, in Redis's words. Connections that come faster than
+//! `clients.accepts_per_second` wait in the kernel's queue.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +13,10 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::sync::mpsc;
 
+use super::allowance::{Rate, Spent, wait_ms};
 use super::clients::Client;
+use super::complaints::Complaints;
+use super::origins::{Origin, Refused};
 use super::shared::Shared;
 use crate::RunError;
 use crate::shutdown::Shutdown;
@@ -29,28 +33,6 @@ pub struct Arrival {
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(300);
 /// How long accepting rests after the process has run out of descriptors.
 const REST: Duration = Duration::from_millis(20);
-/// How often at most the log says that accepting fails: without descriptors it fails at every attempt, for as long as
-/// clients hold theirs.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-
-/// When the log last heard of a failure, and how many it has not heard of since.
-#[derive(Default)]
-struct Complaints {
-    last: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Complaints {
-    /// One more failure: how many this one stands for if it is to be told, itself included.
-    fn due(&mut self, now: Instant) -> Option<u64> {
-        self.unsaid += 1;
-        if self.last.is_some_and(|last| now.duration_since(last) < COMPLAIN_EVERY) {
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
-    }
-}
 
 /// Accepts until asked to stop.
 pub async fn accept(
@@ -62,19 +44,27 @@ pub async fn accept(
     let failed = |e: std::io::Error| RunError::Internal(format!("the listener cannot be used: {e}"));
     listener.set_nonblocking(true).map_err(failed)?;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
-    let mut complaints = Complaints::default();
+    let limits = &shared.config.clients;
+    let rate = Rate::new(limits.accepts_per_second, limits.accepts_burst);
+    let (mut spent, complaints) = (Spent::default(), Complaints::default());
     loop {
+        let next = async {
+            while let Some(Err(wait)) = rate.map(|rate| rate.take(&mut spent, Instant::now())) {
+                tokio::time::sleep(wait).await;
+            }
+            listener.accept().await
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
             () = shutdown.requested() => return Ok(()),
         };
         match accepted {
             Ok((stream, _)) => admit(stream, &shared, &doors).await,
             Err(error) => {
-                // Descriptors or memory ran out, or the client was gone before we looked: none of it ends the proxy.
-                if let Some(failures) = complaints.due(Instant::now()) {
-                    tracing::warn!(%error, failures, "accept failed; trying on");
-                }
+                // Descriptors or memory ran out, or the client was gone before we looked: none of it ends the proxy. Without
+                // descriptors it fails at every attempt, for as long as clients hold theirs.
+                shared.door.failures.add(1);
+                complaints.tell(|failures| tracing::warn!(%error, failures, "accept failed; trying on"));
                 tokio::time::sleep(REST).await;
             }
         }
@@ -84,36 +74,40 @@ pub async fn accept(
 async fn admit(stream: tokio::net::TcpStream, shared: &Arc<Shared>, doors: &[mpsc::Sender<Arrival>]) {
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     let Ok(stream) = stream.into_std() else { return };
-    if shared.clients.len() >= shared.config.clients.max {
-        // A fresh socket's buffer takes this without waiting; if not, the client sees only the close.
-        let _ = (&stream).write_all(b"-ERR max number of clients reached\r\n");
-        return;
+    if let Err((why, wait)) = may_enter(shared, Origin::of(peer.ip())) {
+        return refuse(&stream, shared, why, wait);
     }
     // Best effort: without them replies may be delayed, not lost, and a client whose machine vanished stays listed.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE));
-    let client = shared.clients.add(peer.to_string(), local.to_string(), shared.clock.now());
+    let client = shared.clients.add(peer, local, shared.clock.now());
     let id = client.id;
     let lightest = (0..doors.len()).min_by_key(|&i| shared.stats[i].clients.load(Relaxed)).unwrap_or(0);
     shared.stats[lightest].clients.fetch_add(1, Relaxed);
     if doors[lightest].send(Arrival { stream, client }).await.is_err() {
-        shared.clients.remove(id);
+        shared.client_left(id);
         shared.stats[lightest].clients.fetch_sub(1, Relaxed);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failures_in_a_row_are_told_at_once_and_then_as_one() {
-        let (mut complaints, start) = (Complaints::default(), Instant::now());
-        assert_eq!(complaints.due(start), Some(1));
-        for after_ms in [20, 40, 9_999] {
-            assert_eq!(complaints.due(start + Duration::from_millis(after_ms)), None);
-        }
-        assert_eq!(complaints.due(start + COMPLAIN_EVERY), Some(4));
-        assert_eq!(complaints.due(start + COMPLAIN_EVERY * 3), Some(1));
+/// Whether one more client may come from there; if so, it is counted.
+fn may_enter(shared: &Shared, origin: Origin) -> Result<(), (Refused, Option<Duration>)> {
+    if shared.clients.len() >= shared.config.clients.max {
+        return Err((Refused::Max, None));
     }
+    if shared.memory.refuses_clients() {
+        return Err((Refused::Memory, None));
+    }
+    shared.origins.enter(origin, Instant::now())
+}
+
+fn refuse(mut stream: &TcpStream, shared: &Shared, why: Refused, wait: Option<Duration>) {
+    shared.door.refused[why as usize].add(1);
+    tracing::debug!(reason = why.as_str(), "client refused");
+    // A fresh socket's buffer takes this without waiting; if not, the client sees only the close. Clients come again at once after
+    // Redis's words, and should not when they come too fast.
+    let _ = match wait {
+        Some(wait) => write!(stream, "-THROTTLED connections, retry after {} ms\r\n", wait_ms(wait)),
+        None => stream.write_all(b"-ERR max number of clients reached\r\n"),
+    };
 }

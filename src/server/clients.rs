@@ -4,11 +4,17 @@
 //! kill switch); readers on other workers see values that may be a moment old.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
+use super::origins::Origin;
 use crate::cache::Millis;
+use crate::session::End;
+
+/// The number of no command.
+const NO_COMMAND: u16 = u16::MAX;
 
 /// What one client lets others know of itself.
 #[derive(Debug)]
@@ -19,10 +25,14 @@ pub struct Client {
     pub addr: String,
     /// `ip:port` it connected to.
     pub laddr: String,
+    /// What its address counts as.
+    pub origin: Origin,
     /// When it connected.
     pub since: Millis,
     /// When it last asked something, on the same clock.
     pub active: AtomicU64,
+    /// When the request began of which only part has come, on the same clock; 0 for none.
+    pub half_since: AtomicU64,
     /// Its selected database.
     pub db: AtomicU32,
     /// The id of its identity.
@@ -41,13 +51,17 @@ pub struct Client {
     pub input_bytes: AtomicU64,
     /// Bytes of replies waiting for the client to read them.
     pub output_bytes: AtomicU64,
+    /// Bytes of memory that its buffers take, both ways; known only where memory has a budget.
+    pub buffers_bytes: AtomicU64,
     /// The id of its dedicated upstream connection, 0 without one.
     pub upstream_id: AtomicI64,
     /// NO-EVICT and NO-TOUCH, which only show in the flags: bit 0 and 1.
     pub switches: AtomicU8,
     /// Name, user, library.
     pub labels: Mutex<Labels>,
-    kill: AtomicU8,
+    arrived: AtomicBool,
+    /// How the session is asked to end, by number and 1; 0 while it is not.
+    asked: AtomicU8,
     task: Mutex<Option<Waker>>,
 }
 
@@ -97,26 +111,30 @@ impl Mode {
 }
 
 impl Client {
-    fn new(id: u64, addr: String, laddr: String, now: Millis) -> Self {
+    fn new(id: u64, peer: SocketAddr, local: SocketAddr, now: Millis) -> Self {
         Self {
             id,
-            addr,
-            laddr,
+            addr: peer.to_string(),
+            laddr: local.to_string(),
+            origin: Origin::of(peer.ip()),
             since: now,
             active: AtomicU64::new(now.0),
+            half_since: AtomicU64::new(0),
             db: AtomicU32::new(0),
             identity: AtomicU32::new(0),
             protocol: AtomicU8::new(2),
-            command: AtomicU16::new(u16::MAX),
+            command: AtomicU16::new(NO_COMMAND),
             mode: AtomicU8::new(0),
             subscribed: Default::default(),
             queued: AtomicI64::new(-1),
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
+            buffers_bytes: AtomicU64::new(0),
             upstream_id: AtomicI64::new(0),
             switches: AtomicU8::new(0),
             labels: Mutex::new(Labels { user: b"default".to_vec(), ..Labels::default() }),
-            kill: AtomicU8::new(0),
+            arrived: AtomicBool::new(false),
+            asked: AtomicU8::new(0),
             task: Mutex::new(None),
         }
     }
@@ -126,10 +144,42 @@ impl Client {
         self.labels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a whole request has come.
+    pub fn has_asked(&self) -> bool {
+        self.command.load(Ordering::Relaxed) != NO_COMMAND
+    }
+
+    /// Whether it has been seen to be in, which is asked once in its life.
+    pub fn has_arrived(&self) -> bool {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// It has been seen to be in.
+    pub fn arrived(&self) {
+        self.arrived.store(true, Ordering::Relaxed);
+    }
+
     /// Asks the session to end at once.
     pub fn kill(&self) {
-        self.kill.store(1, Ordering::Release);
+        self.end_with(End::Killed);
+    }
+
+    /// Asks the session to end at once, for this reason.
+    pub fn end_with(&self, end: End) {
+        self.asked.store(end as u8 + 1, Ordering::Release);
         self.wake();
+    }
+
+    /// Suggests to the session that it end in this way, unless it has been asked to already.
+    pub fn suggest(&self, end: End) {
+        if self.asked.compare_exchange(0, end as u8 + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.wake();
+        }
+    }
+
+    /// The session had a reason not to.
+    pub fn take_back(&self, end: End) {
+        let _ = self.asked.compare_exchange(end as u8 + 1, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Has the session look around.
@@ -139,9 +189,12 @@ impl Client {
         }
     }
 
-    /// Whether someone asked the session to end.
-    pub fn is_killed(&self) -> bool {
-        self.kill.load(Ordering::Acquire) != 0
+    /// How the session is asked to end.
+    pub fn asked_to_end(&self) -> Option<End> {
+        match self.asked.load(Ordering::Acquire) {
+            0 => None,
+            number => End::ALL.get(usize::from(number) - 1).copied(),
+        }
     }
 
     /// Whom to wake for the kill; set once by the session's task.
@@ -159,16 +212,21 @@ pub struct Clients {
 
 impl Clients {
     /// Registers a client that has connected `now`; its record leaves with [`Clients::remove`].
-    pub fn add(&self, addr: String, laddr: String, now: Millis) -> Arc<Client> {
+    pub fn add(&self, peer: SocketAddr, local: SocketAddr, now: Millis) -> Arc<Client> {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(Client::new(id, addr, laddr, now));
+        let client = Arc::new(Client::new(id, peer, local, now));
         self.lock().insert(id, client.clone());
         client
     }
 
-    /// The client is gone.
-    pub fn remove(&self, id: u64) {
-        self.lock().remove(&id);
+    /// The client is gone. Says who it was, once.
+    pub fn remove(&self, id: u64) -> Option<Arc<Client>> {
+        self.lock().remove(&id)
+    }
+
+    /// Shows each of them, oldest first. Nobody comes or goes meanwhile: to be brief.
+    pub fn each(&self, mut show: impl FnMut(&Client)) {
+        self.lock().values().for_each(|client| show(client));
     }
 
     /// One client.

@@ -3,17 +3,27 @@
 //! | file | question |
 //! | --- | --- |
 //! | `acceptor` | who gets in, and to which worker? |
+//! | `origins`, `allowance` | how many, and how fast, from one address? |
+//! | `overdue` | who has taken too long? |
+//! | `memory` | who must make room when memory is short? |
 //! | `worker` | what do the sessions of one thread share? |
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
+//! | `rules` | which of the operator's rules about commands is whose? |
 //! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
 
 mod acceptor;
+pub mod allowance;
 pub mod clients;
+pub mod complaints;
 pub mod facts;
 pub mod identity;
 mod kept;
+pub mod memory;
+pub mod origins;
+pub mod overdue;
+pub mod rules;
 pub mod shared;
 pub mod stats;
 mod survey;
@@ -100,8 +110,12 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let tidy = tokio::spawn(keep_tier_tidy(shared.clone()));
         let limits = tokio::spawn(crate::limits::keep_tidy(shared.limits.clone()));
+        let overdue = tokio::spawn(overdue::keep(shared.clone()));
+        let memory = tokio::spawn(memory::keep(shared.clone()));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
+        overdue.abort();
+        memory.abort();
         touch.abort();
         users.abort();
         tidy.abort();
@@ -147,7 +161,7 @@ async fn work(
             arrival = arrivals.recv() => {
                 let Some(arrival) = arrival else { break };
                 let Ok(stream) = tokio::net::TcpStream::from_std(arrival.stream) else {
-                    shared.clients.remove(arrival.client.id);
+                    shared.client_left(arrival.client.id);
                     worker.stats.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
                     continue;
                 };

@@ -9,9 +9,13 @@ use std::time::Instant;
 use tokio::sync::{Notify, mpsc};
 
 use super::clients::Clients;
+use super::complaints::Complaints;
 use super::facts::Facts;
 use super::identity::{Identities, Identity};
-use super::stats::WorkerStats;
+use super::memory::Memory;
+use super::origins::Origins;
+use super::rules::Rules;
+use super::stats::{DoorStats, WorkerStats};
 use super::users::Sight;
 use super::worker::connector_for;
 use crate::cache::{Clock, TierLimits};
@@ -33,8 +37,18 @@ pub struct Shared {
     pub address: Arc<Address>,
     /// Every client.
     pub clients: Clients,
+    /// Where they come from.
+    pub origins: Origins,
+    /// How much there is left of it.
+    pub memory: Memory,
+    /// What is said of those who try one password after the other.
+    pub guessing: Complaints,
+    /// What the acceptor counts.
+    pub door: DoorStats,
     /// Every identity.
     pub identities: Identities,
+    /// The operator's rules about commands.
+    pub rules: Rules,
     /// When values may be kept and served; each worker forks its own handle.
     pub coherence: Coherence,
     /// The clock that deadlines are on.
@@ -82,6 +96,11 @@ impl Shared {
         let shared = Self {
             clock: Clock::boot(),
             trackers_wanted,
+            rules: Rules::new(&config.commands),
+            origins: Origins::new(&config.clients),
+            memory: Memory::new(config.memory.budget_bytes),
+            guessing: Complaints::default(),
+            door: DoorStats::default(),
             config,
             started: Instant::now(),
             address: Arc::new(address),
@@ -211,6 +230,14 @@ impl Shared {
     pub fn rights_changed(&self) {
         self.identities.rights_changed();
         self.survey_bell.notify_one();
+    }
+
+    /// A client is gone.
+    pub fn client_left(&self, id: u64) {
+        if let Some(client) = self.clients.remove(id) {
+            self.origins.leave(client.origin, Instant::now());
+            self.memory.note(client.buffers_bytes.load(Ordering::Relaxed), 0);
+        }
     }
 
     /// The user of this identity is gone: Redis closes the connections of such a user, and so do we.

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::origins::Refused;
+use crate::session::End;
+
 /// A count that one thread writes and any may read.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -23,8 +26,16 @@ impl Counter {
 pub struct WorkerStats {
     /// Requests understood.
     pub requests: Counter,
+    /// Requests refused by the operator's rules about commands.
+    pub commands_refused: Counter,
     /// Clients accepted.
     pub accepted: Counter,
+    /// Clients gone, by [`End`].
+    pub ended: [Counter; End::ALL.len()],
+    /// Passwords that the upstream refused.
+    pub auth_failures: Counter,
+    /// Passwords that were not tried, because of too many refused before.
+    pub auth_throttled: Counter,
     /// Clients at the moment; the acceptor adds, the worker takes away.
     pub clients: std::sync::atomic::AtomicUsize,
     /// Lane connections established.
@@ -35,6 +46,15 @@ pub struct WorkerStats {
     pub hits: Counter,
     /// Requests that the tier was not asked about though they could have been, by [`Bypass`].
     pub bypasses: [Counter; Bypass::ALL.len()],
+}
+
+/// What the acceptor counts, since the process began.
+#[derive(Debug, Default)]
+pub struct DoorStats {
+    /// Connections refused, by [`Refused`].
+    pub refused: [Counter; Refused::ALL.len()],
+    /// Connections that could not be accepted: out of descriptors or memory, or gone before.
+    pub failures: Counter,
 }
 
 /// Why a read that the tier could hold went past it. The words are those of INFO and the metrics.

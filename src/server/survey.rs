@@ -79,7 +79,10 @@ impl Survey {
         if self.commands_of.as_ref() != Some(&facts.run_id) {
             let commands = self.bounded(witness.conversation.ask(&[b"COMMAND"])).await?;
             match self.shared.table().1.merge(&commands) {
-                Ok(table) => self.shared.set_table(table),
+                Ok(table) => {
+                    self.shared.rules.tell_unknown(&table);
+                    self.shared.set_table(table);
+                }
                 Err(error) => tracing::warn!(%error, "the upstream's COMMAND cannot be read; using the built-in table"),
             }
             self.commands_of = Some(facts.run_id.clone());

@@ -20,8 +20,8 @@ use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
 use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Marks, Near, WriteMark};
-use crate::command::Table;
-use crate::resp::{Protocol, RequestScanner};
+use crate::command::{Command, Denied, Table};
+use crate::resp::{Args, Protocol, RequestScanner};
 use crate::session::{Attached, Gathering, Outbox, Round, Seat, Seq, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
@@ -117,6 +117,8 @@ pub struct Worker {
     table: RefCell<(u64, Rc<Table>)>,
     /// Which limits apply to each of its commands, by id; empty without limits.
     limit_masks: RefCell<Vec<u64>>,
+    /// What the rules about commands refuse of it, by number.
+    denied: RefCell<Vec<Denied>>,
     lanes: RefCell<Kept<LaneFor, Rc<Lane<Waiter>>>>,
     pools: RefCell<Kept<Place, Rc<DedicatedPool>>>,
     /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
@@ -143,6 +145,7 @@ impl Worker {
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
             stats: shared.stats[index].clone(),
+            denied: RefCell::new(shared.rules.resolve(&table)),
             scratch: RefCell::default(),
             limit_masks: RefCell::new(shared.limits.masks(&table)),
             table: RefCell::new((version, Rc::new((*table).clone()))),
@@ -162,6 +165,7 @@ impl Worker {
         if table.0 != version {
             let (version, newer) = self.shared.table();
             self.limit_masks.replace(self.shared.limits.masks(&newer));
+            self.denied.replace(self.shared.rules.resolve(&newer));
             *table = (version, Rc::new((*newer).clone()));
         }
         table.1.clone()
@@ -170,6 +174,12 @@ impl Worker {
     /// Which limits apply to a command of [`Worker::table`], whoever the user: a bit each.
     pub fn limits_applying(&self, command: u16) -> u64 {
         self.limit_masks.borrow().get(usize::from(command)).copied().unwrap_or(0)
+    }
+
+    /// Whether rule number `rule` refuses this request, for which [`Worker::table`] has just found `command`.
+    #[inline]
+    pub fn refuses(&self, rule: usize, command: &Command, args: &Args<'_>) -> bool {
+        self.denied.borrow()[rule].refuses(command, args)
     }
 
     /// The time on the clock that deadlines are on.

@@ -205,6 +205,11 @@ impl Attached {
         self.out.len() - self.head
     }
 
+    /// Bytes of memory its buffers take.
+    pub fn buffers_bytes(&self) -> usize {
+        self.out.len() + self.buffer.len()
+    }
+
     /// Queues one request.
     pub fn send(&mut self, request: &[u8], owed: Owed) {
         if self.owed.is_empty() {

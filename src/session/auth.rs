@@ -2,7 +2,10 @@
 //!
 //! A password is tried on a lane kept for nothing else, so that a client that authenticates does not cost the upstream
 //! a connection, and so that no data command ever runs on a connection whose user is in doubt. Each is tried, however
-//! often it was right before: a password that was changed a moment ago, beside the proxy too, lets nobody in.
+//! often it was right before: a password that was changed a moment ago, beside the proxy too, lets nobody in. How many wrong ones
+//! an address may give is bounded (`server/origins.rs`).
+
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -10,6 +13,7 @@ use super::request::Flow;
 use super::waiter::{Waiter, lost_reply};
 use super::{Session, Verdict};
 use crate::resp::{Args, encode};
+use crate::server::allowance::wait_ms;
 use crate::upstream::connect::Credentials;
 use crate::upstream::lane::Lost;
 
@@ -46,6 +50,10 @@ impl Session {
         if lane.is_full(|| self.outbox.task()) {
             return Flow::Hold;
         }
+        let origin = self.client.origin;
+        if let Err(wait) = self.worker.shared.origins.may_try(origin, Instant::now()) {
+            return self.throttle_passwords(wait);
+        }
         let mut request = Vec::new();
         encode::command(&mut request, &[b"AUTH", &credentials.user, &credentials.password]);
         let shared = self.worker.shared.clone();
@@ -59,6 +67,7 @@ impl Session {
             lane.send(&request, Waiter::Once(tell));
             told
         });
+        let stats = self.worker.stats.clone();
         self.operation = Some(Box::pin(async move {
             match told.await.unwrap_or_else(|_| Err(Lost::with_the_worker())) {
                 Ok(reply) if reply.starts_with(b"+") => {
@@ -67,12 +76,35 @@ impl Session {
                     {
                         shared.learn(|facts| facts.read_hello(&reply));
                     }
+                    shared.origins.was_right(origin);
                     Verdict::Identity(shared.vouched(credentials))
                 }
-                Ok(reply) => Verdict::Reply(reply),
-                Err(why) => Verdict::Reply(lost_reply(&why)),
+                Ok(reply) => {
+                    stats.auth_failures.add(1);
+                    Verdict::Reply(reply)
+                }
+                Err(why) => {
+                    shared.origins.was_right(origin);
+                    Verdict::Reply(lost_reply(&why))
+                }
             }
         }));
         Flow::Hold
+    }
+
+    /// Too many passwords from this address were wrong: none is tried for a while. Whether this one is right, nobody is told.
+    #[cold]
+    fn throttle_passwords(&mut self, wait: Duration) -> Flow {
+        self.worker.stats.auth_throttled.add(1);
+        self.worker.shared.guessing.tell(|unsaid| {
+            tracing::warn!(
+                addr = self.client.addr,
+                attempts = unsaid,
+                "too many wrong passwords from this address; not trying more"
+            );
+        });
+        let text = format!("THROTTLED auth-failures, retry after {} ms", wait_ms(wait));
+        self.answer(|out, _| encode::error(out, text));
+        Flow::Next
     }
 }

@@ -17,6 +17,9 @@ use crate::resp::Protocol;
 use crate::server::worker::Worker;
 use crate::upstream::lane::Lane;
 
+/// Bytes handed out before others get their turn: a large reply may be waited for by thousands, and each gets a copy.
+const HANDED_PER_TURN_BYTES: usize = 1 << 20;
+
 /// One client's claim on a fill's reply, and what it needs to ask for itself if there is none.
 pub struct Joiner {
     pub(super) outbox: Rc<Outbox>,
@@ -78,8 +81,16 @@ pub async fn deliver_mail(worker: Rc<Worker>) {
             match letter {
                 Mail::Filled { flight, resp3, resp2, expires } => {
                     let seats = worker.flights.borrow_mut().take(flight);
-                    let joiners = seats.into_iter().filter_map(|seat| seat.joiner);
-                    joiners.for_each(|joiner| joiner.answered(&resp3, resp2.as_deref(), expires));
+                    let mut handed = 0;
+                    for joiner in seats.into_iter().filter_map(|seat| seat.joiner) {
+                        joiner.answered(&resp3, resp2.as_deref(), expires);
+                        // The others wait a little longer, as they may have to anyway: a letter has no time.
+                        handed += resp3.len();
+                        if handed > HANDED_PER_TURN_BYTES {
+                            handed = 0;
+                            tokio::task::yield_now().await;
+                        }
+                    }
                 }
                 Mail::Failed { flight } => {
                     let seats = worker.flights.borrow_mut().take(flight);

@@ -16,6 +16,7 @@
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
+//! | `overdue` | does a client end that takes too long, or is asked to? |
 //! | `gather` | when does part of a batch's replies leave before the rest? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
 
@@ -31,6 +32,7 @@ mod limited;
 mod local;
 mod mget;
 mod outbox;
+mod overdue;
 mod permission;
 mod poll;
 mod pubsub;
@@ -82,20 +84,28 @@ enum Verdict {
     Attached(Box<Attached>),
 }
 
-/// Why a session is over, in the words of logs and metrics.
+/// Why a session is over, in the words of logs and INFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The client closed the connection, or sent QUIT.
     Left,
     /// It sent bytes that are no request.
     ProtocolError,
-    /// CLIENT KILL.
+    /// CLIENT KILL, or its user is gone.
     Killed,
     /// It read too slowly: what piled up for it passed `clients.output_max_bytes`, or it took nothing for
     /// `clients.output_stall_ms`.
     OutputFull,
     /// One request passed `clients.request_max_bytes`.
     RequestTooBig,
+    /// It did not ask anything, or did not authenticate, within `clients.handshake_timeout_ms`.
+    HandshakeTimeout,
+    /// It did not finish a request within `clients.request_timeout_ms`.
+    RequestTimeout,
+    /// It asked nothing for `clients.idle_timeout_ms`.
+    Idle,
+    /// Memory was short, and its buffers took most of it (`memory.budget_bytes`).
+    Memory,
     /// The dedicated connection that held its transaction, watches or subscriptions was lost, or that of a transaction or
     /// watch could not be had.
     UpstreamLost,
@@ -104,15 +114,34 @@ pub enum End {
 }
 
 impl End {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::Left,
+        Self::ProtocolError,
+        Self::Killed,
+        Self::OutputFull,
+        Self::RequestTooBig,
+        Self::HandshakeTimeout,
+        Self::RequestTimeout,
+        Self::Idle,
+        Self::Memory,
+        Self::UpstreamLost,
+        Self::Draining,
+    ];
+
     /// The word printed for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
-            Self::ProtocolError => "protocol-error",
+            Self::ProtocolError => "protocol_error",
             Self::Killed => "killed",
-            Self::OutputFull => "output-full",
-            Self::RequestTooBig => "request-too-big",
-            Self::UpstreamLost => "upstream-lost",
+            Self::OutputFull => "output_full",
+            Self::RequestTooBig => "request_too_big",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::RequestTimeout => "request_timeout",
+            Self::Idle => "idle",
+            Self::Memory => "memory",
+            Self::UpstreamLost => "upstream_lost",
             Self::Draining => "draining",
         }
     }
@@ -166,6 +195,8 @@ pub struct Session {
     client: Arc<Client>,
     outbox: Rc<Outbox>,
     identity: Arc<Identity>,
+    /// The number of the rule about commands that is for it.
+    rule: Option<usize>,
     protocol: Protocol,
     db: u32,
     mute: Mute,
@@ -204,6 +235,7 @@ impl Session {
     pub fn new(worker: Rc<Worker>, socket: Socket, client: Arc<Client>, identity: Arc<Identity>) -> Self {
         Self {
             purse: Purse::of(&worker.shared.limits, worker.index),
+            rule: worker.shared.rules.of(identity.user()),
             worker,
             socket,
             client,
@@ -240,7 +272,12 @@ impl Session {
                 self.outbox.set_task(cx.waker());
                 self.client.set_task(cx.waker());
             }
-            self.poll(cx)
+            let polled = self.poll(cx);
+            if let std::task::Poll::Ready(end) = polled {
+                self.worker.stats.ended[end as usize].add(1);
+                tracing::debug!(client = self.client.id, addr = self.client.addr, end = end.as_str(), "client gone");
+            }
+            polled
         })
     }
 
@@ -261,7 +298,7 @@ impl Drop for Session {
         if let Some(attached) = self.attached.take() {
             self.worker.give_back(attached, &self.outbox);
         }
-        self.worker.shared.clients.remove(self.client.id);
+        self.worker.shared.client_left(self.client.id);
         self.worker.stats.clients.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 }

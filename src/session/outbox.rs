@@ -220,6 +220,12 @@ impl Outbox {
         inner.out.len() - inner.head + inner.parked
     }
 
+    /// Bytes of memory that takes.
+    pub(super) fn buffers_bytes(&self) -> usize {
+        let inner = self.inner.borrow();
+        inner.out.len() + inner.parked
+    }
+
     /// Bytes held for this client besides the largest reply: how far it has fallen behind. A reply of any size is only ever
     /// one reply; what piles up beside it is the client's doing.
     pub fn piled_bytes(&self) -> usize {

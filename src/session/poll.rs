@@ -30,8 +30,10 @@ impl Session {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..TURNS {
             self.outbox.attend();
-            if self.client.is_killed() && self.ending != Some(End::Killed) {
-                return Poll::Ready(End::Killed);
+            if let Some(end) = self.client.asked_to_end()
+                && self.ends_as_asked(end)
+            {
+                return Poll::Ready(end);
             }
             match self.turn(cx) {
                 Ok(true) => {}
@@ -196,6 +198,11 @@ impl Session {
             self.eof = self.attached.is_some() && self.socket.is_read_closed();
             return Ok(self.eof);
         }
+        if self.is_too_heavy() {
+            // It is looked at again now and then, and when memory is no longer short.
+            self.eof = self.socket.is_read_closed();
+            return Ok(self.eof);
+        }
         let read = if self.ending.is_some() {
             self.read_and_forget(cx)
         } else if self.backlog.is_some() {
@@ -252,6 +259,7 @@ impl Session {
             if used < scratch.bytes.len() {
                 let left = scratch.bytes[used..].to_vec();
                 let scanner = std::mem::take(&mut scratch.scanner);
+                self.note_backlog(left.len(), partial, true);
                 self.backlog = Some(Box::new(Backlog { bytes: left, start: 0, scanner, partial }));
             }
         }
@@ -269,6 +277,7 @@ impl Session {
         let (used, partial) = self.run_requests(&backlog.bytes[backlog.start..], &mut backlog.scanner);
         backlog.partial = partial;
         backlog.start += used;
+        self.note_backlog(backlog.bytes.len() - backlog.start, partial, used > 0);
         if backlog.start < backlog.bytes.len() {
             // What has run is dropped in steps that keep the copying linear.
             if backlog.start > backlog.bytes.len() / 2 {
@@ -282,7 +291,7 @@ impl Session {
     }
 
     /// Whether the next request has to wait.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.operation.is_some()
             || self.settle
             || self.grace.is_some()
@@ -352,6 +361,18 @@ impl Session {
         (at, partial)
     }
 
+    /// So many bytes are left, only part of a request or not; of another one than before if `moved`. Its time runs from when
+    /// bytes last came before it began to wait for the rest.
+    fn note_backlog(&self, bytes: usize, partial: bool, moved: bool) {
+        let client = &self.client;
+        client.input_bytes.store(bytes as u64, Relaxed);
+        if !partial || bytes == 0 {
+            client.half_since.store(0, Relaxed);
+        } else if moved || client.half_since.load(Relaxed) == 0 {
+            client.half_since.store(self.now.0, Relaxed);
+        }
+    }
+
     /// A session with nothing in flight holds no buffers.
     fn let_go(&mut self) {
         if let Some(spare) = self.outbox.take_spare() {
@@ -363,6 +384,20 @@ impl Session {
         }
         if self.outbox.pending() == 0 && self.attached.is_none() {
             self.way = Way::Lane;
+        }
+        if self.worker.shared.memory.is_bounded() {
+            self.note_buffers();
+        }
+    }
+
+    /// What has been written to counts: the rest of a buffer's room the system has not given yet.
+    fn note_buffers(&self) {
+        let backlog = self.backlog.as_ref().map_or(0, |backlog| backlog.bytes.len());
+        let attached = self.attached.as_ref().map_or(0, |attached| attached.buffers_bytes());
+        let bytes = (backlog + attached + self.outbox.buffers_bytes()) as u64;
+        let before = self.client.buffers_bytes.swap(bytes, Relaxed);
+        if before != bytes {
+            self.worker.shared.memory.note(before, bytes);
         }
     }
 }

@@ -17,6 +17,10 @@ use crate::resp::{Args, Protocol, encode};
 use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
 
+/// Bytes of a name nobody knows that a refusal repeats, as Redis does of an unknown command (server.c,
+/// `commandCheckExistence`).
+const NAME_SHOWN_MAX_BYTES: usize = 128;
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
@@ -38,6 +42,13 @@ impl Session {
         };
         if self.purse.is_some() && self.is_too_much(command, args) {
             return Flow::Next;
+        }
+        // Also where the arguments are wrong by our table: the upstream may be of another mind, and run it.
+        if let Some(rule) = self.rule
+            && !self.must_authenticate()
+            && self.worker.refuses(rule, command, args)
+        {
+            return self.forbid(command, args);
         }
         if !is_whole {
             return self.wrong_arity(command, args);
@@ -106,6 +117,27 @@ impl Session {
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }
         self.pass(args, Then::Nothing)
+    }
+
+    /// Refuses what the operator's rules refuse, in Redis's words; inside MULTI that dooms the transaction (server.c,
+    /// `processCommand` and `rejectCommand`).
+    #[cold]
+    fn forbid(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        self.note(command);
+        self.worker.stats.commands_refused.add(1);
+        let name = if command.id == 0 {
+            let name = args.name();
+            String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_MAX_BYTES)])
+        } else {
+            (&*command.name).into()
+        };
+        let text = format!("NOPERM this user has no permissions to run the '{name}' command");
+        if command.route == Route::Dedicated(Dedicated::Exec) {
+            return self.abort(&format!("EXECABORT Transaction discarded because of: {text}"));
+        }
+        self.doom();
+        self.answer(|out, _| encode::error(out, text));
+        Flow::Next
     }
 
     /// A reply known now, in its place.
@@ -177,6 +209,7 @@ impl Session {
     pub(super) fn become_identity(&mut self, identity: Arc<crate::server::identity::Identity>) {
         self.client.labels().user = identity.user().to_vec();
         self.client.identity.store(identity.id, Relaxed);
+        self.rule = self.worker.shared.rules.of(identity.user());
         self.identity = identity;
         self.introduced();
         self.changed();

@@ -125,9 +125,7 @@ impl Session {
 
     /// Redis would let it change the connection from inside EXEC, which no shared reply order survives.
     fn refuse_in_transaction(&mut self, command: &Command) -> Flow {
-        if let Some(transaction) = self.transaction() {
-            transaction.doomed = true;
-        }
+        self.doom();
         let text =
             format!("ERR anteroom: {} is not supported inside MULTI", command.name.replace('|', " ").to_uppercase());
         self.answer(|out, _| encode::error(out, text));

@@ -39,11 +39,7 @@ impl Session {
         attached.watching = false;
         self.client.queued.store(-1, Relaxed);
         if transaction.doomed {
-            if let Some(attached) = &mut self.attached {
-                attached.insert(&[b"DISCARD"]);
-            }
-            self.answer(|out, _| encode::error(out, "EXECABORT Transaction discarded because of previous errors."));
-            return Flow::Next;
+            return self.end_without_running("EXECABORT Transaction discarded because of previous errors.");
         }
         let mut then = self.after_transaction(&transaction);
         if let Some(asked) = transaction.pause {
@@ -61,6 +57,37 @@ impl Session {
             return self.send_attached(args, Owed::Script { seq, then, running });
         }
         self.send_attached(args, Owed::Reply { seq, then })
+    }
+
+    /// Gives up the transaction, if there is one, and says why. Its watches end with it, as by DISCARD.
+    pub(super) fn abort(&mut self, text: &str) -> Flow {
+        if let Some(attached) = &mut self.attached
+            && attached.transaction.take().is_some()
+        {
+            attached.watching = false;
+            self.client.queued.store(-1, Relaxed);
+            return self.end_without_running(text);
+        }
+        self.answer(|out, _| encode::error(out, text));
+        Flow::Next
+    }
+
+    /// The upstream, which has queued what it was sent, is told that it was for nothing.
+    fn end_without_running(&mut self, text: &str) -> Flow {
+        if let Some(attached) = &mut self.attached {
+            attached.insert(&[b"DISCARD"]);
+        }
+        self.answer(|out, _| encode::error(out, text));
+        Flow::Next
+    }
+
+    /// A request of the transaction was refused by the proxy, if there is a transaction: EXEC must fail.
+    pub(super) fn doom(&mut self) {
+        if let Some(attached) = &mut self.attached
+            && let Some(transaction) = &mut attached.transaction
+        {
+            transaction.doomed = true;
+        }
     }
 
     pub(super) fn discard(&mut self, args: &Args<'_>) -> Flow {

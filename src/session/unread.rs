@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `clients.pipeline_max` requests, or [`AWAITED_MAX_BYTES`] of replies, in flight | no further request is run |
 //! | [`OUTPUT_PAUSE_BYTES`] unread | no further request is run, and its dedicated connection is not read: Redis waits, or applies its own limit |
+//! | `memory::PAUSE_BYTES` unread, or read of one request, while memory is short | the same, and the client is not read |
 //! | `clients.output_max_bytes` unread besides the largest reply | closed |
 //! | `clients.output_stall_ms` without taking a byte, while it is owed too much (see [`Session::is_impatient`]) | closed |
 //!
@@ -14,6 +15,7 @@
 //! far heavier than what came before: a reply on a shared lane cannot be held back.
 
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,7 +36,17 @@ const INFLIGHT_AT_FIRST: usize = 4;
 impl Session {
     /// Whether the client has so much to read that nothing more is fetched for it.
     pub(super) fn is_behind(&self) -> bool {
-        self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES.min(self.output_max_bytes() / 2)
+        self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES.min(self.output_max_bytes() / 2).min(self.pause_bytes())
+    }
+
+    /// Bytes that may be held for the client before it is paused because memory is short; without end while it is not.
+    fn pause_bytes(&self) -> usize {
+        self.worker.shared.memory.pause_bytes()
+    }
+
+    /// Whether so much of a request has been read that no more of it is while memory is short.
+    pub(super) fn is_too_heavy(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.bytes.len() > self.pause_bytes())
     }
 
     fn output_max_bytes(&self) -> usize {
@@ -49,7 +61,10 @@ impl Session {
         }
         pending >= self.worker.shared.config.clients.pipeline_max
             || match self.outbox.awaited_bytes() {
-                Some(bytes) => bytes > AWAITED_MAX_BYTES.min(self.output_max_bytes() / 2),
+                Some(bytes) => {
+                    let max = AWAITED_MAX_BYTES.min(self.output_max_bytes() / 2);
+                    bytes > max.min(self.pause_bytes().saturating_mul(4))
+                }
                 None => pending >= INFLIGHT_AT_FIRST,
             }
     }
@@ -70,6 +85,9 @@ impl Session {
                 }
                 Some(Ok(n)) => {
                     self.patience = None;
+                    if self.worker.shared.config.clients.idle_timeout_ms > 0 {
+                        self.client.active.store(self.worker.now().0, Relaxed);
+                    }
                     self.outbox.written(n);
                 }
                 Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -97,11 +115,12 @@ impl Session {
         if patience.as_mut().poll(cx).is_ready() { Err(End::OutputFull) } else { Ok(()) }
     }
 
-    /// Whether a client that takes nothing is closed after a while: what waits for it is too much to be kept for ever, or
+    /// Whether a client that takes nothing is closed after a while: what waits for it is too much to be kept for ever (or for now,
+    /// while memory is short), or
     /// the session would be over, or Redis sends of its own accord and has nobody to send to (it may have hung up long ago behind
     /// the bytes that nobody reads). Any other client may take its time, as with Redis.
     fn is_impatient(&self) -> bool {
-        self.outbox.held_bytes() > self.output_max_bytes()
+        self.outbox.held_bytes() > self.output_max_bytes().min(self.pause_bytes())
             || self.ending.is_some()
             || self.eof
             || (self.is_behind() && self.attached.as_ref().is_some_and(|a| a.is_fed()))

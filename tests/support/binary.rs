@@ -78,7 +78,14 @@ impl Binary {
 
     /// One number of the proxy's INFO sections.
     pub fn count(&self, field: &str) -> u64 {
-        let text = self.client().text(&["INFO", "anteroom", "anteroom_cache", "anteroom_coherence"]);
+        let text = self.client().text(&[
+            "INFO",
+            "anteroom",
+            "anteroom_clients",
+            "anteroom_memory",
+            "anteroom_cache",
+            "anteroom_coherence",
+        ]);
         let found = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')?.parse().ok());
         found.unwrap_or_else(|| panic!("INFO has no number {field}"))
     }

@@ -157,8 +157,15 @@ impl Proxy {
 
     /// One field of the proxy's INFO sections; empty when there is no such field.
     pub fn info(&self, field: &str) -> String {
-        let text =
-            self.client().ask(&["INFO", "anteroom", "anteroom_cache", "anteroom_coherence", "anteroom_upstream"]);
+        let sections = [
+            "anteroom",
+            "anteroom_clients",
+            "anteroom_memory",
+            "anteroom_cache",
+            "anteroom_coherence",
+            "anteroom_upstream",
+        ];
+        let text = self.client().ask(&[&["INFO"], &sections[..]].concat());
         let text = String::from_utf8_lossy(&text).into_owned();
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.unwrap_or_default().to_owned()
@@ -200,7 +207,11 @@ pub struct Client {
 
 impl Client {
     pub fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).expect("someone listens");
+        Self::on(TcpStream::connect(addr).expect("someone listens"))
+    }
+
+    /// On a connection that someone else made.
+    pub fn on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a sound timeout");
         Self { stream, buffer: Vec::new() }
