@@ -453,9 +453,24 @@ fn five_greedy_clients_get_their_limit_within_two_percent_and_a_calm_one_is_neve
     }
 }
 
+#[test]
+fn the_log_says_whom_a_limit_refuses_and_not_with_every_refusal() {
+    let redis = Redis::start();
+    let config = "[[limits.rate]]\nname = \"few\"\nby = \"client-name\"\ncommands_per_second = 1\nburst = 3\n";
+    let binary = Binary::start(redis.addr(), config);
+    let mut client = binary.client();
+    client.ask(&["HELLO", "2", "SETNAME", "greedy"]);
+    assert_eq!(repeated(&mut client, 50, &["GET", "k"]).iter().filter(|reply| is_throttled(reply)).count(), 47);
+    let told =
+        || binary.log().iter().filter(|line| line.contains("over the limit; refused")).cloned().collect::<Vec<_>>();
+    eventually("it is said", || !told().is_empty());
+    assert!(told()[0].contains("greedy") && told()[0].contains("few"), "{:?}", told());
+    assert_eq!(told().len(), 1);
+}
+
 /// Processor time of the proxy per request, for requests of `words` sent to a proxy with this configuration.
 fn cpu_per_request(redis: &Redis, config: &str, words: &[&str], expected: &str) -> Duration {
-    const REQUESTS: usize = 400_000;
+    const REQUESTS: usize = 2_000_000;
     const BATCH: usize = 16;
     let binary = Binary::start(redis.addr(), config);
     binary.wait_armed();

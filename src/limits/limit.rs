@@ -26,9 +26,11 @@ pub struct Limit {
     standing: Arc<Standing>,
     /// Connections that have a budget of their own.
     connections: Arc<AtomicUsize>,
-    /// When it may complain again, and what it has not told since it last did.
+    /// What a refusal begins with: all but when to come back.
+    pub refusal: Box<[u8]>,
+    /// When it may complain again, and how many refusals it has told of.
     quiet_until_ns: AtomicU64,
-    untold: AtomicU64,
+    told: AtomicU64,
 }
 
 /// Whose budget it is.
@@ -83,7 +85,8 @@ impl Limit {
             standing: standing.clone(),
             connections: Arc::default(),
             quiet_until_ns: AtomicU64::new(0),
-            untold: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            refusal: format!("-THROTTLED {}, retry after ", rate.name).into_bytes().into(),
             rate,
         }
     }
@@ -153,15 +156,16 @@ impl Limit {
         self.budgets.len() + self.connections.load(Relaxed)
     }
 
-    /// Tells the log that a command was refused, or would have been; not more often than every ten seconds.
-    pub fn complain(&self, now: Nanos, identity: &[u8]) {
-        let untold = self.untold.fetch_add(1, Relaxed) + 1;
+    /// Tells the log that commands were refused, or would have been; not more often than every ten seconds. `refused`: how many
+    /// so far.
+    pub fn complain(&self, now: Nanos, identity: &[u8], refused: impl FnOnce() -> u64) {
         let quiet_until = self.quiet_until_ns.load(Relaxed);
         let later = (now + COMPLAIN_EVERY).0;
         if now.0 < quiet_until || self.quiet_until_ns.compare_exchange(quiet_until, later, Relaxed, Relaxed).is_err() {
             return;
         }
-        self.untold.fetch_sub(untold, Relaxed);
+        let refused = refused();
+        let untold = refused.saturating_sub(self.told.swap(refused, Relaxed));
         let (limit, identity) = (self.rate.name.as_str(), identity.escape_ascii().to_string());
         if self.rate.dry_run {
             tracing::info!(limit, identity, commands = untold, "over the limit; not refused (dry_run)");

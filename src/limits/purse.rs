@@ -43,6 +43,9 @@ pub struct Purse {
     is_stale: bool,
     /// Who pays for the replies of requests that these limits apply to.
     payer: Option<(u64, Arc<Payer>)>,
+    /// What was refused of the requests at hand: to what these limits applied, at which price. The clock stands still for
+    /// them, so whatever costs as much is refused, too.
+    refused: Option<(u64, u64, Refused)>,
 }
 
 /// Who pays for the bytes of a reply. Rides with the reply's place.
@@ -89,6 +92,7 @@ impl Purse {
                 held: Vec::new(),
                 is_stale: true,
                 payer: None,
+                refused: None,
             })
         };
         (!limits.is_empty()).then(purse)
@@ -101,7 +105,7 @@ impl Purse {
 
     /// The same at a given time.
     pub fn begin_at(&mut self, now: Nanos) {
-        self.now = now;
+        (self.now, self.refused) = (now, None);
         let mut held = self.limits.all.iter().zip(&self.held);
         self.is_stale |= held.any(|(limit, held)| held.as_ref().is_some_and(|held| limit.is_makeshift(held)));
     }
@@ -118,7 +122,7 @@ impl Purse {
 
     /// Takes the budgets of this user and name. Whoever only changes its name takes what it has used up with it.
     pub fn fill(&mut self, who: Who<'_>) {
-        (self.is_stale, self.payer, self.mask) = (false, None, 0);
+        (self.is_stale, self.payer, self.refused, self.mask) = (false, None, None, 0);
         self.held.resize_with(self.limits.all.len(), || None);
         for (at, (limit, held)) in self.limits.all.iter().zip(&mut self.held).enumerate() {
             if !limit.concerns_user(who.user) {
@@ -154,6 +158,14 @@ impl Purse {
             return Ok(None);
         }
         let bill = self.bill(applying, command, args, positions);
+        if let Some((same, price, refused)) = self.refused
+            && same == applying
+            && bill.price >= price
+            && command.toll() == Toll::Asked
+        {
+            self.counts(refused.limit).refused.add(1);
+            return Err(refused);
+        }
         // Let through by a limit that only looks on.
         let mut dry = 0;
         for at in each_bit(applying) {
@@ -167,21 +179,27 @@ impl Purse {
                 self.parts(at, &bill).for_each(|(budget, cost)| budget.charge(self.now, cost));
                 continue;
             }
-            limit.complain(self.now, &budget.identity);
             if limit.rate.dry_run {
                 dry |= 1 << at;
+                self.counts(at).dry_run_refused.add(1);
+                limit.complain(self.now, &budget.identity, || self.limits.total(at, |counts| &counts.dry_run_refused));
                 continue;
             }
             for before in each_bit(applying & !dry & ((1 << at) - 1)) {
                 self.parts(before, &bill).for_each(|(budget, cost)| budget.give_back(self.now, cost));
             }
             self.counts(at).refused.add(1);
-            return Err(Refused { limit: at, wait });
+            limit.complain(self.now, &budget.identity, || self.limits.total(at, |counts| &counts.refused));
+            let refused = Refused { limit: at, wait };
+            // What a dry run would say of the others, and which keys they name, is not the same each time.
+            if dry == 0 && applying & self.keyed == 0 {
+                self.refused = Some((applying, bill.price, refused));
+            }
+            return Err(refused);
         }
         // A command without a key has no prefix to count it by.
         let keyless = if bill.keyed.is_empty() { self.keyed } else { 0 };
         each_bit(applying & !dry & !keyless).for_each(|at| self.counts(at).allowed.add(1));
-        each_bit(dry).for_each(|at| self.counts(at).dry_run_refused.add(1));
         let counting = applying & self.bytes;
         Ok((counting != 0).then(|| self.pay_bytes(counting, &bill, args.raw().len())))
     }

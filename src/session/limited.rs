@@ -72,14 +72,15 @@ impl Session {
     }
 
     fn answer_refused(&mut self, refused: Refused) {
-        let worker = self.worker.clone();
+        if self.mute_this() {
+            return;
+        }
+        let limit = &self.worker.shared.limits.all[refused.limit];
         // Rounded up: who comes back then is not too early.
-        let wait_ms = refused.wait.as_nanos().div_ceil(1_000_000).max(1);
-        // The name has been checked: it fits into a line. Put together here, since a refusal must cost next to nothing.
-        self.answer(|out, _| {
-            out.extend_from_slice(b"-THROTTLED ");
-            out.extend_from_slice(worker.shared.limits.all[refused.limit].rate.name.as_bytes());
-            out.extend_from_slice(b", retry after ");
+        let wait_ms = u64::try_from(refused.wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1);
+        // Put together from parts, since a refusal must cost next to nothing.
+        self.outbox.reply(|out| {
+            out.extend_from_slice(&limit.refusal);
             out.extend_from_slice(itoa::Buffer::new().format(wait_ms).as_bytes());
             out.extend_from_slice(b" ms\r\n");
         });
