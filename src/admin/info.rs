@@ -10,6 +10,7 @@ use crate::resp::{Args, Protocol, encode};
 use crate::server::shared::Shared;
 use crate::server::stats::{Bypass, Counter, WorkerStats};
 use crate::server::worker::Worker;
+use crate::tls::UpstreamTls;
 
 /// Which sections an INFO asks for.
 #[derive(Clone, Debug)]
@@ -25,14 +26,16 @@ enum Section {
     Coherence,
     Limits,
     Upstream,
+    Tls,
 }
 
-const SECTIONS: [(Section, &str); 5] = [
+const SECTIONS: [(Section, &str); 6] = [
     (Section::Proxy, "anteroom"),
     (Section::Cache, "anteroom_cache"),
     (Section::Coherence, "anteroom_coherence"),
     (Section::Limits, "anteroom_limits"),
     (Section::Upstream, "anteroom_upstream"),
+    (Section::Tls, "anteroom_tls"),
 ];
 
 impl Asked {
@@ -81,6 +84,7 @@ fn write_section(worker: &Worker, section: Section) -> String {
         Section::Coherence => coherence(&mut lines, &worker.shared),
         Section::Limits => limits(&mut lines, &worker.shared.limits),
         Section::Upstream => upstream(&mut lines, &worker.shared),
+        Section::Tls => tls(&mut lines, &worker.shared),
     }
     lines.0
 }
@@ -192,6 +196,18 @@ fn upstream(lines: &mut Lines, shared: &Shared) {
     lines.field("upstream_users_seen", shared.sight().as_str());
     lines.field("lane_connects", sum(shared, |s| s.lane_connects.get()));
     lines.field("lane_losses", sum(shared, |s| s.lane_losses.get()));
+}
+
+fn tls(lines: &mut Lines, shared: &Shared) {
+    lines.title("Anteroom_tls");
+    let upstream = shared.upstream_tls.as_deref();
+    lines.field("upstream_tls", upstream.map_or("off", |tls| if tls.verifies() { "verified" } else { "unverified" }));
+    let reloads = upstream.map(UpstreamTls::reloads).unwrap_or_default();
+    lines.field("upstream_tls_reloads", reloads.done);
+    lines.field("upstream_tls_reload_error", reloads.error);
+    if let Some(validity) = upstream.and_then(UpstreamTls::validity) {
+        lines.field("upstream_tls_certificate_seconds_left", validity.seconds_left());
+    }
 }
 
 fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {

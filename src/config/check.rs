@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Config, problem::Report};
+use super::{Address, Config, problem::Report};
 use crate::command::Categories;
+use crate::tls::UpstreamTls;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const YEAR_MS: u64 = 365 * DAY_MS;
@@ -20,6 +21,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     policies(config, report);
     rates(report);
     agreements(config, report);
+    upstream_tls(config, report);
     if let Err(expected) = level(&config.log.level) {
         report.reject("log.level", expected);
     }
@@ -27,10 +29,11 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 29] {
-    let Config { upstream, cache, coherence, clients, limits, drain, .. } = config;
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 30] {
+    let Config { tls, upstream, cache, coherence, clients, limits, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
+        ("tls.reload_check_ms", tls.reload_check_ms, 0..=DAY_MS),
         ("upstream.timeout_ms", upstream.timeout_ms, 1..=DAY_MS),
         ("upstream.reconnect_min_ms", upstream.reconnect_min_ms, 1..=DAY_MS),
         ("upstream.reconnect_max_ms", upstream.reconnect_max_ms, 1..=DAY_MS),
@@ -166,6 +169,43 @@ fn agreements(config: &Config, report: &mut Report) {
                 report.reject(high, format!("expected at least {low}, which is {at_most}"));
             }
         }
+    }
+}
+
+/// What only `rediss://` uses is not silently left unused: the operator believes in an encrypted connection.
+fn upstream_tls(config: &Config, report: &mut Report) {
+    let upstream = &config.upstream;
+    if report.has_refused("upstream.url") {
+        return;
+    }
+    let (chain, key) = ("upstream.tls_certificate_file", "upstream.tls_key_file");
+    let given = [
+        ("upstream.tls_ca_file", !upstream.tls_ca_file.is_empty()),
+        (chain, !upstream.tls_certificate_file.is_empty()),
+        (key, !upstream.tls_key_file.is_empty()),
+        ("upstream.tls_server_name", !upstream.tls_server_name.is_empty()),
+        ("upstream.tls_dangerously_skip_verification", upstream.tls_dangerously_skip_verification),
+    ];
+    if !upstream.url.tls {
+        if matches!(upstream.url.address, Address::Tcp { .. }) {
+            for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+                report.reject(key, "upstream.url does not ask for TLS; expected rediss:// there, or nothing here");
+            }
+        }
+        return;
+    }
+    match (given[1].1, given[2].1) {
+        (true, false) => return report.reject(chain, format!("expected its private key too, in {key}")),
+        (false, true) => return report.reject(key, format!("expected its certificate too, in {chain}")),
+        _ => {}
+    }
+    if upstream.tls_dangerously_skip_verification {
+        for (key, _) in [given[0], given[3]].into_iter().filter(|(_, given)| *given) {
+            report.reject(key, "nothing is verified while upstream.tls_dangerously_skip_verification is true");
+        }
+    }
+    for flaw in UpstreamTls::new(upstream).err().into_iter().flatten() {
+        report.reject(flaw.key, flaw.expected);
     }
 }
 

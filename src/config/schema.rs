@@ -55,6 +55,8 @@ pub(super) fn expected_value(path: &str, example: &Value) -> String {
             return "expected a whole number of bytes, or a size such as \"10MiB\"; 0 does not limit them".to_owned();
         }
         (_, Value::Table(_)) => return format!("expected a table, [{path}]"),
+        (name, _) if name.ends_with("_file") => return "expected the path of a file, or \"\" for none".to_owned(),
+        ("tls_server_name", _) => return "expected a host name, or \"\" for that of upstream.url".to_owned(),
         (name, _) if name.ends_with("_bytes") => {
             return "expected a whole number of bytes, or a size such as \"64MiB\"".to_owned();
         }

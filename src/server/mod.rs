@@ -8,8 +8,10 @@
 //! | `shared` | what do all threads share? |
 //! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
+//! | `certificates` | have the files of TLS changed? |
 
 mod acceptor;
+mod certificates;
 pub mod clients;
 pub mod facts;
 pub mod identity;
@@ -36,6 +38,7 @@ use crate::config::Config;
 use crate::session::Session;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
+use crate::tls::{Flaw, UpstreamTls};
 use crate::upstream::control::Control;
 use acceptor::Arrival;
 use shared::Shared;
@@ -58,7 +61,13 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
         n => n,
     };
     let drain = Duration::from_millis(config.drain.timeout_ms);
-    let (shared, trackers_wanted) = Shared::new(config, count);
+    let upstream_tls = UpstreamTls::new(&config.upstream).map_err(unusable)?;
+    if upstream_tls.as_ref().is_some_and(|tls| !tls.verifies()) {
+        tracing::warn!(
+            "upstream.tls_dangerously_skip_verification: whoever answers is taken for the upstream and given its passwords"
+        );
+    }
+    let (shared, trackers_wanted) = Shared::new(config, upstream_tls, count);
     let shared = Arc::new(shared);
     let mut doors = Vec::new();
     let mut threads = Vec::new();
@@ -92,16 +101,18 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
     let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     let outcome = runtime.block_on(async {
         let timeout = Duration::from_millis(shared.config.upstream.timeout_ms);
-        let control =
-            Control::new(&shared.address, shared.own_login().as_deref(), timeout).map_err(RunError::Internal)?;
+        let (tls, login) = (shared.upstream_tls.clone(), shared.own_login());
+        let control = Control::new(&shared.address, tls, login.as_deref(), timeout).map_err(RunError::Internal)?;
         let survey = tokio::spawn(survey::keep(shared.clone()));
         let users = tokio::spawn(users::keep(shared.clone()));
         let leases = tokio::spawn(crate::limits::shared::keep(shared.limits.clone(), control.clone()));
+        let certificates = tokio::spawn(certificates::keep(shared.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let tidy = tokio::spawn(keep_tier_tidy(shared.clone()));
         let limits = tokio::spawn(crate::limits::keep_tidy(shared.limits.clone()));
         let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
         survey.abort();
+        certificates.abort();
         touch.abort();
         users.abort();
         tidy.abort();
@@ -126,6 +137,12 @@ async fn keep_tier_tidy(shared: Arc<Shared>) {
         tick.tick().await;
         shared.coherence.tidy();
     }
+}
+
+/// The operator's files are not what they have to be. The binary has checked them before.
+fn unusable(flaws: Vec<Flaw>) -> RunError {
+    let what = flaws.iter().map(Flaw::to_string).collect::<Vec<_>>().join("; ");
+    RunError::Unavailable { what, source: std::io::ErrorKind::InvalidInput.into() }
 }
 
 /// One worker's life: sessions come in until the shutdown, then have `drain` to end.

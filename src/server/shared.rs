@@ -19,6 +19,7 @@ use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
 use crate::limits::Limits;
+use crate::tls::UpstreamTls;
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
 use crate::upstream::lane::Refusal;
 use crate::upstream::pause::Pause;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub started: Instant,
     /// Where the upstream is.
     pub address: Arc<Address>,
+    /// How it is spoken to, if by TLS.
+    pub upstream_tls: Option<Arc<UpstreamTls>>,
     /// Every client.
     pub clients: Clients,
     /// Every identity.
@@ -61,7 +64,11 @@ pub struct Shared {
 
 impl Shared {
     /// For `workers` workers.
-    pub fn new(config: Config, workers: usize) -> (Self, mpsc::UnboundedReceiver<Arc<Identity>>) {
+    pub fn new(
+        config: Config,
+        upstream_tls: Option<UpstreamTls>,
+        workers: usize,
+    ) -> (Self, mpsc::UnboundedReceiver<Arc<Identity>>) {
         let address = match &config.upstream.url.address {
             crate::config::Address::Tcp { host, port } => Address::Tcp(host.clone(), *port),
             crate::config::Address::Unix(path) => Address::Unix(path.clone()),
@@ -85,6 +92,7 @@ impl Shared {
             config,
             started: Instant::now(),
             address: Arc::new(address),
+            upstream_tls: upstream_tls.map(Arc::new),
             clients: Clients::default(),
             identities: Identities::new(&coherence),
             survey_bell: Notify::new(),

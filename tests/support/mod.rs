@@ -58,6 +58,11 @@ impl Redis {
 
     /// On a given port: the same server come back.
     pub fn start_on(port: u16, args: &[&str]) -> Self {
+        Self::try_start_on(port, args).expect("redis-server listens")
+    }
+
+    /// `None` if it ended instead of listening: a port was taken.
+    pub fn try_start_on(port: u16, args: &[&str]) -> Option<Self> {
         let number = SERVERS.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("anteroom-redis-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a writable directory");
@@ -70,9 +75,13 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
-        let redis = Self { child, port, directory };
-        eventually("redis-server listens", || TcpStream::connect(redis.addr()).is_ok());
-        redis
+        let mut redis = Self { child, port, directory };
+        let mut ended = false;
+        eventually("redis-server listens", || {
+            ended = redis.child.try_wait().expect("it is our child").is_some();
+            ended || TcpStream::connect(redis.addr()).is_ok()
+        });
+        (!ended).then_some(redis)
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -160,6 +169,13 @@ impl Proxy {
         let text =
             self.client().ask(&["INFO", "anteroom", "anteroom_cache", "anteroom_coherence", "anteroom_upstream"]);
         let text = String::from_utf8_lossy(&text).into_owned();
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.unwrap_or_default().to_owned()
+    }
+
+    /// One field of one section; empty when there is no such field.
+    pub fn info_of(&self, section: &str, field: &str) -> String {
+        let text = self.client().text(&["INFO", section]);
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.unwrap_or_default().to_owned()
     }
