@@ -61,7 +61,7 @@ pub mod upstream;
 
 use std::io;
 
-pub use listen::listen;
+pub use listen::{Listeners, listen};
 pub use server::run;
 pub use shutdown::Shutdown;
 

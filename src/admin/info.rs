@@ -10,7 +10,7 @@ use crate::resp::{Args, Protocol, encode};
 use crate::server::shared::Shared;
 use crate::server::stats::{Bypass, Counter, WorkerStats};
 use crate::server::worker::Worker;
-use crate::tls::UpstreamTls;
+use crate::tls::{Refused, UpstreamTls};
 
 /// Which sections an INFO asks for.
 #[derive(Clone, Debug)]
@@ -200,6 +200,7 @@ fn upstream(lines: &mut Lines, shared: &Shared) {
 
 fn tls(lines: &mut Lines, shared: &Shared) {
     lines.title("Anteroom_tls");
+    clients_tls(lines, shared);
     let upstream = shared.upstream_tls.as_deref();
     lines.field("upstream_tls", upstream.map_or("off", |tls| if tls.verifies() { "verified" } else { "unverified" }));
     let reloads = upstream.map(UpstreamTls::reloads).unwrap_or_default();
@@ -207,6 +208,25 @@ fn tls(lines: &mut Lines, shared: &Shared) {
     lines.field("upstream_tls_reload_error", reloads.error);
     if let Some(validity) = upstream.and_then(UpstreamTls::validity) {
         lines.field("upstream_tls_certificate_seconds_left", validity.seconds_left());
+    }
+}
+
+fn clients_tls(lines: &mut Lines, shared: &Shared) {
+    let Some(tls) = shared.handshakes.as_deref().map(|handshakes| &handshakes.tls) else {
+        return lines.field("tls", "off");
+    };
+    lines.field("tls", "on");
+    lines.field("tls_handshakes", tls.done());
+    lines.field("tls_handshakes_inflight", tls.inflight());
+    lines.field("tls_handshakes_failed", Refused::ALL.iter().map(|why| tls.refused(*why)).sum::<u64>());
+    for why in Refused::ALL {
+        lines.field(&format!("tls_handshakes_failed_{}", why.as_str()), tls.refused(why));
+    }
+    let reloads = tls.reloads();
+    lines.field("tls_reloads", reloads.done);
+    lines.field("tls_reload_error", reloads.error);
+    if let Some(validity) = tls.validity() {
+        lines.field("tls_certificate_seconds_left", validity.seconds_left());
     }
 }
 

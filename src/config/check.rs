@@ -2,9 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Address, Config, problem::Report};
+use super::{Address, ClientCertificates, Config, problem::Report};
 use crate::command::Categories;
-use crate::tls::UpstreamTls;
+use crate::tls::{ClientTls, UpstreamTls};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const YEAR_MS: u64 = 365 * DAY_MS;
@@ -21,6 +21,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     policies(config, report);
     rates(report);
     agreements(config, report);
+    client_tls(config, report);
     upstream_tls(config, report);
     if let Err(expected) = level(&config.log.level) {
         report.reject("log.level", expected);
@@ -29,10 +30,12 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 30] {
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 32] {
     let Config { tls, upstream, cache, coherence, clients, limits, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
+        ("tls.handshake_timeout_ms", tls.handshake_timeout_ms, 1..=DAY_MS),
+        ("tls.handshakes_inflight_max", tls.handshakes_inflight_max as u64, 1..=1 << 20),
         ("tls.reload_check_ms", tls.reload_check_ms, 0..=DAY_MS),
         ("upstream.timeout_ms", upstream.timeout_ms, 1..=DAY_MS),
         ("upstream.reconnect_min_ms", upstream.reconnect_min_ms, 1..=DAY_MS),
@@ -169,6 +172,47 @@ fn agreements(config: &Config, report: &mut Report) {
                 report.reject(high, format!("expected at least {low}, which is {at_most}"));
             }
         }
+    }
+}
+
+/// A port for TLS that is not opened, or opens without what it is to show, is not what the operator believes in.
+fn client_tls(config: &Config, report: &mut Report) {
+    let tls = &config.tls;
+    if report.has_refused("tls.listen") {
+        return;
+    }
+    let (chain, key, ca) = ("tls.certificate_file", "tls.key_file", "tls.client_ca_file");
+    let given = [(chain, &tls.certificate_file), (key, &tls.key_file), (ca, &tls.client_ca_file)];
+    let Some(listen) = tls.listen else {
+        if tls.only {
+            report.reject("tls.only", "nobody could connect; expected an address in tls.listen too");
+        }
+        for (key, _) in given.into_iter().filter(|(_, file)| !file.is_empty()) {
+            report.reject(key, "nobody connects by TLS; expected an address in tls.listen too, or nothing here");
+        }
+        return;
+    };
+    if !tls.only && listen == config.listen && listen.port() != 0 {
+        report.reject("tls.listen", "the same as listen; expected another, or tls.only = true");
+    }
+    let mut missing = false;
+    let asked = tls.client_certificates != ClientCertificates::None;
+    for (key, _) in given.into_iter().filter(|(_, file)| file.is_empty()).filter(|(key, _)| *key != ca || asked) {
+        let of = if key == ca { "tls.client_certificates" } else { "tls.listen" };
+        report.reject(key, format!("{of} needs it; expected the path of a file in PEM"));
+        missing = true;
+    }
+    if !asked && !tls.client_ca_file.is_empty() {
+        report.reject(
+            ca,
+            "clients are not asked for certificates; expected tls.client_certificates to say so, or nothing here",
+        );
+    }
+    if missing {
+        return;
+    }
+    for flaw in ClientTls::new(tls).err().into_iter().flatten() {
+        report.reject(flaw.key, flaw.expected);
     }
 }
 

@@ -36,7 +36,7 @@ pub use problem::{Problem, Problems};
 pub use rate::{Algorithm, By, Limits, Rate, Scope};
 pub use redact::redact;
 pub use sections::{Clients, Coherence, Drain, Log, LogFormat};
-pub use tls::Tls;
+pub use tls::{ClientCertificates, Tls, TlsVersion};
 pub use upstream::Upstream;
 pub use url::{Address, UpstreamUrl, UrlError};
 
@@ -48,7 +48,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Worker threads, each with its own runtime; 0 means one per core.
     pub workers: usize,
-    /// What is common to TLS on both sides.
+    /// How clients that speak TLS are served, and what is common to TLS on both sides.
     pub tls: Tls,
     /// The Redis server behind the proxy, and the connections to it.
     pub upstream: Upstream,

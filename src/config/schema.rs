@@ -37,6 +37,11 @@ pub(super) fn expected_at(path: &str) -> String {
 pub(super) fn expected_value(path: &str, example: &Value) -> String {
     let name = path.rsplit('.').next().unwrap_or(path);
     let what = match (name, example) {
+        ("listen", _) if path == "tls.listen" => {
+            return "expected an IP address and a port, such as \"127.0.0.1:6390\", or \"\" for none".to_owned();
+        }
+        ("min_version", _) => return "expected \"1.2\" or \"1.3\"".to_owned(),
+        ("client_certificates", _) => return "expected \"none\", \"optional\" or \"required\"".to_owned(),
         ("listen", _) => "expected an IP address and a port",
         ("format", _) => return "expected \"text\" or \"json\"".to_owned(),
         ("mode", _) => return "expected \"strict\", \"tracked\" or \"ttl\"".to_owned(),

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::clients::Client;
 use super::shared::Shared;
 use crate::RunError;
+use crate::listen::Listeners;
 use crate::shutdown::Shutdown;
 
 /// A connection on its way to a worker.
@@ -23,6 +24,8 @@ pub struct Arrival {
     pub stream: TcpStream,
     /// Its record.
     pub client: Arc<Client>,
+    /// It came to the port for TLS.
+    pub over_tls: bool,
 }
 
 /// Silence before the kernel asks whether the client's machine is still there, as Redis's `tcp-keepalive` by default.
@@ -34,15 +37,15 @@ const REST: Duration = Duration::from_millis(20);
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// When the log last heard of a failure, and how many it has not heard of since.
-#[derive(Default)]
-struct Complaints {
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
     last: Option<Instant>,
     unsaid: u64,
 }
 
 impl Complaints {
     /// One more failure: how many this one stands for if it is to be told, itself included.
-    fn due(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<u64> {
         self.unsaid += 1;
         if self.last.is_some_and(|last| now.duration_since(last) < COMPLAIN_EVERY) {
             return None;
@@ -54,22 +57,27 @@ impl Complaints {
 
 /// Accepts until asked to stop.
 pub async fn accept(
-    listener: TcpListener,
+    listeners: Listeners,
     shared: Arc<Shared>,
     doors: Vec<mpsc::Sender<Arrival>>,
     mut shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let failed = |e: std::io::Error| RunError::Internal(format!("the listener cannot be used: {e}"));
-    listener.set_nonblocking(true).map_err(failed)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    let usable = |listener: TcpListener| {
+        listener.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(listener)
+    };
+    let plain = listeners.plain.map(usable).transpose().map_err(failed)?;
+    let tls = listeners.tls.map(usable).transpose().map_err(failed)?;
     let mut complaints = Complaints::default();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (accepted, over_tls) = tokio::select! {
+            accepted = next(plain.as_ref()) => (accepted, false),
+            accepted = next(tls.as_ref()) => (accepted, true),
             () = shutdown.requested() => return Ok(()),
         };
         match accepted {
-            Ok((stream, _)) => admit(stream, &shared, &doors).await,
+            Ok(stream) => admit(stream, over_tls, &shared, &doors).await,
             Err(error) => {
                 // Descriptors or memory ran out, or the client was gone before we looked: none of it ends the proxy.
                 if let Some(failures) = complaints.due(Instant::now()) {
@@ -81,12 +89,23 @@ pub async fn accept(
     }
 }
 
-async fn admit(stream: tokio::net::TcpStream, shared: &Arc<Shared>, doors: &[mpsc::Sender<Arrival>]) {
+/// The next connection to this port, or never where there is none.
+async fn next(listener: Option<&tokio::net::TcpListener>) -> std::io::Result<tokio::net::TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
+        None => std::future::pending().await,
+    }
+}
+
+async fn admit(stream: tokio::net::TcpStream, over_tls: bool, shared: &Arc<Shared>, doors: &[mpsc::Sender<Arrival>]) {
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     let Ok(stream) = stream.into_std() else { return };
     if shared.clients.len() >= shared.config.clients.max {
         // A fresh socket's buffer takes this without waiting; if not, the client sees only the close.
-        let _ = (&stream).write_all(b"-ERR max number of clients reached\r\n");
+        // One that expects TLS could not read it.
+        if !over_tls {
+            let _ = (&stream).write_all(b"-ERR max number of clients reached\r\n");
+        }
         return;
     }
     // Best effort: without them replies may be delayed, not lost, and a client whose machine vanished stays listed.
@@ -96,7 +115,7 @@ async fn admit(stream: tokio::net::TcpStream, shared: &Arc<Shared>, doors: &[mps
     let id = client.id;
     let lightest = (0..doors.len()).min_by_key(|&i| shared.stats[i].clients.load(Relaxed)).unwrap_or(0);
     shared.stats[lightest].clients.fetch_add(1, Relaxed);
-    if doors[lightest].send(Arrival { stream, client }).await.is_err() {
+    if doors[lightest].send(Arrival { stream, client, over_tls }).await.is_err() {
         shared.clients.remove(id);
         shared.stats[lightest].clients.fetch_sub(1, Relaxed);
     }

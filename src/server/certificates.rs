@@ -10,7 +10,7 @@ use super::shared::Shared;
 /// Looks for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
     let every = Duration::from_millis(shared.config.tls.reload_check_ms);
-    if every.is_zero() || shared.upstream_tls.is_none() {
+    if every.is_zero() || (shared.upstream_tls.is_none() && shared.handshakes.is_none()) {
         return;
     }
     let mut tick = interval(every);
@@ -20,6 +20,9 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         let shared = shared.clone();
         // A disk may be slow, and this thread accepts clients. Ends with the look; a panic in it was printed.
         let looked = tokio::task::spawn_blocking(move || {
+            if let Some(handshakes) = &shared.handshakes {
+                handshakes.tls.look();
+            }
             if let Some(upstream) = &shared.upstream_tls {
                 upstream.look();
             }

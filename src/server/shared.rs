@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::clients::Clients;
 use super::facts::Facts;
+use super::handshakes::Handshakes;
 use super::identity::{Identities, Identity};
 use super::stats::WorkerStats;
 use super::users::Sight;
@@ -19,7 +20,7 @@ use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
 use crate::limits::Limits;
-use crate::tls::UpstreamTls;
+use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
 use crate::upstream::lane::Refusal;
 use crate::upstream::pause::Pause;
@@ -32,6 +33,8 @@ pub struct Shared {
     pub started: Instant,
     /// Where the upstream is.
     pub address: Arc<Address>,
+    /// How clients that speak TLS get in, if they may.
+    pub handshakes: Option<Arc<Handshakes>>,
     /// How it is spoken to, if by TLS.
     pub upstream_tls: Option<Arc<UpstreamTls>>,
     /// Every client.
@@ -66,6 +69,7 @@ impl Shared {
     /// For `workers` workers.
     pub fn new(
         config: Config,
+        client_tls: Option<ClientTls>,
         upstream_tls: Option<UpstreamTls>,
         workers: usize,
     ) -> (Self, mpsc::UnboundedReceiver<Arc<Identity>>) {
@@ -92,6 +96,7 @@ impl Shared {
             config,
             started: Instant::now(),
             address: Arc::new(address),
+            handshakes: client_tls.map(|tls| Arc::new(Handshakes::new(tls))),
             upstream_tls: upstream_tls.map(Arc::new),
             clients: Clients::default(),
             identities: Identities::new(&coherence),

@@ -203,3 +203,98 @@ impl Write for Outgoing<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::super::provider;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Two ends of one connection whose sockets hold little.
+    async fn pair() -> (TlsStream, TlsStream) {
+        let made = rcgen::generate_simple_self_signed(["h".to_owned()]).expect("randomness");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key made here");
+        let server = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let server = server.expect("sound versions").with_no_client_auth();
+        let server = server.with_single_cert(vec![made.cert.der().clone()], key).expect("a pair made here");
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a certificate made here");
+        let client = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let client = client.expect("sound versions").with_root_certificates(roots).with_no_client_auth();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let connecting = TcpStream::connect(listener.local_addr().expect("it is bound"));
+        let (connected, accepted) = tokio::join!(connecting, listener.accept());
+        let (connected, (accepted, _)) = (connected.expect("it listens"), accepted.expect("somebody comes"));
+        for tcp in [&connected, &accepted] {
+            let socket = socket2::SockRef::from(tcp);
+            socket.set_send_buffer_size(8 * 1024).expect("a socket");
+            socket.set_recv_buffer_size(8 * 1024).expect("a socket");
+        }
+        let name = ServerName::try_from("h").expect("a name");
+        let connecting = TlsConnector::from(std::sync::Arc::new(client)).connect(name, connected);
+        let accepting = TlsAcceptor::from(std::sync::Arc::new(server)).accept(accepted);
+        let (client, server) = tokio::join!(connecting, accepting);
+        let ((tcp, client), (other, server)) =
+            (client.expect("trust").into_inner(), server.expect("trust").into_inner());
+        (TlsStream::new(tcp, client), TlsStream::new(other, server))
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await.expect("no hang") });
+    }
+
+    #[test]
+    fn what_is_said_to_be_written_arrives_though_the_writer_does_nothing_more() {
+        run(async {
+            let (mut reader, mut writer) = pair().await;
+            let sent: Vec<u8> = (0..160 << 10).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+            let (mut told, mut got) = (0, Vec::new());
+            while told < sent.len() {
+                got.reserve(16 * 1024);
+                tokio::select! {
+                    ready = poll_fn(|cx| writer.tcp().poll_write_ready(cx)) => {
+                        ready.expect("the connection stands");
+                        told += writer.try_write(&sent[told..]).unwrap_or(0);
+                    }
+                    read = poll_fn(|cx| reader.poll_read(cx, &mut got)) => {
+                        assert!(read.expect("the connection stands") > 0);
+                    }
+                }
+            }
+            while got.len() < told {
+                got.reserve(16 * 1024);
+                assert!(poll_fn(|cx| reader.poll_read(cx, &mut got)).await.expect("the connection stands") > 0);
+            }
+            assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
+        });
+    }
+
+    #[test]
+    fn what_is_decrypted_and_not_taken_counts_as_readable() {
+        run(async {
+            let (mut reader, mut writer) = pair().await;
+            assert_eq!(writer.try_write(b"abc").expect("room"), 3);
+            for expected in [b"a", b"b", b"c"] {
+                poll_fn(|cx| reader.poll_read_ready(cx)).await.expect("the connection stands");
+                let mut one = Vec::with_capacity(1);
+                assert_eq!(poll_fn(|cx| reader.poll_read(cx, &mut one)).await.expect("the connection stands"), 1);
+                assert_eq!(one, expected);
+            }
+            drop(writer);
+            poll_fn(|cx| reader.poll_read_ready(cx)).await.expect("an end is to be read");
+            let mut more = Vec::with_capacity(1);
+            assert_eq!(poll_fn(|cx| reader.poll_read(cx, &mut more)).await.expect("an end, not an error"), 0);
+        });
+    }
+}

@@ -98,7 +98,7 @@ fn explained(error: io::Error) -> io::Error {
         Some(_) => "",
         None => return error,
     };
-    io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {error}{hint}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("TLS: {}{hint}", super::one_line(&error)))
 }
 
 fn client_config(upstream: &Upstream) -> Result<Made<ClientConfig>, Vec<Flaw>> {

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anteroom::Shutdown;
 use anteroom::config::Config;
 use anteroom::resp::{ReplySplitter, encode};
 use anteroom::shutdown::ShutdownTrigger;
+use anteroom::{Listeners, Shutdown};
 
 /// How long anything may take before a test calls it a hang.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -131,14 +131,20 @@ impl Proxy {
 
     /// In front of whatever listens at `upstream`.
     pub fn start_with(upstream: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_listening(upstream, None, change)
+    }
+
+    /// With a second port, for TLS.
+    pub fn start_listening(upstream: SocketAddr, tls: Option<TcpListener>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { workers: 2, ..Config::default() };
         config.upstream.url = format!("redis://{upstream}").parse().expect("a sound URL");
         config.drain.timeout_ms = 500;
         change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
+        let listeners = Listeners { plain: Some(listener), tls };
         let (trigger, shutdown) = Shutdown::new();
-        let thread = std::thread::spawn(move || anteroom::run(config, listener, shutdown).expect("the proxy runs"));
+        let thread = std::thread::spawn(move || anteroom::run(config, listeners, shutdown).expect("the proxy runs"));
         Self { addr, trigger: Some(trigger), thread: Some(thread) }
     }
 
