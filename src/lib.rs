@@ -12,6 +12,7 @@
 //! | [`coherence`] | when a reply may be kept, served, and must go; the tracker | decide what is worth keeping |
 //! | [`limits`] | how much clients may ask: budgets, and what a command costs | refuse anyone itself, or know a connection |
 //! | [`upstream`] | connections to Redis: lanes, dedicated ones, the control plane | know the cache |
+//! | [`tls`] | keys, certificates, whom to trust, records | know what the bytes mean |
 //! | [`admin`] | INFO's sections, the console | change anything |
 //! | [`config`] | `proxy.toml`, flags, environment | act on them |
 //!
@@ -55,11 +56,12 @@ pub mod server;
 pub mod session;
 pub mod shutdown;
 pub mod socket;
+pub mod tls;
 pub mod upstream;
 
 use std::io;
 
-pub use listen::listen;
+pub use listen::{Listeners, listen};
 pub use server::run;
 pub use shutdown::Shutdown;
 

@@ -1,4 +1,4 @@
-//! The listening socket.
+//! The listening sockets.
 
 use std::{
     io,
@@ -7,8 +7,38 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::config::Config;
+
 /// Connections the kernel holds until they are accepted; it applies its own bound (`somaxconn`) as well.
 const BACKLOG: i32 = 4096;
+
+/// Where clients arrive.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Without TLS.
+    pub plain: Option<TcpListener>,
+    /// With TLS.
+    pub tls: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Listens wherever `config` says.
+    ///
+    /// # Errors
+    /// The address that cannot be had, and why.
+    pub fn open(config: &Config) -> Result<Self, (SocketAddr, io::Error)> {
+        let at = |address: SocketAddr| listen(address).map_err(|error| (address, error));
+        let plain = (!config.tls.only).then_some(config.listen);
+        Ok(Self { plain: plain.map(at).transpose()?, tls: config.tls.listen.map(at).transpose()? })
+    }
+}
+
+impl From<TcpListener> for Listeners {
+    /// One without TLS.
+    fn from(plain: TcpListener) -> Self {
+        Self { plain: Some(plain), tls: None }
+    }
+}
 
 /// Listens with a backlog that a burst of short-lived clients fits in, on an address a predecessor may just have left.
 ///

@@ -2,13 +2,14 @@
 
 use std::{
     io::{self, IsTerminal},
+    net::TcpListener,
     panic::{self, AssertUnwindSafe},
     process::{self, ExitCode},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use anteroom::{
-    RunError, Shutdown,
+    Listeners, RunError, Shutdown,
     config::{Address, Arguments, Config, Key, Loaded, Log, LogFormat},
     upstream::spawn::SpawnedRedis,
 };
@@ -66,6 +67,9 @@ fn report(loaded: &Loaded) {
         };
         println!("{} = {value} ({})", key.path(), loaded.origin(key));
     }
+    for warning in anteroom::tls::warnings(&loaded.config) {
+        println!("warning: {warning}");
+    }
 }
 
 fn serve(mut config: Config) -> Result<(), RunError> {
@@ -79,8 +83,8 @@ fn serve(mut config: Config) -> Result<(), RunError> {
     })
     .map_err(|error| RunError::Internal(format!("no signal handlers: {error}")))?;
 
-    let listener = anteroom::listen(config.listen)
-        .map_err(|source| RunError::Unavailable { what: format!("cannot listen on {}", config.listen), source })?;
+    let listeners = Listeners::open(&config)
+        .map_err(|(address, source)| RunError::Unavailable { what: format!("cannot listen on {address}"), source })?;
     if config.upstream.url.address == Address::Spawn {
         let redis = SpawnedRedis::start().map_err(|failure| RunError::Unavailable {
             what: "--upstream spawn:".to_owned(),
@@ -95,10 +99,15 @@ fn serve(mut config: Config) -> Result<(), RunError> {
             room, "the limit of open files (ulimit -n) leaves room for fewer clients"
         );
     }
-    let address = listener.local_addr().unwrap_or(config.listen);
-    info!(listen = %address, upstream = %config.upstream.url, "listening");
+    let address = |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    if let Some(address) = address(&listeners.plain) {
+        info!(listen = %address, upstream = %config.upstream.url, "listening");
+    }
+    if let Some(address) = address(&listeners.tls) {
+        info!(listen = %address, upstream = %config.upstream.url, "listening for TLS");
+    }
 
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| anteroom::run(config, listener, shutdown)));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| anteroom::run(config, listeners, shutdown)));
     end(&child);
     outcome.unwrap_or_else(|_| Err(RunError::Internal("a panic, reported above".to_owned())))
 }

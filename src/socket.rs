@@ -1,4 +1,4 @@
-//! A byte stream, TCP or Unix, read and written without waiting.
+//! A byte stream, TCP, Unix or TLS, read and written without waiting.
 //!
 //! Owns the choice of transport and nothing else: who waits for readiness, and what the bytes mean, is the caller's.
 
@@ -12,6 +12,8 @@ use bytes::BufMut;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::tls::TlsStream;
+
 /// One connected stream.
 #[derive(Debug)]
 pub enum Socket {
@@ -19,6 +21,8 @@ pub enum Socket {
     Tcp(TcpStream),
     /// A Unix domain socket.
     Unix(UnixStream),
+    /// TLS over TCP. Boxed: an idle plain client is not to pay for it.
+    Tls(Box<TlsStream>),
 }
 
 impl Socket {
@@ -27,6 +31,7 @@ impl Socket {
         match self {
             Self::Tcp(s) => s.poll_read_ready(cx),
             Self::Unix(s) => s.poll_read_ready(cx),
+            Self::Tls(s) => s.poll_read_ready(cx),
         }
     }
 
@@ -36,6 +41,7 @@ impl Socket {
         let ready = match self {
             Self::Tcp(s) => pin!(s.ready(Interest::READABLE)).poll(&mut cx),
             Self::Unix(s) => pin!(s.ready(Interest::READABLE)).poll(&mut cx),
+            Self::Tls(s) => pin!(s.tcp().ready(Interest::READABLE)).poll(&mut cx),
         };
         matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
@@ -45,6 +51,7 @@ impl Socket {
         match self {
             Self::Tcp(s) => s.poll_write_ready(cx),
             Self::Unix(s) => s.poll_write_ready(cx),
+            Self::Tls(s) => s.tcp().poll_write_ready(cx),
         }
     }
 
@@ -57,22 +64,25 @@ impl Socket {
         match self {
             Self::Tcp(s) => pin!(s.read_buf(buf)).poll(cx),
             Self::Unix(s) => pin!(s.read_buf(buf)).poll(cx),
+            Self::Tls(s) => s.poll_read(cx, buf),
         }
     }
 
     /// Reads once into the spare room of `buf`. `Ok(0)` is the end of the stream; `WouldBlock` clears the readiness.
-    pub fn try_read_buf(&self, buf: &mut impl BufMut) -> io::Result<usize> {
+    pub fn try_read_buf(&mut self, buf: &mut impl BufMut) -> io::Result<usize> {
         match self {
             Self::Tcp(s) => s.try_read_buf(buf),
             Self::Unix(s) => s.try_read_buf(buf),
+            Self::Tls(s) => s.try_read_buf(buf),
         }
     }
 
-    /// Writes once; returns how many bytes were taken.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes once; returns how many bytes were taken. After `WouldBlock` the next call must begin with the same bytes.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(s) => s.try_write(bytes),
             Self::Unix(s) => s.try_write(bytes),
+            Self::Tls(s) => s.try_write(bytes),
         }
     }
 
@@ -80,6 +90,7 @@ impl Socket {
     pub fn peer(&self) -> String {
         match self {
             Self::Tcp(s) => display(s.peer_addr()),
+            Self::Tls(s) => display(s.tcp().peer_addr()),
             Self::Unix(_) => "unix:0".to_owned(),
         }
     }
@@ -88,6 +99,7 @@ impl Socket {
     pub fn local(&self) -> String {
         match self {
             Self::Tcp(s) => display(s.local_addr()),
+            Self::Tls(s) => display(s.tcp().local_addr()),
             Self::Unix(_) => "unix:0".to_owned(),
         }
     }

@@ -256,11 +256,11 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         ("\nworkers = 1025", "line 2: workers = 1025: expected 0 to 1024"),
         (
             "wrokers = 1",
-            "line 1: wrokers: no such key here; there are cache, clients, coherence, commands, drain, limits, listen, log, memory, upstream, workers",
+            "line 1: wrokers: no such key here; there are cache, clients, coherence, commands, drain, limits, listen, log, memory, tls, upstream, workers",
         ),
         (
             "[drian]\ntimeout_ms = 1",
-            "line 1: drian: no such key here; there are cache, clients, coherence, commands, drain, limits, listen, log, memory, upstream, workers",
+            "line 1: drian: no such key here; there are cache, clients, coherence, commands, drain, limits, listen, log, memory, tls, upstream, workers",
         ),
         ("[drain]\ntimeout = 1", "line 2: drain.timeout: no such key here; there are timeout_ms"),
         ("drain = 5", "line 1: drain = 5: expected a table, [drain]"),
@@ -297,7 +297,7 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         ),
         (
             "[upstream]\nurl = \"http://h\"",
-            "line 2: upstream.url = \"http://h\": expected redis://host:port, unix:///path or spawn:",
+            "line 2: upstream.url = \"http://h\": expected redis://host:port, rediss://host:port for TLS, unix:///path or spawn:",
         ),
         ("[cache]\npolicy = \"a*\"", "line 2: cache.policy = \"a*\": expected [[cache.policy]] tables"),
         (
@@ -355,7 +355,7 @@ fn every_number_has_an_upper_bound() {
         let keys = section.as_table().map(numbers).unwrap_or_default();
         cases.extend(keys.into_iter().map(|key| (format!("[{name}]\n"), key)));
     }
-    assert_eq!(cases.len(), 40, "{cases:?}");
+    assert_eq!(cases.len(), 43, "{cases:?}");
     for (section, key) in cases {
         let found = problems(&format!("{section}{key} = {}", i64::MAX));
         let bounded = |line: &String| line.contains(": expected ") && line.contains(" to ");
@@ -371,7 +371,7 @@ fn all_problems_are_listed_at_once_in_the_order_of_the_file() {
         wrokers = 4
         workers =
         [upstream]
-        url = "rediss://h"
+        url = "redis+tls://h"
         timeout_ms = 0
         [cahce]
         enabled = true
@@ -441,8 +441,12 @@ fn an_upstream_url_says_where_and_as_whom() {
         ("unix:///run/r%20s.sock", Address::Unix("/run/r s.sock".into()), None, None),
         ("unix:///r?user=ann&pass=p%2526", Address::Unix("/r".into()), Some("ann"), Some("p%26")),
         ("spawn:", Address::Spawn, None, None),
+        ("rediss://ann:p@h", tcp("h", 6379), Some("ann"), Some("p")),
+        ("rediss://[::1]:7", tcp("::1", 7), None, None),
     ] {
         let url: UpstreamUrl = text.parse().unwrap_or_else(|why| panic!("{text}: {why}"));
+        let (scheme, shown) = (text.split(':').next(), url.to_string());
+        assert_eq!((url.tls, shown.split(':').next()), (scheme == Some("rediss"), scheme), "{text}");
         assert_eq!((&url.address, url.username.as_deref(), url.password()), (&address, user, password), "{text}");
     }
 }
@@ -450,7 +454,7 @@ fn an_upstream_url_says_where_and_as_whom() {
 #[test]
 fn an_upstream_url_that_would_be_misunderstood_is_refused_with_the_reason() {
     for (text, reason) in [
-        ("rediss://h", "TLS to the upstream is not supported yet"),
+        ("rediss://h/3", "each client chooses its own by SELECT"),
         ("redis://h/3", "each client chooses its own by SELECT"),
         ("unix:///r?db=3", "each client chooses its own by SELECT"),
         ("redis://ann@h", "a user without a password"),

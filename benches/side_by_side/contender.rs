@@ -27,6 +27,10 @@ pub enum Contender {
     Fills,
     /// As `TierOn`, with two limits that every request must pass: by address, and by user on reads.
     Limited,
+    /// Redis asked directly by TLS.
+    RedisTls,
+    /// [`Contender::TierOn`] asked by TLS; Redis behind it is not.
+    TierOnTls,
     /// twemproxy.
     Nutcracker,
     /// HAProxy, passing TCP on.
@@ -40,6 +44,8 @@ impl Contender {
             Contender::Redis => "Redis",
             Contender::TierOn if workload.only_reads() => "hits",
             Contender::TierOn => "tier on",
+            Contender::RedisTls => "Redis, TLS",
+            Contender::TierOnTls => "hits, TLS",
             Contender::TierOff => "tier off",
             Contender::Misses => "misses",
             Contender::Fills => "fills",
@@ -58,6 +64,11 @@ impl Contender {
         }
     }
 
+    /// Whether it is asked by TLS.
+    pub fn over_tls(self) -> bool {
+        matches!(self, Contender::RedisTls | Contender::TierOnTls)
+    }
+
     /// Whether it is the proxy.
     pub fn is_ours(self) -> bool {
         self.config().is_some()
@@ -65,12 +76,12 @@ impl Contender {
 
     /// Whether reads are answered from memory.
     pub fn serves_hits(self) -> bool {
-        matches!(self, Contender::TierOn | Contender::Limited)
+        matches!(self, Contender::TierOn | Contender::TierOnTls | Contender::Limited)
     }
 
     fn config(self) -> Option<&'static str> {
         match self {
-            Contender::TierOn => Some("[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n"),
+            Contender::TierOn | Contender::TierOnTls => Some("[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n"),
             Contender::Limited => Some(concat!(
                 "[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n",
                 "[[limits.rate]]\nname = \"by-address\"\nby = \"ip\"\ncommands_per_second = 10000000\n",
@@ -79,7 +90,7 @@ impl Contender {
             Contender::TierOff => Some("[cache]\nenabled = false\n"),
             Contender::Misses => Some("[cache]\nadmit_after = 255\n"),
             Contender::Fills => Some("[cache]\nadmit_after = 1\nmax_bytes = \"1MiB\"\n"),
-            Contender::Redis | Contender::Nutcracker | Contender::Haproxy => None,
+            Contender::Redis | Contender::RedisTls | Contender::Nutcracker | Contender::Haproxy => None,
         }
     }
 }
@@ -147,8 +158,9 @@ impl Stage {
     /// Starts a contender that is not kept.
     pub fn start(&self, contender: Contender) -> Running {
         let Placement { tested, upstream, .. } = &self.placement;
-        if contender == Contender::Redis {
-            return Running { server: Process::redis(tested), upstream: None, data: HashSet::new() };
+        if matches!(contender, Contender::Redis | Contender::RedisTls) {
+            let server = if contender.over_tls() { Process::redis_tls(tested) } else { Process::redis(tested) };
+            return Running { server, upstream: None, data: HashSet::new() };
         }
         let redis = Process::redis(upstream);
         let server = match contender {
@@ -156,7 +168,7 @@ impl Stage {
             Contender::Haproxy => Process::haproxy(tested, redis.address),
             ours => {
                 let config = ours.config().expect("all others were handled above");
-                Process::proxy(&self.binary, tested, redis.address, self.workers, config)
+                Process::proxy(&self.binary, tested, redis.address, self.workers, config, ours.over_tls())
             }
         };
         Running { server, upstream: Some(redis), data: HashSet::new() }

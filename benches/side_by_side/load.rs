@@ -10,8 +10,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
+use tokio_rustls::rustls::ClientConfig;
+
+use crate::wire::Wire;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -42,7 +44,7 @@ pub struct Tally {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     batch: usize,
     written: usize,
     read: usize,
@@ -62,15 +64,20 @@ pub struct Load {
 impl Load {
     /// Opens the connections; nothing is sent yet.
     pub fn connect(address: SocketAddr, connections: usize, batches: Vec<Batch>) -> Load {
+        Load::connect_by(address, None, connections, batches)
+    }
+
+    /// By TLS if there is a `config` for it.
+    pub fn connect_by(
+        address: SocketAddr,
+        config: Option<&Arc<ClientConfig>>,
+        connections: usize,
+        batches: Vec<Batch>,
+    ) -> Load {
         let poll = Poll::new().expect("epoll");
         let connections = (0..connections).map(|token| {
-            // Blocking connects one by one, so that no listen backlog overflows.
-            let stream = std::net::TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
-            stream.set_nodelay(true).expect("TCP");
-            stream.set_nonblocking(true).expect("TCP");
-            let mut stream = TcpStream::from_std(stream);
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(&mut stream, Token(token), interest).expect("a new descriptor");
+            let mut stream = Wire::connect(address, config).unwrap_or_else(|error| panic!("{address}: {error}"));
+            stream.register(poll.registry(), Token(token)).expect("a new descriptor");
             Connection { stream, batch: 0, written: 0, read: 0, sent_at: Instant::now() }
         });
         let connections = connections.collect();

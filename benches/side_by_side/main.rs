@@ -2,7 +2,7 @@
 //! installed. `cargo bench --bench side_by_side -- --help` lists what can be asked for.
 //!
 //! This file owns the arguments and the order of things. Who is measured is `contender.rs` and `processes.rs`, what is asked
-//! `workload.rs` and `plan.rs`, how `load.rs`, `cpu.rs` and `measure.rs`, what it should come to `goals.rs`, what comes out
+//! `workload.rs` and `plan.rs`, how `load.rs`, `wire.rs`, `cpu.rs` and `measure.rs`, what it should come to `goals.rs`, what comes out
 //! `row.rs`, `table.rs`, `checks.rs`, `sweep/`, `json.rs` and `svg.rs`. Nothing here links the proxy: it is measured from outside.
 
 mod ask;
@@ -20,6 +20,7 @@ mod row;
 mod svg;
 mod sweep;
 mod table;
+mod wire;
 mod workload;
 
 use std::path::{Path, PathBuf};

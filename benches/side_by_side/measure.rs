@@ -81,11 +81,14 @@ pub fn measure(case: &Case, stage: &mut Stage, timing: Timing) -> Vec<Row> {
 }
 
 fn sample(contender: Contender, running: &Running, case: &Case, batches: &[Batch], timing: Timing) -> Run {
-    let address = running.server.address;
     if contender.serves_hits() && case.workload.only_reads() {
         bring_into_memory(running, &case.workload);
     }
-    let mut load = Load::connect(address, case.connections, batches.to_vec());
+    let (address, config) = match &running.server.tls {
+        Some((address, config)) => (*address, Some(config)),
+        None => (running.server.address, None),
+    };
+    let mut load = Load::connect_by(address, config, case.connections, batches.to_vec());
     load.drive(timing.warm_up);
     let counts_before = Counts::of(contender, running);
     let before = Cpu::of(running);
@@ -136,7 +139,7 @@ fn check(contender: Contender, case: &Case, counts: &Counts, tally: &Tally) {
     // INFO is asked while requests are in flight; how many of them it counts can differ by all of them.
     let most = tally.requests as f64 - few - (case.connections * case.pipeline) as f64;
     let valid = match contender {
-        Contender::TierOn | Contender::Limited if workload.only_reads() => hits >= most && misses <= few,
+        tier if tier.serves_hits() && workload.only_reads() => hits >= most && misses <= few,
         Contender::TierOff => hits == 0.0,
         Contender::Misses | Contender::Fills => hits <= few && misses >= most,
         _ => true,

@@ -15,6 +15,15 @@ fn case(operation: Operation, value_bytes: usize, connections: usize, pipeline: 
     Case { workload, connections, pipeline, contenders: ALL_OF_THEM.to_vec() }
 }
 
+/// Those that are asked by TLS.
+const BY_TLS: [Contender; 2] = [Contender::RedisTls, Contender::TierOnTls];
+
+/// With them, beside the same ones that are not.
+fn with_tls(mut case: Case) -> Case {
+    case.contenders.extend(BY_TLS);
+    case
+}
+
 fn missing(connections: usize, pipeline: usize) -> Case {
     let workload = Workload { keys: MISSING_KEYS, ..Workload::new(Operation::Get, 32) };
     let contenders = vec![Contender::Redis, Contender::Misses, Contender::Fills];
@@ -28,15 +37,16 @@ pub fn standard() -> Vec<Case> {
     for operation in [Get, Set] {
         cases.extend([1, 16, 64].map(|pipeline| case(operation, 32, 50, pipeline)));
     }
-    // What limits add to a hit.
+    // What limits add to a hit, and TLS.
     for hits in cases.iter_mut().filter(|case| case.workload.operation == Get && case.connections == 50) {
         hits.contenders.insert(2, Contender::Limited);
+        hits.contenders.extend(BY_TLS);
     }
     cases.extend([1, 16, 64].map(|pipeline| missing(50, pipeline)));
     for operation in [HashGetAll, ListRange, TopTen] {
         cases.extend([1, 16].map(|pipeline| without_peers(case(operation, 32, 50, pipeline))));
     }
-    cases.extend([1, 16, 64].map(|pipeline| without_peers(case(Get, 16_384, 50, pipeline))));
+    cases.extend([1, 16, 64].map(|pipeline| with_tls(without_peers(case(Get, 16_384, 50, pipeline)))));
     for rest in
         [case(Get, 1024, 50, 16), case(MultiGet, 32, 50, 16), case(Mix(90), 32, 50, 16), case(Mix(50), 32, 50, 16)]
     {

@@ -8,12 +8,15 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio_rustls::rustls::ClientConfig;
+
 use crate::ask::Ask;
 use crate::cpu;
+use crate::wire;
 
 /// How long a process may take to listen, or a proxy to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,6 +29,8 @@ pub struct Process {
     directory: PathBuf,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it listens for TLS, and how to shake hands there, if it is asked by it.
+    pub tls: Option<(SocketAddr, Arc<ClientConfig>)>,
 }
 
 /// Which cores a process may use, as `taskset -c` takes it; `None` for all.
@@ -45,11 +50,51 @@ impl Process {
         })
     }
 
-    /// The proxy at `binary` in front of `upstream`, with one worker unless said, and `config` (TOML, after its first table).
-    pub fn proxy(binary: &Path, cores: &Cores, upstream: SocketAddr, workers: usize, config: &str) -> Process {
+    /// The same, asked by TLS.
+    pub fn redis_tls(cores: &Cores) -> Process {
+        let (tls_port, certificates) = (free_port(), directory());
+        wire::certify(&certificates);
+        let mut process = retried("redis-server", |port, directory| {
+            let mut command = on(cores, "redis-server");
+            command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port", &port.to_string()]);
+            command
+                .args(["--maxclients", &CLIENTS_MAX.to_string(), "--tls-auth-clients", "no", "--dir"])
+                .arg(directory);
+            command
+                .args(["--tls-port", &tls_port.to_string(), "--tls-cert-file"])
+                .arg(certificates.join("certificate.pem"));
+            command.arg("--tls-key-file").arg(certificates.join("key.pem"));
+            command.arg("--tls-ca-cert-file").arg(certificates.join("certificate.pem"));
+            command
+        });
+        process.tls = Some((SocketAddr::from(([127, 0, 0, 1], tls_port)), wire::trust(&certificates)));
+        // It has read them.
+        let _ = fs::remove_dir_all(&certificates);
+        process
+    }
+
+    /// The proxy at `binary` in front of `upstream`, with one worker unless said, `config` (TOML, after its first table), and a
+    /// port for TLS too if so.
+    pub fn proxy(
+        binary: &Path,
+        cores: &Cores,
+        upstream: SocketAddr,
+        workers: usize,
+        config: &str,
+        over_tls: bool,
+    ) -> Process {
         let directory = directory();
         let path = directory.join("proxy.toml");
-        fs::write(&path, format!("[clients]\nmax = {CLIENTS_MAX}\n{config}")).expect("a directory for temporary files");
+        let tls = if over_tls {
+            wire::certify(&directory);
+            let file = |name: &str| directory.join(name).display().to_string();
+            let (certificate, key) = (file("certificate.pem"), file("key.pem"));
+            format!("[tls]\nlisten = \"127.0.0.1:0\"\ncertificate_file = \"{certificate}\"\nkey_file = \"{key}\"\n")
+        } else {
+            String::new()
+        };
+        fs::write(&path, format!("[clients]\nmax = {CLIENTS_MAX}\n{config}{tls}"))
+            .expect("a directory for temporary files");
         let mut command = on(cores, &binary.to_string_lossy());
         command.args(["--listen", "127.0.0.1:0", "--upstream", &format!("redis://{upstream}")]);
         command.args(["--workers", &workers.to_string(), "--config"]).arg(&path);
@@ -68,8 +113,12 @@ impl Process {
                 }
             }
         });
-        let address = told.recv_timeout(PATIENCE).expect("the proxy says where it listens");
-        let process = Process { child, directory, address: address.parse().expect("an address") };
+        let address = || -> SocketAddr {
+            let told = told.recv_timeout(PATIENCE).expect("the proxy says where it listens");
+            told.parse().expect("an address")
+        };
+        let (address, tls) = (address(), over_tls.then(|| (address(), wire::trust(&directory))));
+        let process = Process { child, directory, address, tls };
         process.wait_settled();
         process
     }
@@ -165,7 +214,7 @@ fn retried(name: &str, command: impl Fn(u16, &Path) -> Command) -> Process {
         let mut command = command(port, &directory);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        let mut process = Process { child, directory, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+        let mut process = Process { child, directory, address: SocketAddr::from(([127, 0, 0, 1], port)), tls: None };
         let start = Instant::now();
         while start.elapsed() < PATIENCE && process.child.try_wait().is_ok_and(|status| status.is_none()) {
             if TcpStream::connect(process.address).is_ok() {

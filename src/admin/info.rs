@@ -13,6 +13,7 @@ use crate::server::shared::Shared;
 use crate::server::stats::{Bypass, Counter, WorkerStats};
 use crate::server::worker::Worker;
 use crate::session::End;
+use crate::tls::{Refused as HandshakeRefused, UpstreamTls};
 
 /// Which sections an INFO asks for.
 #[derive(Clone, Debug)]
@@ -30,9 +31,10 @@ enum Section {
     Coherence,
     Limits,
     Upstream,
+    Tls,
 }
 
-const SECTIONS: [(Section, &str); 7] = [
+const SECTIONS: [(Section, &str); 8] = [
     (Section::Proxy, "anteroom"),
     (Section::Clients, "anteroom_clients"),
     (Section::Memory, "anteroom_memory"),
@@ -40,6 +42,7 @@ const SECTIONS: [(Section, &str); 7] = [
     (Section::Coherence, "anteroom_coherence"),
     (Section::Limits, "anteroom_limits"),
     (Section::Upstream, "anteroom_upstream"),
+    (Section::Tls, "anteroom_tls"),
 ];
 
 impl Asked {
@@ -90,6 +93,7 @@ fn write_section(worker: &Worker, section: Section) -> String {
         Section::Coherence => coherence(&mut lines, &worker.shared),
         Section::Limits => limits(&mut lines, &worker.shared.limits),
         Section::Upstream => upstream(&mut lines, &worker.shared),
+        Section::Tls => tls(&mut lines, &worker.shared),
     }
     lines.0
 }
@@ -229,6 +233,38 @@ fn upstream(lines: &mut Lines, shared: &Shared) {
     lines.field("upstream_users_seen", shared.sight().as_str());
     lines.field("lane_connects", sum(shared, |s| s.lane_connects.get()));
     lines.field("lane_losses", sum(shared, |s| s.lane_losses.get()));
+}
+
+fn tls(lines: &mut Lines, shared: &Shared) {
+    lines.title("Anteroom_tls");
+    clients_tls(lines, shared);
+    let upstream = shared.upstream_tls.as_deref();
+    lines.field("upstream_tls", upstream.map_or("off", |tls| if tls.verifies() { "verified" } else { "unverified" }));
+    let reloads = upstream.map(UpstreamTls::reloads).unwrap_or_default();
+    lines.field("upstream_tls_reloads", reloads.done);
+    lines.field("upstream_tls_reload_error", reloads.error);
+    if let Some(validity) = upstream.and_then(UpstreamTls::validity) {
+        lines.field("upstream_tls_certificate_seconds_left", validity.seconds_left());
+    }
+}
+
+fn clients_tls(lines: &mut Lines, shared: &Shared) {
+    let Some(tls) = shared.handshakes.as_deref().map(|handshakes| &handshakes.tls) else {
+        return lines.field("tls", "off");
+    };
+    lines.field("tls", "on");
+    lines.field("tls_handshakes", tls.done());
+    lines.field("tls_handshakes_inflight", tls.inflight());
+    lines.field("tls_handshakes_failed", HandshakeRefused::ALL.iter().map(|why| tls.refused(*why)).sum::<u64>());
+    for why in HandshakeRefused::ALL {
+        lines.field(&format!("tls_handshakes_failed_{}", why.as_str()), tls.refused(why));
+    }
+    let reloads = tls.reloads();
+    lines.field("tls_reloads", reloads.done);
+    lines.field("tls_reload_error", reloads.error);
+    if let Some(validity) = tls.validity() {
+        lines.field("tls_certificate_seconds_left", validity.seconds_left());
+    }
 }
 
 fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {

@@ -25,7 +25,7 @@ struct Flags {
     /// IP address and port that clients connect to [default: 127.0.0.1:6380]
     #[arg(long, value_name = "ADDR", env = "ANTEROOM_LISTEN", global = true)]
     listen: Option<String>,
-    /// redis://[user:password@]host[:port], unix:///path, or spawn: for a private throw-away redis-server
+    /// redis://[user:password@]host[:port], rediss:// for TLS, unix:///path, or spawn: for a private throw-away redis-server
     /// [default: redis://127.0.0.1:6379]
     #[arg(long, value_name = "URL", env = "ANTEROOM_UPSTREAM", hide_env_values = true, global = true)]
     upstream: Option<String>,

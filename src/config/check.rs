@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Config, problem::Report};
+use super::{Address, ClientCertificates, Config, problem::Report};
 use crate::command::{Categories, Named};
+use crate::tls::{ClientTls, UpstreamTls};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const YEAR_MS: u64 = 365 * DAY_MS;
@@ -23,6 +24,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     rates(report);
     command_rules(report);
     agreements(config, report);
+    client_tls(config, report);
+    upstream_tls(config, report);
     if let Err(expected) = level(&config.log.level) {
         report.reject("log.level", expected);
     }
@@ -30,10 +33,13 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 40] {
-    let Config { upstream, cache, coherence, clients, memory, limits, drain, .. } = config;
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 43] {
+    let Config { tls, upstream, cache, coherence, clients, memory, limits, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
+        ("tls.handshake_timeout_ms", tls.handshake_timeout_ms, 1..=DAY_MS),
+        ("tls.handshakes_inflight_max", tls.handshakes_inflight_max as u64, 1..=1 << 20),
+        ("tls.reload_check_ms", tls.reload_check_ms, 0..=DAY_MS),
         ("upstream.timeout_ms", upstream.timeout_ms, 1..=DAY_MS),
         ("upstream.reconnect_min_ms", upstream.reconnect_min_ms, 1..=DAY_MS),
         ("upstream.reconnect_max_ms", upstream.reconnect_max_ms, 1..=DAY_MS),
@@ -208,6 +214,84 @@ fn agreements(config: &Config, report: &mut Report) {
                 report.reject(high, format!("expected at least {low}, which is {at_most}"));
             }
         }
+    }
+}
+
+/// A port for TLS that is not opened, or opens without what it is to show, is not what the operator believes in.
+fn client_tls(config: &Config, report: &mut Report) {
+    let tls = &config.tls;
+    if report.has_refused("tls.listen") {
+        return;
+    }
+    let (chain, key, ca) = ("tls.certificate_file", "tls.key_file", "tls.client_ca_file");
+    let given = [(chain, &tls.certificate_file), (key, &tls.key_file), (ca, &tls.client_ca_file)];
+    let Some(listen) = tls.listen else {
+        if tls.only {
+            report.reject("tls.only", "nobody could connect; expected an address in tls.listen too");
+        }
+        for (key, _) in given.into_iter().filter(|(_, file)| !file.is_empty()) {
+            report.reject(key, "nobody connects by TLS; expected an address in tls.listen too, or nothing here");
+        }
+        return;
+    };
+    if !tls.only && listen == config.listen && listen.port() != 0 {
+        report.reject("tls.listen", "the same as listen; expected another, or tls.only = true");
+    }
+    let mut missing = false;
+    let asked = tls.client_certificates != ClientCertificates::None;
+    for (key, _) in given.into_iter().filter(|(_, file)| file.is_empty()).filter(|(key, _)| *key != ca || asked) {
+        let of = if key == ca { "tls.client_certificates" } else { "tls.listen" };
+        report.reject(key, format!("{of} needs it; expected the path of a file in PEM"));
+        missing = true;
+    }
+    if !asked && !tls.client_ca_file.is_empty() {
+        report.reject(
+            ca,
+            "clients are not asked for certificates; expected tls.client_certificates to say so, or nothing here",
+        );
+    }
+    if missing {
+        return;
+    }
+    for flaw in ClientTls::new(tls).err().into_iter().flatten() {
+        report.reject(flaw.key, flaw.expected);
+    }
+}
+
+/// What only `rediss://` uses is not silently left unused: the operator believes in an encrypted connection.
+fn upstream_tls(config: &Config, report: &mut Report) {
+    let upstream = &config.upstream;
+    if report.has_refused("upstream.url") {
+        return;
+    }
+    let (chain, key) = ("upstream.tls_certificate_file", "upstream.tls_key_file");
+    let given = [
+        ("upstream.tls_ca_file", !upstream.tls_ca_file.is_empty()),
+        (chain, !upstream.tls_certificate_file.is_empty()),
+        (key, !upstream.tls_key_file.is_empty()),
+        ("upstream.tls_server_name", !upstream.tls_server_name.is_empty()),
+        ("upstream.tls_dangerously_skip_verification", upstream.tls_dangerously_skip_verification),
+    ];
+    if !upstream.url.tls {
+        if matches!(upstream.url.address, Address::Tcp { .. }) {
+            for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+                report.reject(key, "upstream.url does not ask for TLS; expected rediss:// there, or nothing here");
+            }
+        }
+        return;
+    }
+    match (given[1].1, given[2].1) {
+        (true, false) => return report.reject(chain, format!("expected its private key too, in {key}")),
+        (false, true) => return report.reject(key, format!("expected its certificate too, in {chain}")),
+        _ => {}
+    }
+    if upstream.tls_dangerously_skip_verification {
+        for (key, _) in [given[0], given[3]].into_iter().filter(|(_, given)| *given) {
+            report.reject(key, "nothing is verified while upstream.tls_dangerously_skip_verification is true");
+        }
+    }
+    for flaw in UpstreamTls::new(upstream).err().into_iter().flatten() {
+        report.reject(flaw.key, flaw.expected);
     }
 }
 

@@ -20,6 +20,7 @@ mod redact;
 mod schema;
 mod sections;
 mod size;
+mod tls;
 mod upstream;
 mod url;
 
@@ -37,6 +38,7 @@ pub use problem::{Problem, Problems};
 pub use rate::{Algorithm, By, Limits, Rate, Scope};
 pub use redact::redact;
 pub use sections::{Clients, Coherence, Drain, Log, LogFormat, Memory};
+pub use tls::{ClientCertificates, Tls, TlsVersion};
 pub use upstream::Upstream;
 pub use url::{Address, UpstreamUrl, UrlError};
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Worker threads, each with its own runtime; 0 means one per core.
     pub workers: usize,
+    /// How clients that speak TLS are served, and what is common to TLS on both sides.
+    pub tls: Tls,
     /// The Redis server behind the proxy, and the connections to it.
     pub upstream: Upstream,
     /// What is kept in memory, and for how long.
@@ -73,6 +77,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)),
             workers: 0,
+            tls: Tls::default(),
             upstream: Upstream::default(),
             cache: Cache::default(),
             coherence: Coherence::default(),

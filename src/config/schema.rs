@@ -44,6 +44,11 @@ pub(super) fn expected_at(path: &str) -> String {
 pub(super) fn expected_value(path: &str, example: &Value) -> String {
     let name = path.rsplit('.').next().unwrap_or(path);
     let what = match (name, example) {
+        ("listen", _) if path == "tls.listen" => {
+            return "expected an IP address and a port, such as \"127.0.0.1:6390\", or \"\" for none".to_owned();
+        }
+        ("min_version", _) => return "expected \"1.2\" or \"1.3\"".to_owned(),
+        ("client_certificates", _) => return "expected \"none\", \"optional\" or \"required\"".to_owned(),
         ("listen", _) => "expected an IP address and a port",
         ("format", _) => return "expected \"text\" or \"json\"".to_owned(),
         ("mode", _) => return "expected \"strict\", \"tracked\" or \"ttl\"".to_owned(),
@@ -62,6 +67,8 @@ pub(super) fn expected_value(path: &str, example: &Value) -> String {
             return "expected a whole number of bytes, or a size such as \"10MiB\"; 0 does not limit them".to_owned();
         }
         (_, Value::Table(_)) => return format!("expected a table, [{path}]"),
+        (name, _) if name.ends_with("_file") => return "expected the path of a file, or \"\" for none".to_owned(),
+        ("tls_server_name", _) => return "expected a host name, or \"\" for that of upstream.url".to_owned(),
         (name, _) if name.ends_with("_bytes") => {
             return "expected a whole number of bytes, or a size such as \"64MiB\"".to_owned();
         }

@@ -12,6 +12,16 @@ use super::{UpstreamUrl, size};
 pub struct Upstream {
     /// Where Redis is, and as whom the proxy connects.
     pub url: UpstreamUrl,
+    /// With `rediss://`: the file of the authorities that may vouch for the upstream, in PEM; empty for the system's.
+    pub tls_ca_file: String,
+    /// With `rediss://`: the file of the certificate chain shown to the upstream, in PEM; empty for none.
+    pub tls_certificate_file: String,
+    /// The file of its private key, in PEM.
+    pub tls_key_file: String,
+    /// With `rediss://`: the name the upstream's certificate must be for; empty for the host of `url`.
+    pub tls_server_name: String,
+    /// With `rediss://`: take whoever answers for the upstream.
+    pub tls_dangerously_skip_verification: bool,
     /// Milliseconds without progress, on a connection with something in flight or while connecting, until it is given up.
     pub timeout_ms: u64,
     /// Milliseconds before the first attempt to reconnect; doubled after each failure.
@@ -44,6 +54,11 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             url: UpstreamUrl::default(),
+            tls_ca_file: String::new(),
+            tls_certificate_file: String::new(),
+            tls_key_file: String::new(),
+            tls_server_name: String::new(),
+            tls_dangerously_skip_verification: false,
             timeout_ms: 5000,
             reconnect_min_ms: 50,
             reconnect_max_ms: 2000,

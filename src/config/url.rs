@@ -11,11 +11,14 @@ use url::Url;
 
 const DEFAULT_PORT: u16 = 6379;
 
-/// The upstream: `redis://[user:password@]host[:port]`, `unix:///path[?user=…&pass=…]` or `spawn:`.
+/// The upstream: `redis://[user:password@]host[:port]`, the same with `rediss://` for TLS, `unix:///path[?user=…&pass=…]` or
+/// `spawn:`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpstreamUrl {
     /// Where to connect.
     pub address: Address,
+    /// Whether the connection is TLS (`rediss://`).
+    pub tls: bool,
     /// The ACL user; `None` is Redis's default user.
     pub username: Option<String>,
     password: Option<String>,
@@ -40,11 +43,8 @@ pub enum Address {
 /// Why an upstream URL is refused. Never holds any part of the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// `rediss://`.
-    #[error("TLS to the upstream is not supported yet; use redis://host:port")]
-    Tls,
     /// A scheme the proxy does not know.
-    #[error("expected redis://host:port, unix:///path or spawn:")]
+    #[error("expected redis://host:port, rediss://host:port for TLS, unix:///path or spawn:")]
     Scheme,
     /// Not a URL at all.
     #[error("not a URL ({0}); expected redis://user:password@host:port, special characters percent-encoded")]
@@ -72,7 +72,7 @@ pub enum UrlError {
 impl UpstreamUrl {
     /// The upstream at `address`, without credentials.
     pub fn new(address: Address) -> Self {
-        Self { address, username: None, password: None }
+        Self { address, tls: false, username: None, password: None }
     }
 
     /// The password to authenticate with. The one way to it: never print what this returns.
@@ -109,8 +109,8 @@ impl FromStr for UpstreamUrl {
         })?;
         match url.scheme() {
             "redis" => tcp(&url),
+            "rediss" => tcp(&url).map(|url| Self { tls: true, ..url }),
             "unix" => unix(&url),
-            "rediss" => Err(UrlError::Tls),
             _ => Err(UrlError::Scheme),
         }
     }
@@ -159,11 +159,12 @@ impl fmt::Display for UpstreamUrl {
         // Escaped, for a decoded line feed would otherwise forge a log line.
         let user = self.username.as_deref().unwrap_or_default().escape_debug();
         let credentials = if self.password.is_some() { format!("{user}:***@") } else { String::new() };
+        let scheme = if self.tls { "rediss" } else { "redis" };
         match &self.address {
             Address::Tcp { host, port } if host.contains(':') => {
-                write!(f, "redis://{credentials}[{host}]:{port}")
+                write!(f, "{scheme}://{credentials}[{host}]:{port}")
             }
-            Address::Tcp { host, port } => write!(f, "redis://{credentials}{host}:{port}"),
+            Address::Tcp { host, port } => write!(f, "{scheme}://{credentials}{host}:{port}"),
             Address::Unix(path) => {
                 let options = if self.password.is_some() { format!("?user={user}&pass=***") } else { String::new() };
                 write!(f, "unix://{}{options}", path.to_string_lossy().escape_debug())

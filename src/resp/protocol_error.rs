@@ -37,6 +37,9 @@ pub enum ProtocolError {
     /// An inline request whose quotes do not match.
     #[error("unbalanced quotes in request")]
     UnbalancedQuotes,
+    /// A TLS client hello. Redis would wait for the end of the line, and the client for an answer.
+    #[error("TLS is not spoken on this port")]
+    Tls,
     /// The command is `POST` or `Host:`: a browser was made to talk to this port. Redis closes without a reply, and
     /// drops replies not yet written.
     #[error("POST or Host: command, possibly cross protocol scripting")]

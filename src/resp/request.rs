@@ -40,6 +40,9 @@ const RANGES_KEPT_MAX: usize = 4096;
 /// Re-encoded bytes kept allocated from one request to the next.
 const CANONICAL_KEPT_MAX_BYTES: usize = 64 * 1024;
 
+/// How a TLS client begins (RFC 8446, 5.1): a handshake record, of version 3 as all of them say.
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
+
 /// Where in a request the scanner stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
@@ -308,6 +311,9 @@ impl RequestScanner {
     #[cold]
     #[inline(never)]
     fn scan_inline(&mut self, buf: &[u8], limits: &RequestLimits) -> Result<Scanned, ProtocolError> {
+        if buf.starts_with(&TLS_HANDSHAKE) {
+            return Err(ProtocolError::Tls);
+        }
         let newline = match self.find(buf, b'\n', limits) {
             Find::At(newline) => newline,
             Find::NotYet => return Ok(Scanned::Partial),

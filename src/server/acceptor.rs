@@ -19,6 +19,7 @@ use super::complaints::Complaints;
 use super::origins::{Origin, Refused};
 use super::shared::Shared;
 use crate::RunError;
+use crate::listen::Listeners;
 use crate::shutdown::Shutdown;
 
 /// A connection on its way to a worker.
@@ -27,6 +28,8 @@ pub struct Arrival {
     pub stream: TcpStream,
     /// Its record.
     pub client: Arc<Client>,
+    /// It came to the port for TLS.
+    pub over_tls: bool,
 }
 
 /// Silence before the kernel asks whether the client's machine is still there, as Redis's `tcp-keepalive` by default.
@@ -36,30 +39,37 @@ const REST: Duration = Duration::from_millis(20);
 
 /// Accepts until asked to stop.
 pub async fn accept(
-    listener: TcpListener,
+    listeners: Listeners,
     shared: Arc<Shared>,
     doors: Vec<mpsc::Sender<Arrival>>,
     mut shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let failed = |e: std::io::Error| RunError::Internal(format!("the listener cannot be used: {e}"));
-    listener.set_nonblocking(true).map_err(failed)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+    let usable = |listener: TcpListener| {
+        listener.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(listener)
+    };
+    let plain = listeners.plain.map(usable).transpose().map_err(failed)?;
+    let tls = listeners.tls.map(usable).transpose().map_err(failed)?;
     let limits = &shared.config.clients;
     let rate = Rate::new(limits.accepts_per_second, limits.accepts_burst);
     let (mut spent, complaints) = (Spent::default(), Complaints::default());
     loop {
-        let next = async {
+        let either = async {
             while let Some(Err(wait)) = rate.map(|rate| rate.take(&mut spent, Instant::now())) {
                 tokio::time::sleep(wait).await;
             }
-            listener.accept().await
+            tokio::select! {
+                accepted = next(plain.as_ref()) => (accepted, false),
+                accepted = next(tls.as_ref()) => (accepted, true),
+            }
         };
-        let accepted = tokio::select! {
-            accepted = next => accepted,
+        let (accepted, over_tls) = tokio::select! {
+            either = either => either,
             () = shutdown.requested() => return Ok(()),
         };
         match accepted {
-            Ok((stream, _)) => admit(stream, &shared, &doors).await,
+            Ok(stream) => admit(stream, over_tls, &shared, &doors).await,
             Err(error) => {
                 // Descriptors or memory ran out, or the client was gone before we looked: none of it ends the proxy. Without
                 // descriptors it fails at every attempt, for as long as clients hold theirs.
@@ -71,11 +81,19 @@ pub async fn accept(
     }
 }
 
-async fn admit(stream: tokio::net::TcpStream, shared: &Arc<Shared>, doors: &[mpsc::Sender<Arrival>]) {
+/// The next connection to this port, or never where there is none.
+async fn next(listener: Option<&tokio::net::TcpListener>) -> std::io::Result<tokio::net::TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
+        None => std::future::pending().await,
+    }
+}
+
+async fn admit(stream: tokio::net::TcpStream, over_tls: bool, shared: &Arc<Shared>, doors: &[mpsc::Sender<Arrival>]) {
     let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     let Ok(stream) = stream.into_std() else { return };
     if let Err((why, wait)) = may_enter(shared, Origin::of(peer.ip())) {
-        return refuse(&stream, shared, why, wait);
+        return refuse(&stream, over_tls, shared, why, wait);
     }
     // Best effort: without them replies may be delayed, not lost, and a client whose machine vanished stays listed.
     let _ = stream.set_nodelay(true);
@@ -84,7 +102,7 @@ async fn admit(stream: tokio::net::TcpStream, shared: &Arc<Shared>, doors: &[mps
     let id = client.id;
     let lightest = (0..doors.len()).min_by_key(|&i| shared.stats[i].clients.load(Relaxed)).unwrap_or(0);
     shared.stats[lightest].clients.fetch_add(1, Relaxed);
-    if doors[lightest].send(Arrival { stream, client }).await.is_err() {
+    if doors[lightest].send(Arrival { stream, client, over_tls }).await.is_err() {
         shared.client_left(id);
         shared.stats[lightest].clients.fetch_sub(1, Relaxed);
     }
@@ -101,9 +119,13 @@ fn may_enter(shared: &Shared, origin: Origin) -> Result<(), (Refused, Option<Dur
     shared.origins.enter(origin, Instant::now())
 }
 
-fn refuse(mut stream: &TcpStream, shared: &Shared, why: Refused, wait: Option<Duration>) {
+fn refuse(mut stream: &TcpStream, over_tls: bool, shared: &Shared, why: Refused, wait: Option<Duration>) {
     shared.door.refused[why as usize].add(1);
     tracing::debug!(reason = why.as_str(), "client refused");
+    if over_tls {
+        // Who expects a handshake could not read it.
+        return;
+    }
     // A fresh socket's buffer takes this without waiting; if not, the client sees only the close. Clients come again at once after
     // Redis's words, and should not when they come too fast.
     let _ = match wait {

@@ -12,12 +12,15 @@
 //! | `rules` | which of the operator's rules about commands is whose? |
 //! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
+//! | `handshakes`, `certificates` | who gets in by TLS, and have its files changed? |
 
 mod acceptor;
 pub mod allowance;
+mod certificates;
 pub mod clients;
 pub mod complaints;
 pub mod facts;
+pub mod handshakes;
 pub mod identity;
 mod kept;
 pub mod memory;
@@ -33,7 +36,6 @@ mod trackers;
 pub mod users;
 pub mod worker;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -43,9 +45,11 @@ use tokio::sync::mpsc;
 
 use crate::RunError;
 use crate::config::Config;
+use crate::listen::Listeners;
 use crate::session::Session;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
+use crate::tls::{ClientTls, Flaw, UpstreamTls};
 use crate::upstream::control::Control;
 use acceptor::Arrival;
 use shared::Shared;
@@ -57,18 +61,26 @@ const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// Accepted connections waiting for their worker to take them.
 const ARRIVALS_MAX: usize = 1024;
 
-/// Serves clients of `listener` until `shutdown` is requested and the drain is over. Blocks. The listener may be
+/// Serves clients of `listeners` until `shutdown` is requested and the drain is over. Blocks. The listeners may be
 /// blocking or not; `config` has been checked, and its upstream is no longer `spawn:`.
 ///
 /// # Errors
 /// What it was told to require is not there, or a fault of its own. An upstream that is down is neither.
-pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), RunError> {
+pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) -> Result<(), RunError> {
+    let listeners = listeners.into();
     let count = match config.workers {
         0 => thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
     let drain = Duration::from_millis(config.drain.timeout_ms);
-    let (shared, trackers_wanted) = Shared::new(config, count);
+    let client_tls = listeners.tls.is_some().then(|| ClientTls::new(&config.tls)).transpose().map_err(unusable)?;
+    let upstream_tls = UpstreamTls::new(&config.upstream).map_err(unusable)?;
+    if upstream_tls.as_ref().is_some_and(|tls| !tls.verifies()) {
+        tracing::warn!(
+            "upstream.tls_dangerously_skip_verification: whoever answers is taken for the upstream and given its passwords"
+        );
+    }
+    let (shared, trackers_wanted) = Shared::new(config, client_tls, upstream_tls, count);
     let shared = Arc::new(shared);
     let mut doors = Vec::new();
     let mut threads = Vec::new();
@@ -102,18 +114,20 @@ pub fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<
     let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     let outcome = runtime.block_on(async {
         let timeout = Duration::from_millis(shared.config.upstream.timeout_ms);
-        let control =
-            Control::new(&shared.address, shared.own_login().as_deref(), timeout).map_err(RunError::Internal)?;
+        let (tls, login) = (shared.upstream_tls.clone(), shared.own_login());
+        let control = Control::new(&shared.address, tls, login.as_deref(), timeout).map_err(RunError::Internal)?;
         let survey = tokio::spawn(survey::keep(shared.clone()));
         let users = tokio::spawn(users::keep(shared.clone()));
         let leases = tokio::spawn(crate::limits::shared::keep(shared.limits.clone(), control.clone()));
+        let certificates = tokio::spawn(certificates::keep(shared.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let tidy = tokio::spawn(keep_tier_tidy(shared.clone()));
         let limits = tokio::spawn(crate::limits::keep_tidy(shared.limits.clone()));
         let overdue = tokio::spawn(overdue::keep(shared.clone()));
         let memory = tokio::spawn(memory::keep(shared.clone()));
-        let accepted = acceptor::accept(listener, shared.clone(), doors, shutdown).await;
+        let accepted = acceptor::accept(listeners, shared.clone(), doors, shutdown).await;
         survey.abort();
+        certificates.abort();
         overdue.abort();
         memory.abort();
         touch.abort();
@@ -142,6 +156,12 @@ async fn keep_tier_tidy(shared: Arc<Shared>) {
     }
 }
 
+/// The operator's files are not what they have to be. The binary has checked them before.
+fn unusable(flaws: Vec<Flaw>) -> RunError {
+    let what = flaws.iter().map(Flaw::to_string).collect::<Vec<_>>().join("; ");
+    RunError::Unavailable { what, source: std::io::ErrorKind::InvalidInput.into() }
+}
+
 /// One worker's life: sessions come in until the shutdown, then have `drain` to end.
 async fn work(
     index: usize,
@@ -155,7 +175,7 @@ async fn work(
     let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
     let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
     let gathering = tokio::task::spawn_local(worker::keep_gathering(worker.clone()));
-    let mut sessions = tokio::task::JoinSet::new();
+    let (mut entering, mut sessions) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
     loop {
         tokio::select! {
             arrival = arrivals.recv() => {
@@ -166,10 +186,27 @@ async fn work(
                     continue;
                 };
                 worker.stats.accepted.add(1);
-                let identity = shared.identities.nobody().clone();
-                let session = Session::new(worker.clone(), Socket::Tcp(stream), arrival.client, identity);
-                // Ends with its client, or with the drain.
-                sessions.spawn_local(session.run());
+                match &shared.handshakes {
+                    // Ends within its deadline.
+                    Some(tls) if arrival.over_tls => {
+                        entering.spawn_local(handshakes::enter(worker.clone(), tls.clone(), stream, arrival.client));
+                    }
+                    // Ends with its client, or with the drain.
+                    _ => {
+                        let identity = shared.identities.nobody().clone();
+                        let session = Session::new(worker.clone(), Socket::Tcp(stream), arrival.client, identity);
+                        sessions.spawn_local(session.run());
+                    }
+                }
+            }
+            Some(entered) = entering.join_next() => {
+                // A panic was printed when it happened.
+                if let Ok(Some((socket, entering))) = entered
+                    && let Some(session) = entering.into_session(socket)
+                {
+                    // Ends with its client, or with the drain.
+                    sessions.spawn_local(session.run());
+                }
             }
             Some(ended) = sessions.join_next() => {
                 if let Err(error) = ended {
@@ -180,6 +217,7 @@ async fn work(
             () = shutdown.requested() => break,
         }
     }
+    entering.shutdown().await;
     worker.begin_drain();
     let ended = async { while sessions.join_next().await.is_some() {} };
     if tokio::time::timeout(drain, ended).await.is_err() {

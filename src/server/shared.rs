@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use super::clients::Clients;
 use super::complaints::Complaints;
 use super::facts::Facts;
+use super::handshakes::Handshakes;
 use super::identity::{Identities, Identity};
 use super::memory::Memory;
 use super::origins::Origins;
@@ -23,6 +24,7 @@ use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
 use crate::limits::Limits;
+use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
 use crate::upstream::lane::Refusal;
 use crate::upstream::pause::Pause;
@@ -35,6 +37,10 @@ pub struct Shared {
     pub started: Instant,
     /// Where the upstream is.
     pub address: Arc<Address>,
+    /// How clients that speak TLS get in, if they may.
+    pub handshakes: Option<Arc<Handshakes>>,
+    /// How it is spoken to, if by TLS.
+    pub upstream_tls: Option<Arc<UpstreamTls>>,
     /// Every client.
     pub clients: Clients,
     /// Where they come from.
@@ -75,7 +81,12 @@ pub struct Shared {
 
 impl Shared {
     /// For `workers` workers.
-    pub fn new(config: Config, workers: usize) -> (Self, mpsc::UnboundedReceiver<Arc<Identity>>) {
+    pub fn new(
+        config: Config,
+        client_tls: Option<ClientTls>,
+        upstream_tls: Option<UpstreamTls>,
+        workers: usize,
+    ) -> (Self, mpsc::UnboundedReceiver<Arc<Identity>>) {
         let address = match &config.upstream.url.address {
             crate::config::Address::Tcp { host, port } => Address::Tcp(host.clone(), *port),
             crate::config::Address::Unix(path) => Address::Unix(path.clone()),
@@ -104,6 +115,8 @@ impl Shared {
             config,
             started: Instant::now(),
             address: Arc::new(address),
+            handshakes: client_tls.map(|tls| Arc::new(Handshakes::new(tls))),
+            upstream_tls: upstream_tls.map(Arc::new),
             clients: Clients::default(),
             identities: Identities::new(&coherence),
             survey_bell: Notify::new(),

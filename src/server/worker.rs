@@ -457,6 +457,7 @@ impl LaneEvents for Events {
 pub fn connector_for(shared: &Shared, identity: Option<&Identity>) -> Connector {
     Connector {
         address: shared.address.clone(),
+        tls: shared.upstream_tls.clone(),
         login: identity.and_then(|i| i.login.clone()),
         db: 0,
         timeout: Duration::from_millis(shared.config.upstream.timeout_ms),

@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::pause::Pause;
 use crate::resp::{FrameKind, Protocol, ReplySplitter, Understood, encode};
 use crate::socket::Socket;
+use crate::tls::{TlsStream, UpstreamTls};
 
 /// A blocking command may wait for hours, and a subscriber too: only the kernel can tell that the other machine is gone.
 /// Silence before it asks, and between its questions; it gives up after a number of them that is its own (9 on Linux).
@@ -24,6 +25,14 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL)
+}
+
+/// A connection to where the upstream listens, as all of them are made.
+pub(super) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
+    Ok(stream)
 }
 
 /// Where the upstream listens.
@@ -77,6 +86,8 @@ impl Login {
 pub struct Connector {
     /// Where.
     pub address: Arc<Address>,
+    /// By TLS, if so.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// As whom; nobody in particular when absent.
     pub login: Option<Arc<Login>>,
     /// The database the connection is for.
@@ -175,10 +186,14 @@ impl Connector {
     async fn stream(&self) -> io::Result<Socket> {
         Ok(match &*self.address {
             Address::Tcp(host, port) => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
-                Socket::Tcp(stream)
+                let stream = tcp(host, *port).await?;
+                match &self.tls {
+                    None => Socket::Tcp(stream),
+                    Some(tls) => {
+                        let (stream, session) = tls.open(stream).await?.into_inner();
+                        Socket::Tls(Box::new(TlsStream::new(stream, session)))
+                    }
+                }
             }
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
         })

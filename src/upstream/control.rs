@@ -3,12 +3,17 @@
 //! A small pool of bb8-redis's stock connections, with the credentials of `upstream.url`. Speed does not matter here and
 //! nothing on it is a client's, so that the stock manager's ways (a PING at checkout, a multiplexed connection) do no harm.
 
+mod manager;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bb8_redis::RedisConnectionManager;
 use bb8_redis::redis::{self, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 
 use super::connect::{Address, Login};
+use crate::tls::UpstreamTls;
+use manager::{Manager, OverTls};
 
 /// Connections at most. The control plane has few questions and can wait.
 const CONNECTIONS_MAX: u32 = 2;
@@ -44,7 +49,7 @@ pub type Call = (Vec<u8>, Vec<Vec<u8>>);
 /// See the head of this file.
 #[derive(Clone, Debug)]
 pub struct Control {
-    pool: bb8::Pool<RedisConnectionManager>,
+    pool: bb8::Pool<Manager>,
     timeout: Duration,
 }
 
@@ -53,7 +58,16 @@ impl Control {
     ///
     /// # Errors
     /// The address is none that the redis crate takes.
-    pub fn new(address: &Address, login: Option<&Login>, timeout: Duration) -> Result<Self, String> {
+    pub fn new(
+        address: &Address,
+        tls: Option<Arc<UpstreamTls>>,
+        login: Option<&Login>,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let over = match (address, tls) {
+            (Address::Tcp(host, port), Some(tls)) => Some((host.clone(), *port, tls)),
+            _ => None,
+        };
         let address = match address {
             Address::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
             Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
@@ -63,6 +77,7 @@ impl Control {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             settings = settings.set_username(text(&c.user)).set_password(text(&c.password));
         }
+        let over_tls = over.map(|(host, port, tls)| OverTls { tls, host, port, settings: settings.clone() });
         let info = address.into_connection_info().map_err(|e| e.to_string())?.set_redis_settings(settings);
         let manager = RedisConnectionManager::new(info).map_err(|e| e.to_string())?;
         let pool = bb8::Pool::builder()
@@ -70,7 +85,7 @@ impl Control {
             .min_idle(0)
             .connection_timeout(timeout)
             .retry_connection(false)
-            .build_unchecked(manager);
+            .build_unchecked(Manager::new(manager, over_tls));
         Ok(Self { pool, timeout })
     }
 

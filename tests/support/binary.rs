@@ -17,6 +17,7 @@ pub struct Binary {
     child: Child,
     config: PathBuf,
     log: Arc<Mutex<Vec<String>>>,
+    /// Where it listens; the port for TLS if that is the only one.
     pub addr: SocketAddr,
 }
 

@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anteroom::Shutdown;
 use anteroom::config::Config;
 use anteroom::resp::{ReplySplitter, encode};
 use anteroom::shutdown::ShutdownTrigger;
+use anteroom::{Listeners, Shutdown};
 
 /// How long anything may take before a test calls it a hang.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -58,6 +58,11 @@ impl Redis {
 
     /// On a given port: the same server come back.
     pub fn start_on(port: u16, args: &[&str]) -> Self {
+        Self::try_start_on(port, args).expect("redis-server listens")
+    }
+
+    /// `None` if it ended instead of listening: a port was taken.
+    pub fn try_start_on(port: u16, args: &[&str]) -> Option<Self> {
         let number = SERVERS.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("anteroom-redis-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a writable directory");
@@ -70,9 +75,13 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
-        let redis = Self { child, port, directory };
-        eventually("redis-server listens", || TcpStream::connect(redis.addr()).is_ok());
-        redis
+        let mut redis = Self { child, port, directory };
+        let mut ended = false;
+        eventually("redis-server listens", || {
+            ended = redis.child.try_wait().expect("it is our child").is_some();
+            ended || TcpStream::connect(redis.addr()).is_ok()
+        });
+        (!ended).then_some(redis)
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -122,14 +131,20 @@ impl Proxy {
 
     /// In front of whatever listens at `upstream`.
     pub fn start_with(upstream: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_listening(upstream, None, change)
+    }
+
+    /// With a second port, for TLS.
+    pub fn start_listening(upstream: SocketAddr, tls: Option<TcpListener>, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { workers: 2, ..Config::default() };
         config.upstream.url = format!("redis://{upstream}").parse().expect("a sound URL");
         config.drain.timeout_ms = 500;
         change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
+        let listeners = Listeners { plain: Some(listener), tls };
         let (trigger, shutdown) = Shutdown::new();
-        let thread = std::thread::spawn(move || anteroom::run(config, listener, shutdown).expect("the proxy runs"));
+        let thread = std::thread::spawn(move || anteroom::run(config, listeners, shutdown).expect("the proxy runs"));
         Self { addr, trigger: Some(trigger), thread: Some(thread) }
     }
 
@@ -167,6 +182,13 @@ impl Proxy {
         ];
         let text = self.client().ask(&[&["INFO"], &sections[..]].concat());
         let text = String::from_utf8_lossy(&text).into_owned();
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.unwrap_or_default().to_owned()
+    }
+
+    /// One field of one section; empty when there is no such field.
+    pub fn info_of(&self, section: &str, field: &str) -> String {
+        let text = self.client().text(&["INFO", section]);
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         value.unwrap_or_default().to_owned()
     }
