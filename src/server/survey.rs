@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::shared::Shared;
 use crate::resp::Protocol;
 use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation, Login};
+use crate::upstream::pause::OfEveryone;
 
 /// How often the upstream is asked while it answers, and while it does not.
 const WHILE_UP: Duration = Duration::from_secs(10);
@@ -24,10 +25,12 @@ const NAME: &str = "anteroom:survey";
 
 /// Keeps the facts and the command table up to date.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let mut survey =
-        Survey { bound: Duration::from_millis(shared.config.upstream.timeout_ms), shared, commands_of: None };
+    let bound = Duration::from_millis(shared.config.upstream.timeout_ms);
+    let mut survey = Survey { bound, shared, commands_of: None, paused: None };
     loop {
         let pause = match survey.ask().await {
+            // Answered though everyone is said to be held back: asked again, it will tell whether they are.
+            Ok(()) if survey.paused.is_some() => WHILE_DOWN,
             Ok(()) if survey.shared.facts().is_replica() => WHILE_REPLICA,
             Ok(()) => WHILE_UP,
             Err(error) => {
@@ -47,6 +50,8 @@ struct Survey {
     bound: Duration,
     /// The process whose COMMAND has been read.
     commands_of: Option<String>,
+    /// The pause of everyone that stood when the last question was asked.
+    paused: Option<OfEveryone>,
 }
 
 /// A connection that may run commands, and what INFO says on it; absent if its user may not run INFO.
@@ -57,6 +62,11 @@ struct Witness {
 
 impl Survey {
     async fn ask(&mut self) -> Result<(), ConnectError> {
+        // One that stood at the last question, too, has long reached the server it was meant for; this is another one if it answers,
+        // or the pause was lifted beside the proxy. (The server's name tells as much, but only once it is known.)
+        let (before, now) = (self.paused, self.shared.pause.of_everyone());
+        self.paused = now;
+        let held = now.filter(|_| before == now);
         let nobody = self.shared.connector(None).open(Protocol::Resp2, NAME).await?;
         let auth_required = !nobody.authenticated;
         let Some(mut witness) = self.witness(nobody).await? else {
@@ -67,6 +77,9 @@ impl Survey {
             Some(info) => info.clone(),
             None => self.bounded(witness.conversation.ask(&[b"HELLO"])).await?,
         };
+        if let Some(held) = held {
+            self.shared.pause.disproved(held);
+        }
         let before = self.shared.facts();
         self.shared.learn(|facts| {
             (facts.auth_required, facts.known) = (auth_required, true);

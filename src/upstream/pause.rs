@@ -48,6 +48,10 @@ pub struct Noted {
     now: u64,
 }
 
+/// One pause of everyone; for [`Pause::disproved`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfEveryone(u64);
+
 /// The pause that stands, if any. One for the process; read by every worker.
 #[derive(Debug)]
 pub struct Pause {
@@ -96,6 +100,17 @@ impl Pause {
         self.state.store(0, Ordering::Relaxed);
     }
 
+    /// The pause of everyone that stands, if one does.
+    pub fn of_everyone(&self) -> Option<OfEveryone> {
+        let state = self.state.load(Ordering::Relaxed);
+        (state & 1 == 1 && self.left(state).is_some()).then_some(OfEveryone(state))
+    }
+
+    /// The upstream has answered someone whom this pause should have held back: it holds nobody, unless another has been noted since.
+    pub fn disproved(&self, pause: OfEveryone) {
+        let _ = self.state.compare_exchange(pause.0, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// Whether the upstream may be holding back writers.
     pub fn holds_writers(&self) -> bool {
         let state = self.state.load(Ordering::Relaxed);
@@ -104,7 +119,7 @@ impl Pause {
 
     /// Whether the upstream may be holding back everyone.
     pub fn holds_all(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & 1 == 1 && self.holds_writers()
+        self.of_everyone().is_some()
     }
 
     /// Waits until nobody holds back everyone. The wait is as long as a client has asked for.
