@@ -46,7 +46,7 @@ mod watch;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use ahash::RandomState;
 
@@ -125,6 +125,8 @@ struct Shared {
     oversized: Oversized,
     /// False while memory is short: nothing new is kept.
     filling: AtomicBool,
+    /// How often memory was to be freed: then near tables let go of what they hold.
+    sheds: AtomicU64,
     registered: counters::Registered,
 }
 
@@ -140,6 +142,7 @@ impl Coherence {
             admission: Admission::new(limits.admission_counters, keys_max(&limits), limits.admit_after),
             oversized: Oversized::default(),
             filling: AtomicBool::new(true),
+            sheds: AtomicU64::new(0),
             registered: counters::Registered::default(),
             hasher,
             limits,
@@ -188,6 +191,7 @@ impl Coherence {
     /// Lets go of entries of about so many bytes, whichever come first, as eviction might; says how many it was. Walks through the
     /// tier: for a background thread.
     pub fn shed(&self, bytes: u64) -> u64 {
+        self.shared().sheds.fetch_add(1, Relaxed);
         self.shared().tier.shed(bytes)
     }
 

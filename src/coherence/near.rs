@@ -12,6 +12,8 @@
 //!
 //! Single-threaded: each worker has one.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::places::{At, Place, Places};
 use super::{Coherence, Hit, Miss, MissReason, Seen, Source};
 use crate::cache::{Millis, TierLimits, View, ViewKey};
@@ -45,6 +47,8 @@ pub struct Near {
     strangers: usize,
     /// Newcomers turned away since a set last faded.
     refused: usize,
+    /// What `sheds` was when it was last looked at.
+    sheds: u64,
     /// The last hit that was not given a place, to borrow from.
     passing: Option<Hit>,
 }
@@ -60,7 +64,7 @@ impl Near {
     /// For one of so many workers of a tier with these bounds.
     pub fn new(tier: &TierLimits, workers: usize) -> Near {
         let bytes_max = usize::try_from(tier.bytes_max / SHARE).unwrap_or(usize::MAX) / workers.max(1);
-        Near { places: Places::default(), bytes_max, pinned: 0, strangers: 0, refused: 0, passing: None }
+        Near { places: Places::default(), bytes_max, pinned: 0, strangers: 0, refused: 0, sheds: 0, passing: None }
     }
 
     /// [`Coherence::serve`], through this table. The view is for copying out at once.
@@ -81,6 +85,7 @@ impl Near {
                 return Ok((&kept.entry.views()[view], seen));
             }
         }
+        let own = if self.let_go_if_shed(coherence) { None } else { own };
         let hit = match coherence.look_up(source, key, hash, question, now) {
             Ok(hit) => hit,
             Err(miss) => {
@@ -119,6 +124,16 @@ impl Near {
         self.pinned = pinned;
         let kept = self.places.put(at, hash, epoch, hit.into_entry());
         (&kept.entry.views()[view], seen)
+    }
+
+    /// Whether memory was shed since this was last asked; then all that is held here goes, or it would be pinned for nothing.
+    fn let_go_if_shed(&mut self, coherence: &Coherence) -> bool {
+        let sheds = coherence.shared().sheds.load(Relaxed);
+        if std::mem::replace(&mut self.sheds, sheds) == sheds {
+            return false;
+        }
+        (self.places, self.pinned, self.passing) = (Places::default(), 0, None);
+        true
     }
 
     fn grow(&mut self, coherence: &Coherence) {

@@ -95,3 +95,18 @@ fn what_the_tier_has_evicted_meanwhile_is_not_given_a_place() {
     a.coherence.shared().tier.evict(hash);
     assert!(!a.coherence.may_keep(hash, hit.seen()));
 }
+
+#[test]
+fn what_was_shed_is_not_pinned_here_either() {
+    let a = Armory::with_slots(1 << 16);
+    let keys = keys(500);
+    keys.iter().for_each(|key| a.fill(key, key));
+    a.coherence.tidy();
+    let mut near = Near::default();
+    ask_all(&a, &mut near, &keys, 20);
+    assert!(near.held().0 > 400);
+    a.coherence.shed(u64::MAX);
+    // Noticed at the first read that the table does not answer.
+    assert!(near.serve(&a.coherence, &a.source, b"another", &GET, T0).is_err());
+    assert_eq!(near.held(), (0, 0));
+}
