@@ -49,6 +49,8 @@ struct Line {
     capacity_keys: usize,
     tier: f64,
     tier_fills: f64,
+    with_table: f64,
+    with_table_fills: f64,
     lru: f64,
     optimum: f64,
 }
@@ -60,8 +62,11 @@ fn main() {
         return;
     }
     println!("\nReads answered from memory, % of all. The tier fills at read {} of a key.\n", arguments.admit_after);
-    println!("| trace | reads | keys | capacity, keys | tier | LRU | optimum | tier's fills, % of reads |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("With table: through a worker's own, which may take another quarter of the tier's memory.\n");
+    println!(
+        "| trace | reads | keys | capacity, keys | tier | with table | LRU | optimum | fills, % of reads | with table |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let mut lines = Vec::new();
     for trace in traces(&arguments) {
         for per_mille in CAPACITIES_PER_MILLE {
@@ -94,7 +99,8 @@ fn traces(arguments: &Arguments) -> Box<dyn Iterator<Item = Trace> + '_> {
 
 fn compare(trace: &Trace, capacity_keys: usize, admit_after: u8) -> Line {
     let share = |count: usize| count as f64 * 100.0 / trace.reads.len() as f64;
-    let tier = tier::replay(&trace.reads, capacity_keys, admit_after);
+    let tier = tier::replay(&trace.reads, capacity_keys, admit_after, false);
+    let with_table = tier::replay(&trace.reads, capacity_keys, admit_after, true);
     Line {
         trace: trace.name.clone(),
         reads: trace.reads.len(),
@@ -102,6 +108,8 @@ fn compare(trace: &Trace, capacity_keys: usize, admit_after: u8) -> Line {
         capacity_keys,
         tier: share(tier.hits),
         tier_fills: share(tier.fills),
+        with_table: share(with_table.hits),
+        with_table_fills: share(with_table.fills),
         lru: share(policies::lru(&trace.reads, capacity_keys)),
         optimum: share(policies::optimum(&trace.reads, capacity_keys)),
     }
@@ -109,9 +117,11 @@ fn compare(trace: &Trace, capacity_keys: usize, admit_after: u8) -> Line {
 
 impl Line {
     fn print(&self) {
-        let Line { trace, reads, keys, capacity_keys, tier, tier_fills, lru, optimum } = self;
+        let Line { trace, reads, keys, capacity_keys, tier, with_table, lru, optimum, .. } = self;
+        let Line { tier_fills, with_table_fills, .. } = self;
         println!(
-            "| {trace} | {reads} | {keys} | {capacity_keys} | {tier:.1} | {lru:.1} | {optimum:.1} | {tier_fills:.1} |"
+            "| {trace} | {reads} | {keys} | {capacity_keys} | {tier:.1} | {with_table:.1} | {lru:.1} | {optimum:.1} | \
+             {tier_fills:.1} | {with_table_fills:.1} |"
         );
     }
 }

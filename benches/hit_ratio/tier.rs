@@ -1,9 +1,10 @@
 //! The proxy's tier, asked what a trace asks.
 //!
-//! Without a worker's own table in front, which would serve a few evicted keys more, and without invalidations.
+//! Alone, and with a worker's own table in front, which serves evicted keys a while longer, and from which moka hears of a
+//! key's reads only now and then. Without invalidations.
 
 use anteroom::cache::{Millis, NewView, TierLimits, ViewKey};
-use anteroom::coherence::{Coherence, CoherenceLimits, SourceKind};
+use anteroom::coherence::{Coherence, CoherenceLimits, Near, SourceKind};
 
 const NOW: Millis = Millis(1000);
 const QUESTION: ViewKey<'static> = ViewKey { db: 0, command: 1, tail: b"" };
@@ -19,16 +20,22 @@ pub struct Replayed {
     pub fills: usize,
 }
 
-/// Replays the reads on a tier that has room for `capacity` keys.
-pub fn replay(reads: &[u32], capacity: usize, admit_after: u8) -> Replayed {
+/// Replays the reads on a tier that has room for `capacity` keys, through a worker's table or without one.
+pub fn replay(reads: &[u32], capacity: usize, admit_after: u8, through_table: bool) -> Replayed {
     let tier = TierLimits { bytes_max: entry_bytes() * capacity as u64, ..TierLimits::default() };
+    let mut near = Near::new(&tier, 1);
     let coherence = Coherence::new(CoherenceLimits { tier, admit_after, ..CoherenceLimits::default() });
     let source = coherence.source(0, SourceKind::Tracked).expect("the first source");
     let _armed = coherence.arm(&source, Millis::NEVER);
     let mut replayed = Replayed::default();
     for key in reads {
         let key = key.to_le_bytes();
-        let Err(miss) = coherence.serve(&source, &key, &QUESTION, NOW) else {
+        let answer = if through_table {
+            near.serve(&coherence, &source, &key, &QUESTION, NOW).map(|_| ())
+        } else {
+            coherence.serve(&source, &key, &QUESTION, NOW).map(|_| ())
+        };
+        let Err(miss) = answer else {
             replayed.hits += 1;
             continue;
         };

@@ -19,6 +19,8 @@ pub enum Contender {
     Redis,
     /// The proxy with its defaults but for `cache.max_bytes`, which is 8 GiB so that nothing is evicted.
     TierOn,
+    /// The proxy as it comes.
+    Defaults,
     /// The proxy with `cache.enabled = false`.
     TierOff,
     /// The proxy with the tier on and `cache.admit_after` at its largest: every read misses and none is kept.
@@ -42,8 +44,8 @@ impl Contender {
     pub fn label(self, workload: &Workload) -> &'static str {
         match self {
             Contender::Redis => "Redis",
-            Contender::TierOn if workload.only_reads() => "hits",
-            Contender::TierOn => "tier on",
+            Contender::TierOn | Contender::Defaults if workload.only_reads() => "hits",
+            Contender::TierOn | Contender::Defaults => "tier on",
             Contender::RedisTls => "Redis, TLS",
             Contender::TierOnTls => "hits, TLS",
             Contender::TierOff => "tier off",
@@ -82,6 +84,7 @@ impl Contender {
     fn config(self) -> Option<&'static str> {
         match self {
             Contender::TierOn | Contender::TierOnTls => Some("[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n"),
+            Contender::Defaults => Some(""),
             Contender::Limited => Some(concat!(
                 "[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n",
                 "[[limits.rate]]\nname = \"by-address\"\nby = \"ip\"\ncommands_per_second = 10000000\n",

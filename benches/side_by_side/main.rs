@@ -51,6 +51,9 @@ struct Arguments {
     /// The sweeps and pictures alone
     #[arg(long)]
     only_pictures: bool,
+    /// Only this sweep (several may be named; with --pictures, its picture too): keys, value_size, clients, workers, idle_clients, entries
+    #[arg(long, value_name = "NAME")]
+    sweep: Vec<String>,
     /// Everything measured, as JSON
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
@@ -103,7 +106,7 @@ fn main() {
     let timing = timing(&arguments);
     let cases = plan::narrowed(if arguments.full { plan::full() } else { plan::standard() }, &arguments.only);
     let mut rows = Vec::new();
-    if !arguments.only_pictures {
+    if !arguments.only_pictures && arguments.sweep.is_empty() {
         table::head();
         for case in &cases {
             let measured = measure::measure(case, &mut stage, timing);
@@ -114,10 +117,12 @@ fn main() {
     }
     let mut checks = checks::of_rows(&rows);
     let mut sweeps = Vec::new();
-    if arguments.pictures || arguments.only_pictures || arguments.full {
-        sweep::all(&mut stage, timing, reach(&arguments), |sweep| {
+    if arguments.pictures || arguments.only_pictures || arguments.full || !arguments.sweep.is_empty() {
+        sweep::all(&mut stage, timing, reach(&arguments), &arguments.sweep, |sweep| {
             sweep.print();
-            svg::draw(&sweep, &Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pictures"));
+            if arguments.pictures || arguments.sweep.is_empty() {
+                svg::draw(&sweep, &Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/pictures"));
+            }
             sweeps.push(sweep);
         });
         let named = |name| sweeps.iter().find(|sweep| sweep.name == name);

@@ -1,40 +1,33 @@
 //! Everything kept for one key name: its views in every scope and db.
 //!
-//! They live and die together, because an invalidation names a key and nothing else (redis-facts F10). An entry is never
-//! changed in place: adding a view makes a new entry that shares the bytes of the old one's views.
+//! They live and die together, because an invalidation names a key and nothing else (redis-facts F10). What an entry holds is never
+//! changed in place: adding a view makes a new entry that shares the old one's views.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
+use super::view::allocated;
 use super::{Millis, View, ViewKey};
 use crate::coherence::ScopeId;
 
-/// The views of one key.
-#[derive(Debug)]
-pub struct Entry {
-    views: Views,
-    /// Whether any of it was ever served; an entry that goes unserved was a wasted fill.
-    served: AtomicBool,
-    /// Whether any of it was served since someone asked; see [`Entry::take_warm`].
-    warm: AtomicBool,
-}
-
-/// Nearly every key has one view, which is then reached without another indirection.
-#[derive(Debug)]
-enum Views {
-    One(View),
-    Many(Box<[View]>),
-}
+/// The views of one key. Cloning it shares them.
+///
+/// Nearly every key has one view; then the entry is that view, one pointer to one allocation. If there are more, it points to
+/// the key and a list of them.
+#[derive(Clone, Debug)]
+pub struct Entry(View);
 
 impl Entry {
-    /// `old`'s views plus `new`, which takes the place of a view that answers the same question.
+    /// A key's only view. Nobody else may have one that shares it.
+    pub(crate) fn of(only: View) -> Entry {
+        Entry(only)
+    }
+
+    /// Its views plus `new`, which takes the place of a view that answers the same question.
     ///
     /// Views past their deadline are left out, then the longest-standing ones beyond `views_max`.
-    pub(crate) fn with(old: Option<&Entry>, new: View, views_max: usize, now: Millis) -> Entry {
-        let Some(old) = old else {
-            return Entry::new(Views::One(new), false);
-        };
-        let mut views: Vec<View> = Vec::with_capacity(old.views().len() + 1);
-        for view in old.views() {
+    pub(crate) fn and(&self, new: View, views_max: usize, now: Millis) -> Entry {
+        let mut views: Vec<View> = Vec::with_capacity(self.views().len() + 1);
+        for view in self.views() {
             if view.deadline() > now && !view.answers(new.scope(), &new.question()) {
                 views.push(view.clone());
             }
@@ -42,24 +35,26 @@ impl Entry {
         // Views stand in the order they were filled, so the oldest are in front.
         let surplus = (views.len() + 1).saturating_sub(views_max.max(1));
         views.drain(..surplus);
-        views.push(new);
-        let served = old.served.load(Ordering::Relaxed);
-        let views = match <[View; 1]>::try_from(views) {
-            Ok([one]) => Views::One(one),
-            Err(many) => Views::Many(many.into_boxed_slice()),
+        let entry = if views.is_empty() {
+            Entry(new)
+        } else {
+            views.push(new);
+            Entry(View::standing_for(views))
         };
-        Entry::new(views, served)
+        entry.0.head().served.store(self.was_served(), Ordering::Relaxed);
+        entry
     }
 
-    fn new(views: Views, served: bool) -> Entry {
-        Entry { views, served: AtomicBool::new(served), warm: AtomicBool::new(false) }
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        self.0.key()
     }
 
     /// All views, the oldest first.
     pub fn views(&self) -> &[View] {
-        match &self.views {
-            Views::One(one) => std::slice::from_ref(one),
-            Views::Many(many) => many,
+        match &self.0.head().several {
+            None => std::slice::from_ref(&self.0),
+            Some(views) => &views.slice,
         }
     }
 
@@ -70,33 +65,37 @@ impl Entry {
 
     /// Notes that the fill paid off. Reads before it writes, so that a hot entry's cache line is not passed around.
     pub(crate) fn note_served(&self) {
-        if !self.served.load(Ordering::Relaxed) {
-            self.served.store(true, Ordering::Relaxed);
+        let head = self.0.head();
+        if !head.served.load(Ordering::Relaxed) {
+            head.served.store(true, Ordering::Relaxed);
         }
-        if !self.warm.load(Ordering::Relaxed) {
-            self.warm.store(true, Ordering::Relaxed);
+        if !head.warm.load(Ordering::Relaxed) {
+            head.warm.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether any of it was served since the last time this was asked.
     pub(crate) fn take_warm(&self) -> bool {
-        self.warm.load(Ordering::Relaxed) && self.warm.swap(false, Ordering::Relaxed)
+        let warm = &self.0.head().warm;
+        warm.load(Ordering::Relaxed) && warm.swap(false, Ordering::Relaxed)
     }
 
-    /// Whether any of it was ever served.
+    /// Whether any of it was ever served; an entry that goes unserved was a wasted fill.
     pub(crate) fn was_served(&self) -> bool {
-        self.served.load(Ordering::Relaxed)
+        self.0.head().served.load(Ordering::Relaxed)
     }
 
-    /// The memory its views take, beyond what every entry takes (see `tier.rs`), in bytes.
+    /// The bytes of all its views, without any rounding.
+    pub(crate) fn size(&self) -> usize {
+        self.views().iter().map(View::size).sum()
+    }
+
+    /// The memory it takes, its key's and the allocator's rounding included, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        let heap: usize = self.views().iter().map(View::heap_bytes).sum();
-        let boxed = match &self.views {
-            Views::One(_) => 0,
-            Views::Many(many) => size_of_val::<[View]>(many),
-        };
-        // Each view's bytes are an allocation of their own: two counts in front, and the allocator's rounding.
-        heap + boxed + self.views().len() * 24
+        let several = self.0.head().several.as_ref().map_or(0, |views| {
+            allocated(16 + size_of_val(&views.slice)) + views.slice.iter().map(View::allocated).sum::<usize>()
+        });
+        self.0.allocated() + several
     }
 }
 
@@ -108,7 +107,7 @@ mod tests {
     fn view(command: u16, deadline: u64, reply: &[u8]) -> View {
         let question = ViewKey { db: 0, command, tail: b"" };
         let new = NewView { question, deadline: Millis(deadline), filled_at: Millis(0), resp3: reply, resp2: None };
-        View::copied(ScopeId(0), 1, &new).expect("small enough")
+        View::copied(ScopeId(0), 1, b"key", &new).expect("small enough")
     }
 
     fn replies(entry: &Entry) -> Vec<&[u8]> {
@@ -117,25 +116,37 @@ mod tests {
 
     #[test]
     fn a_new_view_joins_the_old_ones_and_replaces_its_own_predecessor() {
-        let one = Entry::with(None, view(1, 99, b"a"), 8, Millis(0));
-        let two = Entry::with(Some(&one), view(2, 99, b"b"), 8, Millis(0));
-        let three = Entry::with(Some(&two), view(1, 99, b"c"), 8, Millis(0));
+        let one = Entry::of(view(1, 99, b"a"));
+        let two = one.and(view(2, 99, b"b"), 8, Millis(0));
+        let three = two.and(view(1, 99, b"c"), 8, Millis(0));
         assert_eq!(replies(&three), [b"b", b"c"]);
+        assert_eq!((one.key(), three.key()), (&b"key"[..], &b"key"[..]));
+        assert_eq!(three.find(ScopeId(0), &ViewKey { db: 0, command: 1, tail: b"" }), Some(1));
     }
 
     #[test]
     fn past_the_bound_the_oldest_view_is_dropped() {
-        let mut entry = Entry::with(None, view(0, 99, b"0"), 3, Millis(0));
+        let mut entry = Entry::of(view(0, 99, b"0"));
         for n in 1..=3 {
-            entry = Entry::with(Some(&entry), view(n, 99, n.to_string().as_bytes()), 3, Millis(0));
+            entry = entry.and(view(n, 99, n.to_string().as_bytes()), 3, Millis(0));
         }
         assert_eq!(replies(&entry), [b"1", b"2", b"3"]);
     }
 
     #[test]
     fn a_view_past_its_deadline_is_not_carried_along() {
-        let one = Entry::with(None, view(1, 10, b"a"), 8, Millis(0));
-        let two = Entry::with(Some(&one), view(2, 99, b"b"), 8, Millis(10));
+        let two = Entry::of(view(1, 10, b"a")).and(view(2, 99, b"b"), 8, Millis(10));
         assert_eq!(replies(&two), [b"b"]);
+    }
+
+    #[test]
+    fn that_it_was_served_outlives_the_addition_of_a_view() {
+        let one = Entry::of(view(1, 99, b"a"));
+        one.note_served();
+        let two = one.and(view(2, 99, b"b"), 8, Millis(0));
+        let again = two.and(view(2, 99, b"b"), 1, Millis(0));
+        assert!(two.was_served() && again.was_served() && !two.take_warm());
+        assert!(one.take_warm() && !one.take_warm());
+        assert!(!Entry::of(view(1, 99, b"a")).and(view(2, 99, b"b"), 8, Millis(0)).was_served());
     }
 }

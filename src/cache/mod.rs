@@ -23,6 +23,6 @@ pub use admission::Admission;
 pub use clock::{Clock, ManualClock, Millis};
 pub use entry::Entry;
 pub use oversized::Oversized;
-pub(crate) use tier::{Tier, weight as tier_weight};
+pub(crate) use tier::{Tier, size as tier_size};
 pub use tier::{TierLimits, TierSize};
 pub use view::{NewView, View, ViewKey};

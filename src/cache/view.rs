@@ -1,9 +1,11 @@
 //! One cached reply: which question it answers, how long it may be served, and its bytes.
 //!
 //! The question is part of the view, byte for byte (redis-facts R17): the scope (whose data this is and by which source it
-//! is kept coherent), the db, the command and every argument after the key.
+//! is kept coherent), the db, the key, the command and every argument after the key.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use triomphe::ThinArc;
 
 use super::Millis;
 use crate::coherence::ScopeId;
@@ -35,50 +37,99 @@ pub struct NewView<'a> {
     pub resp2: Option<&'a [u8]>,
 }
 
-/// A stored reply. Cloning it shares the bytes.
+/// A stored reply. Cloning it shares it.
+///
+/// All of it is one allocation of exactly its size behind a thin pointer: a slice of a read buffer would pin the whole buffer,
+/// and whatever stands elsewhere is another cache miss of a hit, and another rounding of the allocator.
 #[derive(Clone, Debug)]
-pub struct View {
-    /// Tail, RESP3 reply and RESP2 reply, one behind the other in one allocation of exactly their size: a slice of a read
-    /// buffer would pin the whole buffer, and one allocation is one cache miss fewer on a hit.
-    bytes: Arc<[u8]>,
-    tail_end: u32,
-    resp3_end: u32,
-    db: u32,
-    scope: ScopeId,
+pub struct View(ThinArc<Head, u8>);
+
+/// What stands in front of the bytes: key, tail, RESP3 reply and RESP2 reply, one behind the other.
+#[derive(Debug)]
+pub(super) struct Head {
     stamp: u64,
     deadline: Millis,
-    filled_at: Millis,
+    /// The rest is for `entry.rs`. Some: this is no view, but stands for these views of its key.
+    pub(super) several: Option<ThinArc<(), View>>,
+    scope: ScopeId,
+    db: u32,
+    key_end: u32,
+    tail_end: u32,
+    resp3_end: u32,
     command: u16,
+    pub(super) served: AtomicBool,
+    pub(super) warm: AtomicBool,
 }
+
+// A byte here is a byte for every entry.
+const _: () = assert!(size_of::<Head>() == 48 && size_of::<Option<View>>() == 8);
+
+/// What a view takes besides its bytes: its head, a count and a length.
+const RECORD_BYTES: usize = size_of::<Head>() + 16;
 
 impl View {
     /// Copies `new`; `None` if its lengths do not fit the format (4 GiB), which no limit a user sets comes near.
-    pub(crate) fn copied(scope: ScopeId, stamp: u64, new: &NewView<'_>) -> Option<View> {
-        let tail = new.question.tail;
+    pub(crate) fn copied(scope: ScopeId, stamp: u64, key: &[u8], new: &NewView<'_>) -> Option<View> {
+        let ViewKey { db, command, tail } = new.question;
         let resp2 = new.resp2.unwrap_or_default();
-        let tail_end = u32::try_from(tail.len()).ok()?;
-        let resp3_end = u32::try_from(tail.len() + new.resp3.len()).ok()?;
-        Some(View {
-            bytes: [tail, new.resp3, resp2].concat().into(),
-            tail_end,
-            resp3_end,
-            db: new.question.db,
-            scope,
+        let head = Head {
             stamp,
             deadline: new.deadline,
-            filled_at: new.filled_at,
-            command: new.question.command,
-        })
+            several: None,
+            scope,
+            db,
+            key_end: u32::try_from(key.len()).ok()?,
+            tail_end: u32::try_from(key.len() + tail.len()).ok()?,
+            resp3_end: u32::try_from(key.len() + tail.len() + new.resp3.len()).ok()?,
+            command,
+            served: AtomicBool::new(false),
+            warm: AtomicBool::new(false),
+        };
+        Some(View(ThinArc::from_header_and_slice(head, &[key, tail, new.resp3, resp2].concat())))
+    }
+
+    /// What stands for several views of one key.
+    pub(super) fn standing_for(views: Vec<View>) -> View {
+        let key = views.first().map(View::key).unwrap_or_default();
+        let end = key.len() as u32;
+        let several = ThinArc::from_header_and_iter((), views.clone().into_iter());
+        let head = Head {
+            stamp: 0,
+            deadline: Millis(0),
+            several: Some(several),
+            scope: ScopeId(u32::MAX),
+            db: 0,
+            key_end: end,
+            tail_end: end,
+            resp3_end: end,
+            command: u16::MAX,
+            served: AtomicBool::new(false),
+            warm: AtomicBool::new(false),
+        };
+        View(ThinArc::from_header_and_slice(head, key))
+    }
+
+    pub(super) fn head(&self) -> &Head {
+        &self.0.header.header
+    }
+
+    fn bytes(&self, from: u32, to: u32) -> &[u8] {
+        &self.0.slice[from as usize..to as usize]
+    }
+
+    /// The key it is of.
+    pub fn key(&self) -> &[u8] {
+        self.bytes(0, self.head().key_end)
     }
 
     /// The reply for a RESP3 client.
     pub fn resp3(&self) -> &[u8] {
-        &self.bytes[self.tail_end as usize..self.resp3_end as usize]
+        self.bytes(self.head().tail_end, self.head().resp3_end)
     }
 
     /// The reply for a RESP2 client.
     pub fn resp2(&self) -> &[u8] {
-        match &self.bytes[self.resp3_end as usize..] {
+        match &self.0.slice[self.head().resp3_end as usize..] {
             [] => self.resp3(),
             differing => differing,
         }
@@ -94,38 +145,44 @@ impl View {
 
     /// The instant from which it may no longer be served.
     pub fn deadline(&self) -> Millis {
-        self.deadline
-    }
-
-    /// When its fill's reply came.
-    pub fn filled_at(&self) -> Millis {
-        self.filled_at
+        self.head().deadline
     }
 
     /// Whose data this is.
     pub fn scope(&self) -> ScopeId {
-        self.scope
+        self.head().scope
     }
 
     /// The arming of its source that it was filled under.
     pub(crate) fn stamp(&self) -> u64 {
-        self.stamp
+        self.head().stamp
     }
 
     /// The question it answers.
     pub fn question(&self) -> ViewKey<'_> {
-        ViewKey { db: self.db, command: self.command, tail: &self.bytes[..self.tail_end as usize] }
+        let head = self.head();
+        ViewKey { db: head.db, command: head.command, tail: self.bytes(head.key_end, head.tail_end) }
     }
 
-    /// Whether it answers `question` in `scope`.
+    /// Whether it answers `question`, about its key, in `scope`.
     pub(crate) fn answers(&self, scope: ScopeId, question: &ViewKey<'_>) -> bool {
-        self.scope == scope && self.question() == *question
+        self.scope() == scope && self.question() == *question
     }
 
-    /// The bytes it holds in memory besides its own fixed size.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        self.bytes.len()
+    /// Its own bytes.
+    pub(super) fn size(&self) -> usize {
+        RECORD_BYTES + self.0.slice.len()
     }
+
+    /// The memory it takes, in bytes.
+    pub(super) fn allocated(&self) -> usize {
+        allocated(self.size())
+    }
+}
+
+/// What the allocator takes for so many bytes: eight more, rounded up to sixteens (glibc's; 32 at least).
+pub(super) fn allocated(bytes: usize) -> usize {
+    (bytes + 8).next_multiple_of(16).max(32)
 }
 
 #[cfg(test)]
@@ -135,15 +192,16 @@ mod tests {
     fn view(tail: &[u8], resp3: &[u8], resp2: Option<&[u8]>) -> View {
         let question = ViewKey { db: 3, command: 9, tail };
         let new = NewView { question, deadline: Millis(50), filled_at: Millis(40), resp3, resp2 };
-        View::copied(ScopeId(1), 5, &new).expect("small enough")
+        View::copied(ScopeId(1), 5, b"key", &new).expect("small enough")
     }
 
     #[test]
-    fn a_view_gives_back_the_reply_of_each_protocol_version() {
+    fn a_view_gives_back_its_key_and_the_reply_of_each_protocol_version() {
         let both = view(b"$1\r\nf\r\n", b"_\r\n", Some(b"$-1\r\n"));
         assert_eq!((both.resp3(), both.resp2()), (&b"_\r\n"[..], &b"$-1\r\n"[..]));
         let same = view(b"", b"$1\r\nx\r\n", None);
         assert_eq!(same.resp3(), same.resp2());
+        assert_eq!((both.key(), same.key()), (&b"key"[..], &b"key"[..]));
     }
 
     #[test]
@@ -156,5 +214,10 @@ mod tests {
         assert!(!stored.answers(ScopeId(1), &ViewKey { command: 8, ..asked }));
         let other = ViewKey { tail: b"$2\r\nf2\r\n", ..asked };
         assert!(!stored.answers(ScopeId(1), &other));
+    }
+
+    #[test]
+    fn the_allocators_rounding_is_known() {
+        assert_eq!([1, 24, 25, 40, 120, 121].map(allocated), [32, 32, 48, 48, 128, 144]);
     }
 }

@@ -41,6 +41,11 @@ impl SlotState {
     pub(crate) fn is_marked(self) -> bool {
         !self.0.is_multiple_of(EPOCH)
     }
+
+    /// The epoch, which then is the whole state, if no mark stood.
+    pub(crate) fn unmarked(self) -> Option<u32> {
+        (!self.is_marked()).then_some((self.0 / EPOCH) as u32)
+    }
 }
 
 /// The fills of a slot at some instant.

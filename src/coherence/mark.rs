@@ -63,13 +63,13 @@ impl WriteMark {
     pub fn add(&mut self, key: &[u8]) {
         let local = &*self.home;
         let epochs = &local.shared.epochs;
-        let hash = local.shared.hasher.hash_one(key);
+        let hash = local.shared.key_hash(key);
         let slot = epochs.index(hash);
         local.counters.marked();
         if !epochs.slot(slot).mark_unfilled() {
             // One lock at a time, and a key named twice is marked twice: no deadlock, and the lifting balances.
             let held = epochs.lock(slot);
-            local.drop_entry(&held, key, hash, Cause::Write);
+            local.drop_entry(&held, hash, Cause::Write);
             held.mark();
         }
         // Only what stands is lifted, should a later key's iterator panic.

@@ -13,7 +13,7 @@
 //!
 //! | question | file |
 //! | --- | --- |
-//! | may this be served | `serve.rs`; from a worker's own table: `near.rs`; several keys at once: `snapshot.rs` |
+//! | may this be served | `serve.rs`; from a worker's own table: `near.rs`, `places.rs`; several keys at once: `snapshot.rs` |
 //! | may this be stored | `ticket.rs` |
 //! | who is joining a fill in flight | `flights.rs` |
 //! | our own writes | `mark.rs` |
@@ -31,6 +31,7 @@ pub mod mail;
 mod mark;
 mod near;
 mod outread;
+mod places;
 mod push;
 mod serve;
 mod snapshot;
@@ -45,7 +46,7 @@ mod watch;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use ahash::RandomState;
 
@@ -79,6 +80,9 @@ pub struct CoherenceLimits {
     /// Slots that keys hash to, rounded up to a power of two, 32 bytes each. Keys that share one cost each other a fill or a
     /// bypass now and then, never a wrong answer.
     pub slots: usize,
+    /// The bits of keys' hashes that are used: few, and keys that have the same hash are no longer an accident.
+    #[cfg(test)]
+    pub hash_mask: u64,
 }
 
 impl Default for CoherenceLimits {
@@ -89,6 +93,8 @@ impl Default for CoherenceLimits {
             admit_after: 2,
             admission_counters: 1 << 18,
             slots: 65_536,
+            #[cfg(test)]
+            hash_mask: !0,
         }
     }
 }
@@ -119,6 +125,8 @@ struct Shared {
     oversized: Oversized,
     /// False while memory is short: nothing new is kept.
     filling: AtomicBool,
+    /// How often memory was to be freed: then near tables let go of what they hold.
+    sheds: AtomicU64,
     registered: counters::Registered,
 }
 
@@ -128,12 +136,13 @@ impl Coherence {
         // Keyed at random: who chooses key names cannot choose which of them share a slot.
         let hasher = RandomState::new();
         let shared = Arc::new(Shared {
-            tier: Tier::new(&limits.tier, hasher.clone()),
+            tier: Tier::new(&limits.tier),
             epochs: Epochs::new(limits.slots),
             sources: Sources::new(limits.sources_max),
             admission: Admission::new(limits.admission_counters, keys_max(&limits), limits.admit_after),
             oversized: Oversized::default(),
             filling: AtomicBool::new(true),
+            sheds: AtomicU64::new(0),
             registered: counters::Registered::default(),
             hasher,
             limits,
@@ -146,9 +155,14 @@ impl Coherence {
         Coherence { local: Local::new(self.local.shared.clone()) }
     }
 
+    /// The bounds of the tier.
+    pub fn tier_limits(&self) -> &TierLimits {
+        &self.shared().limits.tier
+    }
+
     /// The keyed hash of a key, as slots and admission use it.
     pub fn hash(&self, key: &[u8]) -> u64 {
-        self.shared().hasher.hash_one(key)
+        self.shared().key_hash(key)
     }
 
     /// Counts a read of the key with this hash (a [`Miss`] carries it) and says whether to fill it.
@@ -177,6 +191,7 @@ impl Coherence {
     /// Lets go of entries of about so many bytes, whichever come first, as eviction might; says how many it was. Walks through the
     /// tier: for a background thread.
     pub fn shed(&self, bytes: u64) -> u64 {
+        self.shared().sheds.fetch_add(1, Relaxed);
         self.shared().tier.shed(bytes)
     }
 
@@ -207,6 +222,13 @@ impl Coherence {
 }
 
 impl Shared {
+    fn key_hash(&self, key: &[u8]) -> u64 {
+        let hash = self.hasher.hash_one(key);
+        #[cfg(test)]
+        let hash = hash & self.limits.hash_mask;
+        hash
+    }
+
     fn slot(&self, hash: u64) -> &Slot {
         self.epochs.slot(self.epochs.index(hash))
     }
@@ -224,9 +246,9 @@ impl Local {
     }
 }
 
-/// How many of the smallest entries the tier has room for. So many keys read once are remembered: fewer would keep a working set
+/// How many entries of short keys and values the tier has room for. So many keys read once are remembered: fewer would keep a working set
 /// that fits from ever being filled. That takes about a hundredth of the tier's memory.
 fn keys_max(limits: &CoherenceLimits) -> usize {
-    const SMALLEST_ENTRY_BYTES: u64 = 512;
-    usize::try_from(limits.tier.bytes_max / SMALLEST_ENTRY_BYTES).unwrap_or(usize::MAX)
+    const SMALL_ENTRY_BYTES: u64 = 384;
+    usize::try_from(limits.tier.bytes_max / SMALL_ENTRY_BYTES).unwrap_or(usize::MAX)
 }

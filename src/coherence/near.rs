@@ -1,69 +1,72 @@
-//! A worker's own table of its hottest entries, in front of the tier.
+//! A worker's own table of what it read of late, in front of the tier.
 //!
-//! moka hears of every read and counts references, which workers on other cores fight over; a near hit writes to no shared
-//! memory at all. It is safe because of one comparison: the entry was looked up after its slot's state was read, and is trusted
+//! moka hears of every read and counts references, which workers on other cores fight over, and a look-up of it touches a dozen
+//! places in memory; a near hit touches the slot, one line of this table and the entry, and writes to no shared memory at all.
+//! It is safe because of one comparison: the entry was looked up after its slot's state was read, and is trusted
 //! only while the state is the same. Whatever invalidates an entry moves the state afterwards. Eviction alone does not: an
 //! evicted entry is not wrong and may go on being served from here. So a look-up that finds nothing in the tier does not prove
 //! that nothing is being served; who needs that proof asks the slot as well (`watch.rs`).
 //!
-//! It begins small and doubles while the tier goes on answering what it has no place for, so that an idle process is small
-//! and a working set of some ten thousand keys is answered from here.
+//! It begins small and grows while the tier goes on answering what it has no place for (`places.rs`), up to its share of
+//! memory, in which the entries it holds count: the tier may have evicted them.
 //!
 //! Single-threaded: each worker has one.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
+use super::places::{At, Place, Places};
 use super::{Coherence, Hit, Miss, MissReason, Seen, Source};
-use crate::cache::{Entry, Millis, View, ViewKey};
+use crate::cache::{Millis, TierLimits, View, ViewKey};
 
-/// Sets of places a key may be kept in: at first, and at most. A worker keeps at most `SETS_MAX * WAYS` entries.
-const SETS_AT_FIRST: usize = 512;
-const SETS_MAX: usize = 16 * 1024;
-const WAYS: usize = 2;
+/// All workers' tables together take at most the tier's `bytes_max` over this.
+const SHARE: u64 = 4;
 
-/// Hits of the tier, for each set, after which the table doubles.
-const STRANGERS_PER_SET: usize = 8;
-
-/// Only entries up to this size are kept near, and only so many bytes of them: the table pins what it holds, evicted or not.
+/// Only entries up to this size, in bytes, are kept near.
 const ENTRY_BYTES_MAX: usize = 2048;
-const BYTES_MAX: usize = 8 << 20;
+
+/// Hits of the tier, for each chunk of places, after which another chunk is added.
+const STRANGERS_PER_CHUNK: usize = 4096;
+
+/// Places for each entry of the tier, at most: with so many, one key in a hundred finds its set full.
+const PLACES_PER_ENTRY: usize = 4;
+
+/// Newcomers turned away for want of memory after which one more set is made to fade.
+const REFUSED_PER_FADE: usize = 16;
 
 /// After so many hits an entry is looked up in the tier again, so that moka knows it is hot.
-const HITS_MAX: u8 = 64;
-
-/// How many look-ups of other keys an entry outlives at its place when it is new, and when it has proved itself. Without this a
-/// working set larger than the table would replace an entry at every look-up, for nothing.
-const CREDIT_NEW: u8 = 4;
-const CREDIT_MAX: u8 = 32;
+const HITS_MAX: u8 = 128;
 
 /// The table.
 pub struct Near {
-    /// A power of two of them.
-    sets: Vec<[Option<Place>; WAYS]>,
-    /// What all places pin.
-    bytes: usize,
+    places: Places,
+    /// What the table and all it holds may take, in bytes.
+    bytes_max: usize,
+    /// What the entries it holds take.
+    pinned: usize,
     /// Hits of the tier since the table last grew.
     strangers: usize,
+    /// Newcomers turned away since a set last faded.
+    refused: usize,
+    /// What `sheds` was when it was last looked at.
+    sheds: u64,
     /// The last hit that was not given a place, to borrow from.
     passing: Option<Hit>,
 }
 
-struct Place {
-    hash: u64,
-    seen: Seen,
-    hits: u8,
-    credit: u8,
-    key: Box<[u8]>,
-    entry: Arc<Entry>,
-}
-
 impl Default for Near {
+    /// For the only worker of a tier with the default bounds.
     fn default() -> Self {
-        Near { sets: empty(SETS_AT_FIRST), bytes: 0, strangers: 0, passing: None }
+        Near::new(&TierLimits::default(), 1)
     }
 }
 
 impl Near {
+    /// For one of so many workers of a tier with these bounds.
+    pub fn new(tier: &TierLimits, workers: usize) -> Near {
+        let bytes_max = usize::try_from(tier.bytes_max / SHARE).unwrap_or(usize::MAX) / workers.max(1);
+        Near { places: Places::default(), bytes_max, pinned: 0, strangers: 0, refused: 0, sheds: 0, passing: None }
+    }
+
     /// [`Coherence::serve`], through this table. The view is for copying out at once.
     pub fn serve(
         &mut self,
@@ -74,95 +77,111 @@ impl Near {
         now: Millis,
     ) -> Result<(&View, Seen), Miss> {
         let hash = coherence.hash(key);
-        let set = self.set_of(hash);
-        let own = self.sets[set].iter().position(|place| place.as_ref().is_some_and(|p| p.is_of(hash, key)));
-        if let Some(way) = own {
-            let found = self.sets[set][way].as_mut().and_then(|p| p.find(coherence, source, question, now));
-            if let Some(at) = found {
-                let kept = self.sets[set][way].as_ref().expect("it was just found there");
-                return Ok((&kept.entry.views()[at], kept.seen));
+        let own = self.places.find(hash, key);
+        if let Some(at) = own {
+            let answer = self.places.get_mut(at).and_then(|place| place.answer(coherence, source, hash, question, now));
+            if let Some((view, seen)) = answer {
+                let kept = self.places.get(at).expect("it was just found there");
+                return Ok((&kept.entry.views()[view], seen));
             }
         }
+        let own = if self.let_go_if_shed(coherence) { None } else { own };
         let hit = match coherence.look_up(source, key, hash, question, now) {
             Ok(hit) => hit,
             Err(miss) => {
                 // What the tier does not have any more need not be pinned here.
-                if let (Some(way), MissReason::NoEntry | MissReason::WriteInFlight) = (own, miss.reason) {
-                    self.bytes -= self.sets[set][way].take().map_or(0, |place| place.bytes());
+                if let (Some(at), MissReason::NoEntry | MissReason::WriteInFlight) = (own, miss.reason) {
+                    self.pinned -= self.places.take(at).map_or(0, |place| place.entry.bytes());
                 }
                 return Err(miss);
             }
         };
         if own.is_none() {
             self.strangers += 1;
-            if self.strangers > STRANGERS_PER_SET * self.sets.len() && self.sets.len() < SETS_MAX {
-                self.grow();
+            if self.strangers >= STRANGERS_PER_CHUNK {
+                self.strangers = 0;
+                self.grow(coherence);
             }
         }
-        Ok(self.keep(coherence, key, hash, own, hit))
+        Ok(self.keep(coherence, hash, own, hit))
     }
 
     /// Gives a hit of the tier a place, if there is one for it; lends its view either way.
-    fn keep(&mut self, coherence: &Coherence, key: &[u8], hash: u64, own: Option<usize>, hit: Hit) -> (&View, Seen) {
-        let (at, seen) = (hit.at(), hit.seen());
-        let set = self.set_of(hash);
-        let keep = hit.entry().bytes() <= ENTRY_BYTES_MAX && coherence.may_keep(key, seen);
-        let way = own.or_else(|| vacate(&mut self.sets[set])).filter(|_| keep);
-        let freed = way.and_then(|way| self.sets[set][way].as_ref()).map_or(0, Place::bytes);
-        let bytes = self.bytes - freed + key.len() + hit.entry().bytes();
-        let Some(way) = way.filter(|_| bytes <= BYTES_MAX) else {
+    fn keep(&mut self, coherence: &Coherence, hash: u64, own: Option<At>, hit: Hit) -> (&View, Seen) {
+        let (view, seen) = (hit.at(), hit.seen());
+        let bytes = hit.entry().bytes();
+        let may_keep = bytes <= ENTRY_BYTES_MAX && coherence.may_keep(hash, seen);
+        let epoch = seen.state.unmarked().filter(|_| may_keep);
+        let Some((epoch, at)) = epoch.and_then(|epoch| Some((epoch, own.or_else(|| self.places.vacate(hash))?))) else {
             return (&**self.passing.insert(hit), seen);
         };
-        self.bytes = bytes;
-        let (key, credit) = match self.sets[set][way].take() {
-            Some(place) if own.is_some() => (place.key, place.credit),
-            _ => (key.into(), CREDIT_NEW),
-        };
-        let entry = hit.into_entry();
-        let kept = self.sets[set][way].insert(Place { hash, seen, hits: 0, credit, key, entry });
-        (&kept.entry.views()[at], seen)
+        let freed = self.places.get(at).map_or(0, |place| place.entry.bytes());
+        let pinned = self.pinned - freed + bytes;
+        if self.places.bytes() + pinned > self.bytes_max {
+            self.refuse();
+            return (&**self.passing.insert(hit), seen);
+        }
+        self.pinned = pinned;
+        let kept = self.places.put(at, hash, epoch, hit.into_entry());
+        (&kept.entry.views()[view], seen)
     }
 
-    fn set_of(&self, hash: u64) -> usize {
-        // The low bits choose the slot, and are alike for the keys of one.
-        (hash >> 40) as usize & (self.sets.len() - 1)
+    /// Whether memory was shed since this was last asked; then all that is held here goes, or it would be pinned for nothing.
+    fn let_go_if_shed(&mut self, coherence: &Coherence) -> bool {
+        let sheds = coherence.shared().sheds.load(Relaxed);
+        if std::mem::replace(&mut self.sheds, sheds) == sheds {
+            return false;
+        }
+        (self.places, self.pinned, self.passing) = (Places::default(), 0, None);
+        true
     }
 
-    /// Twice as many sets. Every place finds room: the keys of one set go to two.
-    fn grow(&mut self) {
-        self.strangers = 0;
-        let wider = empty(self.sets.len() * 2);
-        let old = std::mem::replace(&mut self.sets, wider);
-        for place in old.into_iter().flatten().flatten() {
-            let set = self.set_of(place.hash);
-            let free =
-                self.sets[set].iter().position(Option::is_none).expect("no more come to a set than stood in one");
-            self.sets[set][free] = Some(place);
+    fn grow(&mut self, coherence: &Coherence) {
+        let wanted = coherence.size().entries.saturating_mul(PLACES_PER_ENTRY as u64);
+        let has_room = self.places.bytes_when_grown() + self.pinned <= self.bytes_max;
+        if has_room && (self.places.len() as u64) < wanted {
+            self.places.grow();
+        }
+    }
+
+    /// What stands here unread must not keep newcomers out for ever.
+    fn refuse(&mut self) {
+        self.refused += 1;
+        if self.refused >= REFUSED_PER_FADE {
+            self.refused = 0;
+            self.pinned -= self.places.fade();
         }
     }
 }
 
 #[cfg(test)]
 impl Near {
-    /// Places taken, and what they pin, counted anew.
+    /// Places taken, and what the entries in them take, counted anew.
     pub(super) fn held(&self) -> (usize, usize) {
-        let places = self.sets.iter().flatten().flatten();
-        let bytes = places.clone().map(Place::bytes).sum();
-        assert_eq!(bytes, self.bytes);
-        (places.count(), bytes)
+        let entries: Vec<usize> = self.places.iter().map(|place| place.entry.bytes()).collect();
+        assert_eq!(entries.iter().sum::<usize>(), self.pinned);
+        (entries.len(), self.pinned)
     }
-}
 
-fn empty(sets: usize) -> Vec<[Option<Place>; WAYS]> {
-    (0..sets).map(|_| Default::default()).collect()
+    /// How many of these keys have a place.
+    pub(super) fn of(&self, keys: &[Vec<u8>]) -> usize {
+        let held: std::collections::HashSet<&[u8]> = self.places.iter().map(|place| place.entry.key()).collect();
+        keys.iter().filter(|key| held.contains(key.as_slice())).count()
+    }
+
+    /// Places there are.
+    pub(super) fn places(&self) -> usize {
+        self.places.len()
+    }
 }
 
 impl Coherence {
     /// Whether an entry just looked up may be served from a near table for as long as its slot's state stands.
     ///
     /// The slot must say so to whoever no longer finds it in the tier (`watch.rs`). First the slot says it, then the tier must
-    /// still have the key: then an eviction comes after both, and whoever does not find the key sees what the slot says.
-    fn may_keep(&self, key: &[u8], seen: Seen) -> bool {
+    /// still have the key: then an eviction comes after both, and whoever does not find the key sees what the slot says. (If
+    /// what the tier has is another key with this hash, that one was stored in this slot, which says so too.)
+    pub(super) fn may_keep(&self, hash: u64, seen: Seen) -> bool {
         let shared = self.shared();
         if !shared.epochs.slot(seen.slot).stored_under(seen.state) {
             // The state has moved since the entry was stored, for another key of the slot.
@@ -171,38 +190,28 @@ impl Coherence {
                 return false;
             }
         }
-        shared.tier.contains(key)
-    }
-}
-
-/// A place for a newcomer: an empty one, or the weakest one's if it has used up its credit.
-fn vacate(set: &mut [Option<Place>; WAYS]) -> Option<usize> {
-    let credit = |place: &Option<Place>| place.as_ref().map_or(0, |p| p.credit);
-    let weakest = (0..WAYS).min_by_key(|way| credit(&set[*way]))?;
-    match &mut set[weakest] {
-        Some(place) if place.credit > 0 => {
-            place.credit -= 1;
-            None
-        }
-        _ => Some(weakest),
+        shared.tier.contains(hash)
     }
 }
 
 impl Place {
-    fn bytes(&self) -> usize {
-        self.key.len() + self.entry.bytes()
-    }
-
-    fn is_of(&self, hash: u64, key: &[u8]) -> bool {
-        self.hash == hash && *self.key == *key
-    }
-
-    fn find(&mut self, coherence: &Coherence, source: &Source, question: &ViewKey<'_>, now: Millis) -> Option<usize> {
+    /// Which view answers, and what was seen; notes the hit.
+    fn answer(
+        &mut self,
+        coherence: &Coherence,
+        source: &Source,
+        hash: u64,
+        question: &ViewKey<'_>,
+        now: Millis,
+    ) -> Option<(usize, Seen)> {
         if self.hits >= HITS_MAX {
             return None;
         }
+        let epochs = &coherence.shared().epochs;
+        let slot = epochs.index(hash);
         // The state must be read in this very call: whatever was invalidated before the call began has moved it.
-        if coherence.shared().epochs.slot(self.seen.slot).state() != self.seen.state {
+        let state = epochs.slot(slot).state();
+        if state.unmarked() != Some(self.epoch) {
             return None;
         }
         let stamp = source.stamp();
@@ -211,9 +220,7 @@ impl Place {
         if view.stamp() != stamp || now >= view.deadline() || source.is_silent(now) {
             return None;
         }
-        self.hits += 1;
-        self.credit = (self.credit + 1).min(CREDIT_MAX);
-        self.seen.stamp = stamp;
-        Some(at)
+        self.note_hit();
+        Some((at, Seen { slot, state, stamp }))
     }
 }

@@ -9,8 +9,6 @@
 //! value, because it overlaps the write. A look-up that begins after the write was acknowledged finds either nothing or an
 //! entry whose ticket was issued after that, hence the new value.
 
-use std::sync::Arc;
-
 use super::watch::ReadWatch;
 use super::{Coherence, Seen, Source};
 use crate::cache::{Entry, Millis, View, ViewKey};
@@ -75,10 +73,10 @@ pub struct Miss {
     pub watch: ReadWatch,
 }
 
-/// An answer from memory; dereferences to the [`View`]. Holds the entry, not a copy.
+/// An answer from memory; dereferences to the [`View`]. Shares the entry.
 #[derive(Clone, Debug)]
 pub struct Hit {
-    entry: Arc<Entry>,
+    entry: Entry,
     at: usize,
     seen: Seen,
 }
@@ -89,11 +87,11 @@ impl Hit {
         self.seen
     }
 
-    pub(super) fn entry(&self) -> &Arc<Entry> {
+    pub(super) fn entry(&self) -> &Entry {
         &self.entry
     }
 
-    pub(super) fn into_entry(self) -> Arc<Entry> {
+    pub(super) fn into_entry(self) -> Entry {
         self.entry
     }
 
@@ -153,7 +151,7 @@ impl Coherence {
             // Entries may be served again when the silence ends.
             return Err(miss(MissReason::Silent, true));
         }
-        let Some(entry) = shared.tier.get(key) else {
+        let Some(entry) = shared.tier.get(key, hash) else {
             // The tier may have evicted what a near table still serves; that counts as seen.
             return Err(miss(MissReason::NoEntry, slot.stored_under(state)));
         };

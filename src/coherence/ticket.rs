@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::outread::Closed;
 use super::{Coherence, Local, ScopeId, Source, SourceKind};
-use crate::cache::{Entry, Millis, NewView, View, tier_weight};
+use crate::cache::{Entry, Millis, NewView, View, tier_size};
 use crate::coherence::epochs::SlotState;
 
 /// Why no ticket was issued; the read then goes upstream on the client's own lane.
@@ -182,10 +182,10 @@ impl FillTicket {
 
     /// Stores what the read brought back, if nothing has moved since the ticket was issued. The caller has seen to it that the
     /// reply is neither an error nor `+QUEUED` nor a redirection.
-    pub fn commit(mut self, new: &NewView<'_>) -> Result<View, CommitRefused> {
+    pub fn commit(self, new: &NewView<'_>) -> Result<(), CommitRefused> {
         let stored = self.store(new);
         match &stored {
-            Ok(_) => self.local.counters.committed(),
+            Ok(()) => self.local.counters.committed(),
             Err(reason) => self.local.counters.commit_refused(*reason),
         }
         if matches!(stored, Err(CommitRefused::TooBig)) {
@@ -204,7 +204,7 @@ impl FillTicket {
         }
     }
 
-    fn store(&mut self, new: &NewView<'_>) -> Result<View, CommitRefused> {
+    fn store(&self, new: &NewView<'_>) -> Result<(), CommitRefused> {
         let shared = &*self.local.shared;
         let limits = &shared.limits.tier;
         if new.deadline <= new.filled_at {
@@ -214,9 +214,10 @@ impl FillTicket {
             return Err(CommitRefused::TooBig);
         }
         // Everything that allocates or copies comes before the lock.
-        let view = View::copied(self.source.scope(), self.stamp, new).ok_or(CommitRefused::TooBig)?;
-        let alone = Entry::with(None, view.clone(), limits.views_per_key_max, new.filled_at);
-        if tier_weight(&self.key, &alone) > limits.entry_bytes_max {
+        let copied = View::copied(self.source.scope(), self.stamp, &self.key, new);
+        let view = copied.ok_or(CommitRefused::TooBig)?;
+        let mut entry = Entry::of(view.clone());
+        if tier_size(&entry) > limits.entry_bytes_max {
             return Err(CommitRefused::TooBig);
         }
         let mut held = shared.epochs.lock(shared.epochs.index(self.hash));
@@ -236,13 +237,11 @@ impl FillTicket {
         if self.source.stamp() != self.stamp {
             return Err(CommitRefused::SourceMoved);
         }
-        let key = std::mem::take(&mut self.key);
-        let old = if held.was_filled() { shared.tier.get(&key) } else { None };
-        let mut entry = alone;
+        let old = if held.was_filled() { shared.tier.get(&self.key, self.hash) } else { None };
         if let Some(old) = old {
-            let together = Entry::with(Some(&old), view.clone(), limits.views_per_key_max, new.filled_at);
+            let together = old.and(view, limits.views_per_key_max, new.filled_at);
             // If they are too big together the newest view stays; the others were right, so nothing need move.
-            if tier_weight(&key, &together) <= limits.entry_bytes_max {
+            if tier_size(&together) <= limits.entry_bytes_max {
                 entry = together;
             }
         }
@@ -252,11 +251,11 @@ impl FillTicket {
         if !held.note_stored(self.state) {
             return Err(CommitRefused::Moved);
         }
-        shared.tier.insert(&held, key, Arc::new(entry));
+        shared.tier.insert(&held, self.hash, entry);
         if overtaken {
             held.move_epoch();
         }
-        Ok(view)
+        Ok(())
     }
 }
 

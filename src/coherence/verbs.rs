@@ -37,7 +37,7 @@ impl Coherence {
     /// Drops every view of `key`, in every db and scope, and voids the fills in flight. When it returns, no look-up that
     /// begins finds what was there.
     pub fn invalidate_key(&self, key: &[u8], cause: Cause) {
-        self.local.invalidate(key, self.hash(key), cause);
+        self.local.invalidate(self.hash(key), cause);
     }
 
     /// [`Coherence::invalidate_key`] for each of them.
@@ -63,21 +63,21 @@ impl Coherence {
 }
 
 impl Local {
-    pub(super) fn invalidate(&self, key: &[u8], hash: u64, cause: Cause) {
+    pub(super) fn invalidate(&self, hash: u64, cause: Cause) {
         let epochs = &self.shared.epochs;
         let held = epochs.lock(epochs.index(hash));
         self.counters.invalidated(cause);
-        self.drop_entry(&held, key, hash, cause);
+        self.drop_entry(&held, hash, cause);
         held.move_epoch();
     }
 
-    /// Takes the entry out and tells admission whether it was worth its fill. The caller moves the epoch *afterwards*, under the
-    /// same lock: someone who reads the moved epoch first and then looks must not find the entry.
-    pub(super) fn drop_entry(&self, held: &SlotGuard<'_>, key: &[u8], hash: u64, cause: Cause) {
+    /// Takes out the entry of the key with this hash and tells admission whether it was worth its fill. The caller moves the epoch
+    /// *afterwards*, under the same lock: someone who reads the moved epoch first and then looks must not find the entry.
+    pub(super) fn drop_entry(&self, held: &SlotGuard<'_>, hash: u64, cause: Cause) {
         if !held.was_filled() {
             return;
         }
-        if let Some(entry) = self.shared.tier.remove(held, key) {
+        if let Some(entry) = self.shared.tier.remove(held, hash) {
             self.counters.dropped(cause);
             if entry.was_served() {
                 self.shared.admission.paid_off(hash);

@@ -57,12 +57,13 @@ impl Coherence {
     /// transaction, a command that is not cacheable). To be called before it is sent.
     pub fn read_sent(&self, key: &[u8]) -> ReadWatch {
         let shared = self.shared();
-        let slot = shared.epochs.index(self.hash(key));
+        let hash = self.hash(key);
+        let slot = shared.epochs.index(hash);
         let of_key = shared.epochs.slot(slot);
         // The fills first: an entry stored after them was open in them, or is begun after them.
         let fills = of_key.fills();
         let state = of_key.state();
-        ReadWatch::new(slot, fills, shared.tier.contains(key) || of_key.stored_under(state))
+        ReadWatch::new(slot, fills, shared.tier.contains(hash) || of_key.stored_under(state))
     }
 
     /// To be called when the reply of a watched read has come, before the client gets it.
@@ -92,13 +93,13 @@ impl Coherence {
         };
         // The tier first: what it has evicted by then, and a near table may still serve, shows in the slot. The other views of
         // an entry are of the same state of the key as the one compared. One that may not be served any more does no harm.
-        let newer = match shared.tier.get(key) {
+        let newer = match shared.tier.get(key, hash) {
             Some(entry) => !agrees(&entry),
             None => held.is_stored_under(),
         };
         if newer {
             self.counters().invalidated(Cause::Read);
-            self.local.drop_entry(&held, key, hash, Cause::Read);
+            self.local.drop_entry(&held, hash, Cause::Read);
             held.move_epoch();
         }
     }

@@ -8,10 +8,10 @@
 //! | 100 % | `closing` | the client that holds most, one after the other | 95 % |
 //!
 //! What counts is what the system says is resident, less what was freed a moment ago: an allocator gives it back late, or never,
-//! but takes it first when something is needed ([`Gauge`]). Without such a word from the system (it is Linux's), it is what the
+//! but takes it first when something is needed (`Gauge`). Without such a word from the system (it is Linux's), it is what the
 //! tier and the clients' buffers are known to take.
 //!
-//! Pure but for [`keep`], which looks and acts. Sessions and the acceptor ask [`Memory`].
+//! Pure but for `keep`, which looks and acts. Sessions and the acceptor ask [`Memory`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};

@@ -136,7 +136,7 @@ impl Worker {
             index,
             coherence: shared.coherence.fork(),
             marks: shared.coherence.marks(),
-            near: RefCell::default(),
+            near: RefCell::new(Near::new(shared.coherence.tier_limits(), shared.stats.len())),
             flights: RefCell::new(Flights::new(flights_max, JOINERS_MAX)),
             mailbox: Arc::default(),
             fences: Fences::default(),

@@ -29,7 +29,7 @@ pub(super) enum Part {
     Due,
 }
 
-/// A worker's clients of which a part waits, each with what its [`Part::Waits`] said; those that have left with the rest meanwhile
+/// A worker's clients of which a part waits, each with what its `Part::Waits` said; those that have left with the rest meanwhile
 /// are among them. No more of one client than it has sent batches in so many rounds.
 #[derive(Default)]
 pub struct Gathering {

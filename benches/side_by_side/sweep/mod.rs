@@ -58,14 +58,22 @@ impl Reach {
     }
 }
 
-/// All sweeps, one after the other; each is handed over as soon as it is there.
-pub fn all(stage: &mut Stage, timing: Timing, reach: Reach, mut done: impl FnMut(Sweep)) {
-    done(keys(stage, timing, reach));
-    done(value_bytes(stage, timing));
-    done(clients(stage, timing, reach));
-    done(workers(stage, timing));
-    done(idle_clients(stage, reach));
-    done(entries(stage));
+/// All sweeps, or those named, one after the other; each is handed over as soon as it is there.
+pub fn all(stage: &mut Stage, timing: Timing, reach: Reach, named: &[String], mut done: impl FnMut(Sweep)) {
+    type Make<'a> = &'a dyn Fn(&mut Stage) -> Sweep;
+    let sweeps: [(&str, Make<'_>); 6] = [
+        ("keys", &|stage| keys(stage, timing, reach)),
+        ("value_size", &|stage| value_bytes(stage, timing)),
+        ("clients", &|stage| clients(stage, timing, reach)),
+        ("workers", &|stage| workers(stage, timing)),
+        ("idle_clients", &|stage| idle_clients(stage, reach)),
+        ("entries", &|stage| entries(stage)),
+    ];
+    for (name, make) in sweeps {
+        if named.is_empty() || named.iter().any(|one| one == name) {
+            done(make(stage));
+        }
+    }
 }
 
 impl Sweep {

@@ -22,7 +22,8 @@ pub(super) const GET: ViewKey<'static> = ViewKey { db: 0, command: 1, tail: b"" 
 pub(super) const T0: Millis = Millis(1_000);
 
 pub(super) fn limits(slots: usize) -> CoherenceLimits {
-    CoherenceLimits { tier: TierLimits::default(), sources_max: 8, admit_after: 1, admission_counters: 64, slots }
+    let tier = TierLimits::default();
+    CoherenceLimits { tier, sources_max: 8, admit_after: 1, admission_counters: 64, slots, hash_mask: !0 }
 }
 
 /// A coherence state and one armed tracked source.
@@ -39,7 +40,11 @@ impl Armory {
     }
 
     pub(super) fn with_slots(slots: usize) -> Armory {
-        let coherence = Coherence::new(limits(slots));
+        Armory::within(limits(slots))
+    }
+
+    pub(super) fn within(limits: CoherenceLimits) -> Armory {
+        let coherence = Coherence::new(limits);
         let source = coherence.source(1, SourceKind::Tracked).expect("room for one");
         let armed = Some(coherence.arm(&source, Millis::NEVER));
         Armory { marks: coherence.marks(), coherence, source, armed }

@@ -19,14 +19,32 @@ fn ask_all(a: &Armory, near: &mut Near, keys: &[Vec<u8>], times: usize) {
 #[test]
 fn a_table_grows_to_hold_what_is_read_again_and_again() {
     let a = Armory::with_slots(1 << 16);
-    let keys = keys(10_000);
+    let keys = keys(20_000);
     keys.iter().for_each(|key| a.fill(key, key));
+    a.coherence.tidy();
     let mut near = Near::default();
-    ask_all(&a, &mut near, &keys[..100], 200);
-    assert!(near.held().0 > 90);
+    let at_first = near.places();
+    ask_all(&a, &mut near, &keys[..500], 200);
+    assert_eq!((near.held().0 > 490, near.places()), (true, at_first), "no larger than it need be");
     ask_all(&a, &mut near, &keys, 40);
-    let (places, _) = near.held();
-    assert!(places > 8_000, "{places} of {}", keys.len());
+    let (held, places) = (near.held().0, near.places());
+    assert!(held > 19_000 && places < 82_000, "{held} of {} in {places} places", keys.len());
+}
+
+#[test]
+fn a_table_does_not_grow_beyond_what_the_entries_of_the_tier_can_use() {
+    let a = Armory::with_slots(1 << 16);
+    let keys = keys(100);
+    // Too big to be kept near: the tier answers each time.
+    let big = vec![b'x'; 3_000];
+    keys.iter().for_each(|key| a.fill(key, &big));
+    a.coherence.tidy();
+    let mut near = Near::default();
+    let at_first = near.places();
+    for key in (0..300).flat_map(|_| &keys) {
+        assert!(near.serve(&a.coherence, &a.source, key, &GET, T0).is_ok());
+    }
+    assert_eq!((near.held().0, near.places()), (0, at_first));
 }
 
 #[test]
@@ -45,17 +63,50 @@ fn what_was_invalidated_is_let_go_when_it_is_next_asked_for() {
 }
 
 #[test]
-fn what_a_table_pins_is_bounded_in_bytes() {
+fn what_a_table_takes_is_bounded_in_bytes_and_the_bound_does_not_keep_newcomers_out() {
     let a = Armory::with_slots(1 << 16);
     let keys = keys(8_000);
+    let (old, new) = keys.split_at(4_000);
     let big = vec![b'x'; 1_500];
     keys.iter().for_each(|key| a.fill(key, &big));
-    let mut near = Near::default();
-    for _ in 0..40 {
-        for key in &keys {
+    // Room for about 1,200 of these.
+    let tier = TierLimits { bytes_max: 32 << 20, ..TierLimits::default() };
+    let mut near = Near::new(&tier, 4);
+    let mut read = |keys: &[Vec<u8>], times: usize| {
+        for key in (0..times).flat_map(|_| keys) {
             assert!(near.serve(&a.coherence, &a.source, key, &GET, T0).is_ok());
         }
-    }
-    let (places, bytes) = near.held();
-    assert!(bytes <= 8 << 20 && bytes > 7 << 20, "{places} places pin {bytes} bytes");
+        let (held, bytes) = near.held();
+        assert!(bytes <= 2 << 20 && bytes > 3 << 19, "{held} entries of {bytes} bytes");
+        near.of(keys)
+    };
+    assert!(read(old, 40) > 1_000);
+    assert!(read(new, 200) > 1_000);
+}
+
+#[test]
+fn what_the_tier_has_evicted_meanwhile_is_not_given_a_place() {
+    let a = Armory::with_slots(1);
+    a.fill(b"k", b"v");
+    a.coherence.invalidate_key(b"neighbour", Cause::Push);
+    let hit = a.coherence.serve(&a.source, b"k", &GET, T0).expect("stored");
+    // A reader that looks now sees neither the key nor, in the slot, that it may still be served.
+    let hash = a.coherence.hash(b"k");
+    a.coherence.shared().tier.evict(hash);
+    assert!(!a.coherence.may_keep(hash, hit.seen()));
+}
+
+#[test]
+fn what_was_shed_is_not_pinned_here_either() {
+    let a = Armory::with_slots(1 << 16);
+    let keys = keys(500);
+    keys.iter().for_each(|key| a.fill(key, key));
+    a.coherence.tidy();
+    let mut near = Near::default();
+    ask_all(&a, &mut near, &keys, 20);
+    assert!(near.held().0 > 400);
+    a.coherence.shed(u64::MAX);
+    // Noticed at the first read that the table does not answer.
+    assert!(near.serve(&a.coherence, &a.source, b"another", &GET, T0).is_err());
+    assert_eq!(near.held(), (0, 0));
 }

@@ -389,7 +389,7 @@ fn what_a_near_table_serves_after_the_tier_evicted_it_is_voided_by_an_upstream_r
         }
         let mut from_near = || near.serve(&a.coherence, &a.source, b"k", &GET, T0).is_ok();
         assert!(from_near());
-        a.coherence.shared().tier.evict(b"k");
+        a.coherence.shared().tier.evict(a.coherence.hash(b"k"));
         assert!(from_near(), "an evicted entry is not wrong");
         let miss = a.coherence.serve(&a.source, b"k", &GET, T0).expect_err("evicted");
         a.coherence.read_answered(b"k", miss.watch);
@@ -414,7 +414,7 @@ fn without_tracking_a_newer_fill_is_not_hidden_by_an_older_one_in_a_near_table()
         fill(b"older");
         assert_eq!(from_near(), b"older");
         if evicted {
-            a.coherence.shared().tier.evict(b"k");
+            a.coherence.shared().tier.evict(a.coherence.hash(b"k"));
         }
         fill(b"newer");
         assert_eq!(from_near(), b"newer");

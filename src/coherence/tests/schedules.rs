@@ -84,12 +84,14 @@ impl World {
     fn new(seed: u64, foreign: bool) -> World {
         let mut dice = Dice::new(seed);
         let slots = [1, 2, 64][dice.below(3)];
+        // All keys have a hash of their own, or share a few, or have the same one.
+        let hash_mask = [!0, !0, 0x0100_0000_0000_0001, 0][dice.below(4)];
         let client = || Client { doing: Doing::Nothing, seen: [0; KEYS] };
         World {
             dice,
             foreign,
             server: Server::default(),
-            armory: Armory::with_slots(slots),
+            armory: Armory::within(CoherenceLimits { hash_mask, ..limits(slots) }),
             near: (0..WORKERS).map(|_| Near::default()).collect(),
             flights: (0..WORKERS).map(|_| Flights::new(3, 2)).collect(),
             clients: (0..CLIENTS).map(|_| client()).collect(),
@@ -121,7 +123,7 @@ impl World {
                 }
                 23 if self.dice.one_in(2) => {
                     let key = name(self.dice.below(KEYS));
-                    self.armory.coherence.shared().tier.evict(key);
+                    self.armory.coherence.shared().tier.evict(self.armory.coherence.hash(key));
                 }
                 _ if self.dice.one_in(6) => self.lose_tracker(),
                 _ => {}
