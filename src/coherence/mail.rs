@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::FlightId;
+use super::{FlightId, Seen};
 use crate::cache::Millis;
 
 /// One letter.
@@ -23,6 +23,22 @@ pub enum Mail {
         resp2: Option<Vec<u8>>,
         /// From when on Redis may have let the value expire: who asked at or after it must ask again.
         expires: Millis,
+        /// What was seen of the key's slot when the reply was handled, for [`super::Coherence::follow`].
+        seen: Seen,
+    },
+    /// A [`Read`](super::tracker::Read) is back.
+    Read {
+        /// Which.
+        number: u64,
+        /// The reply as a RESP3 client gets it.
+        resp3: Vec<u8>,
+        /// The reply as a RESP2 client gets it, where it differs.
+        resp2: Option<Vec<u8>>,
+    },
+    /// It will not come back.
+    Unread {
+        /// Which.
+        number: u64,
     },
     /// The fill will not come back: its readers must ask for themselves.
     Failed {

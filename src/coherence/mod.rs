@@ -22,11 +22,15 @@
 //! | what they mean for fills in flight | `outread.rs` |
 //! | whose data, and is its source alive | `source.rs`, `sources.rs` |
 //! | the slots and their locks | `epochs.rs` |
+//! | clients that cache for themselves: who is one | `listener.rs`; who must hear of a key: `interest.rs`; of a prefix: `broadcast.rs` |
 //! | what INFO and the metrics say | `counters.rs` |
 
+pub mod broadcast;
 mod counters;
 mod epochs;
 mod flights;
+mod interest;
+pub mod listener;
 pub mod mail;
 mod mark;
 mod near;
@@ -57,6 +61,7 @@ pub(crate) use epochs::SlotGuard;
 use epochs::{Epochs, Slot};
 pub use flights::{FlightId, FlightKey, Flights};
 pub use mark::{FlushMark, Marks, WriteMark};
+pub use interest::{Followed, Interests};
 pub use near::Near;
 pub use serve::{Hit, Miss, MissReason};
 pub use snapshot::{Seen, Snapshot};
@@ -77,6 +82,8 @@ pub struct CoherenceLimits {
     pub admit_after: u8,
     /// Counters in the admission sketch, two bytes each.
     pub admission_counters: usize,
+    /// Interests of tracking clients in keys, all together.
+    pub interests_max: usize,
     /// Slots that keys hash to, rounded up to a power of two, 32 bytes each. Keys that share one cost each other a fill or a
     /// bypass now and then, never a wrong answer.
     pub slots: usize,
@@ -90,6 +97,7 @@ impl Default for CoherenceLimits {
         Self {
             tier: TierLimits::default(),
             sources_max: 1024,
+            interests_max: 1_000_000,
             admit_after: 2,
             admission_counters: 1 << 18,
             slots: 65_536,
@@ -138,7 +146,7 @@ impl Coherence {
         let shared = Arc::new(Shared {
             tier: Tier::new(&limits.tier),
             epochs: Epochs::new(limits.slots),
-            sources: Sources::new(limits.sources_max),
+            sources: Sources::new(limits.sources_max, limits.interests_max),
             admission: Admission::new(limits.admission_counters, keys_max(&limits), limits.admit_after),
             oversized: Oversized::default(),
             filling: AtomicBool::new(true),
@@ -176,6 +184,12 @@ impl Coherence {
         !shared.oversized.is_empty()
             && (shared.oversized.contains(hash, now)
                 || shared.oversized.contains(shared.question_hash(hash, question), now))
+    }
+
+    /// Whether anything about this key was so of late.
+    pub fn is_oversized_key(&self, key: &[u8], now: Millis) -> bool {
+        let shared = self.shared();
+        !shared.oversized.is_empty() && shared.oversized.contains(self.hash(key), now)
     }
 
     /// What the tier holds.

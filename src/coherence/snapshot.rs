@@ -32,6 +32,11 @@ impl Snapshot {
         self.seen.push(seen);
     }
 
+    /// The hits noted, in order.
+    pub fn seen(&self) -> &[Seen] {
+        &self.seen
+    }
+
     /// How many hits were noted.
     pub fn len(&self) -> usize {
         self.seen.len()
@@ -44,9 +49,21 @@ impl Snapshot {
 
     /// Whether all that was noted held at one instant. If not, the whole request goes upstream.
     pub fn stands(&self, coherence: &Coherence, source: &Source) -> bool {
-        let stamp = source.stamp();
-        let epochs = &coherence.shared().epochs;
         // The states were read before the entries (Acquire), and an entry leaves before its state moves (see `drop_entry`).
-        self.seen.iter().all(|seen| seen.stamp == stamp && epochs.slot(seen.slot).state() == seen.state)
+        self.seen.iter().all(|seen| coherence.still_stands(source, *seen))
+    }
+}
+
+impl Coherence {
+    /// What there is to be seen of a key's slot now.
+    pub fn seen(&self, source: &Source, key: &[u8]) -> Seen {
+        let epochs = &self.shared().epochs;
+        let slot = epochs.index(self.hash(key));
+        Seen { slot, state: epochs.slot(slot).state(), stamp: source.stamp() }
+    }
+
+    /// Whether nothing has moved since.
+    pub(super) fn still_stands(&self, source: &Source, seen: Seen) -> bool {
+        seen.stamp == source.stamp() && self.shared().epochs.slot(seen.slot).state() == seen.state
     }
 }

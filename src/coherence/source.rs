@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Coherence;
+use super::interest::Interests;
 use crate::cache::Millis;
 
 /// Whose data a view holds and what vouches for it: an identity on one upstream, times tracked or ttl. Never reused.
@@ -53,10 +54,17 @@ pub struct Source {
     /// successor.
     arming: Mutex<u64>,
     stamps: Arc<Stamps>,
+    interests: Interests,
 }
 
 impl Source {
-    pub(super) fn new(scope: ScopeId, identity: u32, kind: SourceKind, stamps: Arc<Stamps>) -> Source {
+    pub(super) fn new(
+        scope: ScopeId,
+        identity: u32,
+        kind: SourceKind,
+        stamps: Arc<Stamps>,
+        interests: Interests,
+    ) -> Source {
         let (stamp, lease) = match kind {
             SourceKind::Tracked => (0, Millis(0)),
             SourceKind::Ttl => (stamps.fresh(), Millis::NEVER),
@@ -69,6 +77,7 @@ impl Source {
             kind,
             arming: Mutex::new(0),
             stamps,
+            interests,
         }
     }
 
@@ -85,6 +94,11 @@ impl Source {
     /// What vouches for its entries.
     pub fn kind(&self) -> SourceKind {
         self.kind
+    }
+
+    /// Which tracking clients are to hear of what it hears.
+    pub fn interests(&self) -> &Interests {
+        &self.interests
     }
 
     /// Whether it vouches for anything now.

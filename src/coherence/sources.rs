@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::interest::{Interests, InterestsBound};
 use super::source::Stamps;
 use super::{Coherence, ScopeId, Source, SourceKind};
 
@@ -13,6 +14,7 @@ pub(super) struct Sources {
     sources_max: usize,
     /// How many flushes of everything are in flight.
     flushes: Padded,
+    interests: Arc<InterestsBound>,
 }
 
 #[derive(Default)]
@@ -26,8 +28,25 @@ struct Known {
 struct Padded(AtomicU32);
 
 impl Sources {
-    pub(super) fn new(sources_max: usize) -> Sources {
-        Sources { known: Mutex::default(), stamps: Arc::default(), sources_max, flushes: Padded::default() }
+    pub(super) fn new(sources_max: usize, interests_max: usize) -> Sources {
+        Sources {
+            known: Mutex::default(),
+            stamps: Arc::default(),
+            sources_max,
+            flushes: Padded::default(),
+            interests: Arc::new(InterestsBound::new(interests_max)),
+        }
+    }
+
+    /// Shows each of them.
+    pub(super) fn each(&self, show: impl FnMut(Arc<Source>)) {
+        // Not under the lock: what is done for one may take a while.
+        let sources = self.known().sources.clone();
+        sources.into_iter().for_each(show);
+    }
+
+    pub(super) fn interests_held(&self) -> usize {
+        self.interests.held()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -49,7 +68,13 @@ impl Sources {
         }
         let scope = ScopeId(known.next_scope);
         known.next_scope = known.next_scope.checked_add(1)?;
-        let source = Arc::new(Source::new(scope, identity, kind, self.stamps.clone()));
+        let source = Arc::new(Source::new(
+            scope,
+            identity,
+            kind,
+            self.stamps.clone(),
+            Interests::new(self.interests.clone()),
+        ));
         known.sources.push(source.clone());
         Some(source)
     }

@@ -31,18 +31,19 @@ mod handshake;
 mod line;
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::mail::{Mail, Mailbox};
+use super::listener::Listener;
 use super::{Coherence, FillTicket, FlightId, Source};
 use crate::cache::{Clock, Millis};
 use crate::resp::Resp2Rule;
 use crate::upstream::connect::{Connector, reason};
-use handshake::Refused;
+pub(super) use handshake::{Refused, tracking_on};
 use line::Line;
 
 /// One read to be made on the tracking connection and stored if its ticket still holds.
@@ -63,6 +64,32 @@ pub struct Fill {
     pub flight: FlightId,
     /// Where.
     pub mailbox: Arc<Mailbox>,
+}
+
+/// One read to be made on the tracking connection, so that Redis tells of changes to its keys, and kept nowhere.
+pub struct Read {
+    /// The database to read in.
+    pub db: u32,
+    /// The request, canonical.
+    pub request: Vec<u8>,
+    /// How its reply is written for a RESP2 client.
+    pub resp2: Resp2Rule,
+    /// The keys it reads.
+    pub keys: Vec<Box<[u8]>>,
+    /// Who is to be told when they change.
+    pub listener: Arc<Listener>,
+    /// Its number, by which its worker knows who waits for it.
+    pub number: u64,
+    /// Where.
+    pub mailbox: Arc<Mailbox>,
+}
+
+/// What workers ask for, in the order in which they do.
+pub enum Asked {
+    /// To read and keep.
+    Fill(Fill),
+    /// To read and tell.
+    Read(Read),
 }
 
 /// The tracker's own bounds.
@@ -102,18 +129,20 @@ pub struct Tracker {
     state: Mutex<TrackerState>,
     /// Until then (milliseconds on the clock) fills are for nothing: the user may not ask for a key's expiry.
     no_fills_until: AtomicU64,
+    /// The upstream's id of the connection that stands; 0 while there is none.
+    upstream_id: AtomicI64,
 }
 
 #[derive(Default)]
 struct Queue {
     up: bool,
     restart: bool,
-    fills: Vec<Fill>,
+    asked: Vec<Asked>,
     fences: Vec<Raised>,
 }
 
 /// A fence raised: whose, and which.
-type Raised = (Arc<Mailbox>, u64);
+pub(super) type Raised = (Arc<Mailbox>, u64);
 
 impl Tracker {
     /// A tracker that is not running yet.
@@ -125,20 +154,27 @@ impl Tracker {
             bell: Notify::new(),
             state,
             no_fills_until: AtomicU64::new(0),
+            upstream_id: AtomicI64::new(0),
         })
     }
 
-    /// Hands over fills. Each is answered through its mailbox in any case.
-    pub fn fill(&self, fills: impl IntoIterator<Item = Fill>) {
+    /// Hands over what is asked. Each is answered through its mailbox in any case.
+    pub fn ask(&self, asked: impl IntoIterator<Item = Asked>) {
         let mut queue = self.queue();
         if queue.up {
-            queue.fills.extend(fills);
+            queue.asked.extend(asked);
             drop(queue);
             self.bell.notify_one();
         } else {
             drop(queue);
-            fills.into_iter().for_each(Fill::fail);
+            asked.into_iter().for_each(Asked::fail);
         }
+    }
+
+    /// The upstream's id of the tracking connection, to which other connections may have what they read told; 0 while there is none.
+    /// When it is lost this changes before anyone is told of the loss.
+    pub fn upstream_id(&self) -> i64 {
+        self.upstream_id.load(SeqCst)
     }
 
     /// Whether what is filled can be kept, as far as is known.
@@ -204,7 +240,7 @@ impl Tracker {
     pub async fn run(self: Arc<Self>, coherence: Coherence, connector: Connector, clock: Clock, limits: TrackerLimits) {
         let mut pause = limits.reconnect.0;
         loop {
-            match handshake::connect(&connector).await {
+            match tracking_on(&connector, "anteroom:tracker", &[]).await {
                 Ok(connection) => {
                     pause = limits.reconnect.0;
                     let line = Line::new(&self, &coherence, connection, &clock, limits);
@@ -225,23 +261,38 @@ impl Tracker {
     }
 
     /// Takes what was asked for since the last time.
-    fn take(&self) -> io::Result<(Vec<Fill>, Vec<Raised>)> {
+    fn take(&self) -> io::Result<(Vec<Asked>, Vec<Raised>)> {
         let mut queue = self.queue();
         if std::mem::take(&mut queue.restart) {
             return Err(io::Error::other("the upstream is not what it was"));
         }
-        Ok((std::mem::take(&mut queue.fills), std::mem::take(&mut queue.fences)))
+        Ok((std::mem::take(&mut queue.asked), std::mem::take(&mut queue.fences)))
     }
 
     fn fail_queued(&self) {
-        let (fills, fences) = {
+        let (asked, fences) = {
             let mut queue = self.queue();
             queue.up = false;
             queue.restart = false;
-            (std::mem::take(&mut queue.fills), std::mem::take(&mut queue.fences))
+            (std::mem::take(&mut queue.asked), std::mem::take(&mut queue.fences))
         };
-        fills.into_iter().for_each(Fill::fail);
+        asked.into_iter().for_each(Asked::fail);
         post_all(fences);
+    }
+}
+
+impl Asked {
+    fn fail(self) {
+        match self {
+            Self::Fill(fill) => fill.fail(),
+            Self::Read(read) => read.fail(),
+        }
+    }
+}
+
+impl Read {
+    fn fail(self) {
+        self.mailbox.post(Mail::Unread { number: self.number });
     }
 }
 
@@ -257,7 +308,7 @@ impl Fill {
     }
 }
 
-fn post_all(fences: Vec<Raised>) {
+pub(super) fn post_all(fences: Vec<Raised>) {
     for (mailbox, fence) in fences {
         mailbox.post(Mail::Fenced { fence });
     }

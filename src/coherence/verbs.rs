@@ -36,13 +36,23 @@ impl Cause {
 impl Coherence {
     /// Drops every view of `key`, in every db and scope, and voids the fills in flight. When it returns, no look-up that
     /// begins finds what was there.
+    ///
+    /// Tracking clients are told only of what a peer or an operator says: of everything else Redis tells their tracker.
     pub fn invalidate_key(&self, key: &[u8], cause: Cause) {
         self.local.invalidate(self.hash(key), cause);
+        if cause == Cause::Peer {
+            self.shared().sources.each(|source| source.interests().changed(key));
+        }
     }
 
     /// [`Coherence::invalidate_key`] for each of them.
     pub fn invalidate_keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>, cause: Cause) {
         keys.into_iter().for_each(|key| self.invalidate_key(key, cause));
+    }
+
+    /// Tells all tracking clients that anything may have changed, where Redis will not.
+    pub fn tell_everything(&self) {
+        self.shared().sources.each(|source| source.interests().everything());
     }
 
     /// What is stored for one source so far is never served again, and its fills in flight are void. Its memory is freed as
@@ -59,6 +69,9 @@ impl Coherence {
         // What is stored between these two lines is freed though it could be served: a few fills for nothing.
         shared.tier.release_all();
         self.counters().flushed(cause);
+        if cause == Cause::Peer {
+            self.tell_everything();
+        }
     }
 }
 

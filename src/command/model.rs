@@ -105,6 +105,10 @@ pub enum LocalClient {
     NoEvict,
     NoTouch,
     Unblock,
+    Tracking,
+    Caching,
+    Getredir,
+    Trackinginfo,
 }
 
 /// Why a command needs a connection of its own.
@@ -224,6 +228,13 @@ impl Command {
     /// How its RESP3 reply becomes RESP2 with these arguments.
     pub fn resp2_for(&self, args: &Args<'_>) -> Resp2Rule {
         self.varies.resp2(self.resp2, args)
+    }
+
+    /// Whether it may give its keys an expiry with these arguments. Cautious: EXPIRE's kin and what they share a category with, and
+    /// writes of strings with more than a key and a value.
+    pub fn may_expire(&self, args: &Args<'_>) -> bool {
+        self.categories.contains(Categories::KEYSPACE)
+            || (self.categories.contains(Categories::STRING) && args.len() > 3)
     }
 
     /// The longest it may block with these arguments; `None` for ever, or not known.

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
 use super::origins::Origin;
 use crate::cache::Millis;
+use crate::coherence::listener::{Inbox, Letter};
 use crate::session::End;
 
 /// The number of no command.
@@ -59,6 +60,11 @@ pub struct Client {
     pub switches: AtomicU8,
     /// Name, user, library.
     pub labels: Mutex<Labels>,
+    /// CLIENT TRACKING, as CLIENT LIST shows it: bits of [`tracking_flag`].
+    pub tracking: AtomicU8,
+    /// The client its invalidations go to; 0 for itself.
+    pub redirect: AtomicU64,
+    inbox: OnceLock<Arc<Inbox>>,
     arrived: AtomicBool,
     /// How the session is asked to end, by number and 1; 0 while it is not.
     asked: AtomicU8,
@@ -94,6 +100,16 @@ pub enum Mode {
     Monitor = 4,
     /// SYNC or PSYNC: it follows the upstream as a replica does.
     Replica = 5,
+}
+
+/// What CLIENT LIST shows of CLIENT TRACKING.
+pub mod tracking_flag {
+    /// ON.
+    pub const ON: u8 = 1;
+    /// BCAST.
+    pub const BROADCAST: u8 = 2;
+    /// REDIRECT leads nowhere.
+    pub const BROKEN: u8 = 4;
 }
 
 impl Mode {
@@ -133,6 +149,9 @@ impl Client {
             upstream_id: AtomicI64::new(0),
             switches: AtomicU8::new(0),
             labels: Mutex::new(Labels { user: b"default".to_vec(), ..Labels::default() }),
+            tracking: AtomicU8::new(0),
+            redirect: AtomicU64::new(0),
+            inbox: OnceLock::new(),
             arrived: AtomicBool::new(false),
             asked: AtomicU8::new(0),
             task: Mutex::new(None),
@@ -142,6 +161,25 @@ impl Client {
     /// The labels, for reading or writing.
     pub fn labels(&self) -> std::sync::MutexGuard<'_, Labels> {
         self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it is told of changes; absent while its session has not begun.
+    pub fn inbox(&self) -> Option<Arc<Inbox>> {
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(self.inbox.get_or_init(|| Arc::new(Inbox::new(task))).clone())
+    }
+
+    /// What has been told since this was last asked, without making an inbox. `None` if some of it was lost.
+    pub fn take_letters(&self) -> Option<Vec<Letter>> {
+        match self.inbox.get().filter(|inbox| inbox.has_letters()) {
+            Some(inbox) => inbox.take(),
+            None => Some(Vec::new()),
+        }
+    }
+
+    /// It is gone: nobody may write to it any more.
+    pub fn leave(&self) {
+        self.inbox.get().into_iter().for_each(|inbox| inbox.leave());
     }
 
     /// Whether a whole request has come.

@@ -64,6 +64,10 @@ pub enum Right {
     ClientReply,
     ClientNoEvict,
     ClientNoTouch,
+    ClientTracking,
+    ClientCaching,
+    ClientGetredir,
+    ClientTrackinginfo,
 }
 
 impl Right {
@@ -73,7 +77,7 @@ impl Right {
     }
 }
 
-const RIGHTS: usize = Right::ClientNoTouch as usize + 1;
+const RIGHTS: usize = Right::ClientTrackinginfo as usize + 1;
 
 /// One ACL user, or nobody in particular.
 pub struct Identity {

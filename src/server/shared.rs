@@ -20,6 +20,7 @@ use super::stats::{DoorStats, WorkerStats};
 use super::users::Sight;
 use super::worker::connector_for;
 use crate::cache::{Clock, TierLimits};
+use crate::coherence::broadcast::Broadcasts;
 use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
@@ -57,6 +58,8 @@ pub struct Shared {
     pub rules: Rules,
     /// When values may be kept and served; each worker forks its own handle.
     pub coherence: Coherence,
+    /// Clients that are told of every change under a prefix.
+    pub broadcasts: Arc<Broadcasts>,
     /// The clock that deadlines are on.
     pub clock: Clock,
     /// Identities whose tracker is to be started: at most one for each of the upstream's users.
@@ -130,6 +133,7 @@ impl Shared {
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
             table_version: AtomicU64::new(0),
+            broadcasts: Arc::default(),
             coherence,
         };
         (shared, wanted)
@@ -234,6 +238,12 @@ impl Shared {
         by == SaidBy::Server || expected
     }
 
+    /// Tells every client that caches for itself that anything may have changed, where Redis will not.
+    pub fn tell_everything(&self) {
+        self.coherence.tell_everything();
+        self.broadcasts.everything();
+    }
+
     /// How to connect as this identity.
     pub fn connector(&self, identity: Option<&Identity>) -> Connector {
         connector_for(self, identity)
@@ -248,6 +258,7 @@ impl Shared {
     /// A client is gone.
     pub fn client_left(&self, id: u64) {
         if let Some(client) = self.clients.remove(id) {
+            client.leave();
             self.origins.leave(client.origin, Instant::now());
             self.memory.note(client.buffers_bytes.load(Ordering::Relaxed), 0);
         }

@@ -17,6 +17,7 @@ impl Swaps {
         if self.0.is_some_and(|before| before != calls) {
             tracing::info!("a SWAPDB was made, perhaps beside the proxy or in a script: memory begins anew");
             coherence.everything(Cause::Push);
+            coherence.tell_everything();
         }
         self.0 = Some(calls);
     }

@@ -15,7 +15,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::identity::Identity;
 use super::kept::looking_every;
 use super::shared::Shared;
+use crate::coherence::broadcast::BroadcastLimits;
 use crate::coherence::tracker::{Tracker, TrackerLimits};
+use crate::upstream::connect::Connector;
 
 /// Trackers that do not run yet.
 pub(super) struct Waiting {
@@ -53,6 +55,9 @@ async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Ident
     let mut trackers = Trackers::default();
     let mut retire = tokio::time::interval(looking_every(idle));
     trackers.start(&shared, shared.identities.nobody());
+    if shared.config.cache.enabled {
+        trackers.running.spawn(broadcasts(&shared));
+    }
     loop {
         tokio::select! {
             identity = wanted.recv() => match identity {
@@ -85,6 +90,24 @@ impl Trackers {
         identities.iter().filter_map(|id| self.by_identity.remove(id)).for_each(|running| running.abort());
         while self.running.try_join_next().is_some() {}
     }
+}
+
+/// Ends when aborted.
+fn broadcasts(shared: &Arc<Shared>) -> impl Future<Output = ()> + use<> {
+    let config = &shared.config;
+    let limits = BroadcastLimits {
+        heartbeat: Duration::from_millis(config.coherence.heartbeat_ms),
+        deadline: Duration::from_millis(config.coherence.heartbeat_deadline_ms),
+        push_max_bytes: config.upstream.reply_max_bytes,
+        reconnect: (
+            Duration::from_millis(config.upstream.reconnect_min_ms),
+            Duration::from_millis(config.upstream.reconnect_max_ms),
+        ),
+    };
+    let login = shared.own_login();
+    let connector = Connector { login, ..shared.connector(None) };
+    let broadcasts = shared.broadcasts.clone();
+    broadcasts.run(connector, limits)
 }
 
 /// Ends when aborted.

@@ -18,11 +18,12 @@ use super::kept::{Keep, Kept, looking_every};
 use super::shared::{SaidBy, Shared};
 use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
+use crate::coherence::listener::Own;
 use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Marks, Near, WriteMark};
 use crate::command::{Command, Denied, Table};
 use crate::resp::{Args, Protocol, RequestScanner};
-use crate::session::{Attached, Gathering, Outbox, Round, Seat, Seq, Waiter};
+use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Seq, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
 use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost, Refusal};
@@ -103,6 +104,8 @@ pub struct Worker {
     pub near: RefCell<Near>,
     /// Fills in flight, and who waits for each.
     pub flights: RefCell<Flights<Seat>>,
+    /// Reads that are made for one client alone, and who waits for each.
+    pub reads: Reads,
     /// Where the trackers leave their answers.
     pub mailbox: Arc<Mailbox>,
     /// Replies held until the trackers have caught up.
@@ -138,6 +141,7 @@ impl Worker {
             marks: shared.coherence.marks(),
             near: RefCell::new(Near::new(shared.coherence.tier_limits(), shared.stats.len())),
             flights: RefCell::new(Flights::new(flights_max, JOINERS_MAX)),
+            reads: Reads::default(),
             mailbox: Arc::default(),
             fences: Fences::default(),
             gathering: Gathering::default(),
@@ -194,13 +198,24 @@ impl Worker {
 
     /// Holds a reply until every tracker has applied what Redis sent it up to now; then lifts the mark and completes it.
     /// All trackers, not only the client's: what it wrote may be cached for others.
-    pub fn fence(&self, outbox: &Rc<Outbox>, seq: Seq, reply: &[u8], mark: Option<WriteMark>) {
+    pub fn fence(
+        &self,
+        outbox: &Rc<Outbox>,
+        seq: Seq,
+        reply: &[u8],
+        mark: Option<WriteMark>,
+        mut own: Option<Own>,
+    ) {
         let id = self.fences.next.get();
         self.fences.next.set(id + 1);
         let identities = self.shared.identities.all();
         let trackers = identities.iter().filter_map(|i| i.tracker.as_ref());
-        let left = trackers.filter(|tracker| tracker.fence(&self.mailbox, id)).count();
-        let held = Fence { left, outbox: outbox.clone(), seq, reply: reply.to_vec(), mark };
+        let mut left = trackers.filter(|tracker| tracker.fence(&self.mailbox, id)).count();
+        if let Some(own) = &mut own {
+            own.answered(reply);
+            left += usize::from(self.shared.broadcasts.fence(&self.mailbox, id));
+        }
+        let held = Fence { left, outbox: outbox.clone(), seq, reply: reply.to_vec(), mark, own };
         if left == 0 {
             return held.lift();
         }
@@ -393,6 +408,7 @@ struct Fence {
     seq: Seq,
     reply: Vec<u8>,
     mark: Option<WriteMark>,
+    own: Option<Own>,
 }
 
 impl Fences {
@@ -414,6 +430,7 @@ impl Fence {
     fn lift(self) {
         drop(self.mark);
         self.outbox.complete(self.seq, &self.reply);
+        drop(self.own);
     }
 }
 

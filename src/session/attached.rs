@@ -45,6 +45,10 @@ pub struct Transaction {
     pub queued: usize,
     /// Which of them are SELECTs, and of what database.
     pub selects: Vec<(usize, u32)>,
+    /// Keys that a queued command gives an expiry: they may be gone before EXEC is over, and not by it.
+    pub expiring: Vec<Vec<u8>>,
+    /// Keys that queued commands read, if their client is to hear of them.
+    pub followed: Vec<Box<[u8]>>,
     /// A queued command was refused by the proxy: EXEC must fail.
     pub doomed: bool,
     /// A queued CLIENT PAUSE or CLIENT UNPAUSE.
@@ -81,6 +85,8 @@ pub struct Attached {
     pub unread: bool,
     /// Commands in flight that may block as long as they like.
     pub blocking: usize,
+    /// The tracking connection that Redis tells of what is read here; 0 for none.
+    tracked: i64,
     /// The database that a transaction's SELECT left the session in; the session takes it.
     pub selected: Option<u32>,
     /// A notice stands first in `buffer` and waits for the replies before it to reach the client.
@@ -117,6 +123,7 @@ impl Attached {
             blocking: 0,
             paused: false,
             unread: false,
+            tracked: 0,
             selected: None,
             held_up: false,
             timeout,
@@ -143,6 +150,36 @@ impl Attached {
             self.loan.connection.protocol = protocol;
             self.spoiled = true;
         }
+    }
+
+    /// Has Redis tell the tracking connection with this id of changes of what is read here from now on (0: there is none, and nothing is
+    /// asked). What was read so far is heard of as long as this connection stands (redis-facts F6): the session keeps it.
+    pub fn track(&mut self, upstream_id: i64) {
+        if upstream_id != 0 && upstream_id != self.tracked && !self.pinned && !self.tunnel {
+            let mut digits = itoa::Buffer::new();
+            let id = digits.format(upstream_id).as_bytes();
+            self.insert(&[b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id]);
+            self.spoiled = true;
+            self.tracked = upstream_id;
+        }
+    }
+
+    /// The tracking connection that is told of what is read here; 0 for none.
+    pub fn tracked(&self) -> i64 {
+        self.tracked
+    }
+
+    /// The session does not track any more.
+    pub fn let_tracking_go(&mut self) {
+        if self.tracked != 0 && self.transaction.is_none() {
+            self.insert(&[b"CLIENT", b"TRACKING", b"OFF"]);
+        }
+        self.tracked = 0;
+    }
+
+    /// What the connection was made for: another identity, protocol or database needs another.
+    pub fn is_for(&self, protocol: Protocol, db: u32) -> bool {
+        (self.loan.connection.protocol, self.loan.connection.db) == (protocol, db)
     }
 
     /// Whether every later command of the session must ride this connection too.

@@ -13,7 +13,7 @@ use super::{End, Mute, Session};
 use crate::cache::Millis;
 use crate::command::LocalClient;
 use crate::resp::{Args, decimal, encode};
-use crate::server::clients::{Client, Mode};
+use crate::server::clients::{Client, Mode, tracking_flag};
 use crate::server::worker::Worker;
 
 const SYNTAX: &str = "ERR syntax error";
@@ -21,6 +21,9 @@ const SYNTAX: &str = "ERR syntax error";
 impl Session {
     pub(super) fn client_command(&mut self, which: LocalClient, args: &Args<'_>) -> Flow {
         match which {
+            LocalClient::Tracking | LocalClient::Caching | LocalClient::Getredir | LocalClient::Trackinginfo => {
+                return self.tracking_command(which, args);
+            }
             LocalClient::Unblock => return self.unblock(args),
             LocalClient::Reply => {
                 self.set_reply(args);
@@ -303,6 +306,12 @@ fn line(worker: &Worker, client: &Client) -> String {
             flags.push(letter);
         }
     }
+    let tracking = client.tracking.load(Relaxed);
+    for (bit, letter) in [(tracking_flag::ON, 't'), (tracking_flag::BROKEN, 'R'), (tracking_flag::BROADCAST, 'B')] {
+        if tracking & bit != 0 {
+            flags.push(letter);
+        }
+    }
     if flags.is_empty() {
         flags.push('N');
     }
@@ -320,7 +329,7 @@ fn line(worker: &Worker, client: &Client) -> String {
         line,
         "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={flags} db={} sub={sub} psub={psub} ssub={ssub} \
          multi={} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 omem=0 tot-mem={} \
-         events=r cmd={command} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+         events=r cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
         client.id,
         client.addr,
         client.laddr,
@@ -331,6 +340,7 @@ fn line(worker: &Worker, client: &Client) -> String {
         client.queued.load(Relaxed),
         input + output,
         text(&labels.user),
+        if tracking == 0 { -1 } else { client.redirect.load(Relaxed) as i64 },
         client.protocol.load(Relaxed),
         text(&labels.lib_name),
         text(&labels.lib_ver),

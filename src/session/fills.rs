@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use crate::coherence::tracker::{Fill, Tracker};
+use crate::coherence::tracker::{Asked, Tracker};
 
 /// Fills that one session has begun and that are still in flight, at most: the rest of a worker's are for others.
 const FILLS_PER_SESSION_MAX: usize = 128;
@@ -38,30 +38,30 @@ impl Drop for Begun {
     }
 }
 
-/// The fills of one round of a worker; as many as may be in flight.
+/// The fills, and the reads of tracking clients, of one round of a worker; as many as may be in flight.
 #[derive(Default)]
 pub struct Round {
-    fills: RefCell<Vec<(Arc<Tracker>, Fill)>>,
+    asked: RefCell<Vec<(Arc<Tracker>, Asked)>>,
     bell: Notify,
 }
 
 impl Round {
-    /// Sends a fill once the sessions that are ready now have had their turn.
-    pub(super) fn add(&self, tracker: &Arc<Tracker>, fill: Fill) {
-        self.fills.borrow_mut().push((tracker.clone(), fill));
+    /// Sends it once the sessions that are ready now have had their turn.
+    pub(super) fn add(&self, tracker: &Arc<Tracker>, asked: Asked) {
+        self.asked.borrow_mut().push((tracker.clone(), asked));
         self.bell.notify_one();
     }
 
-    /// Hands fills over at the end of each round. Ends when aborted, with the worker.
+    /// Hands over at the end of each round. Ends when aborted, with the worker.
     pub async fn keep(&self) {
         loop {
             self.bell.notified().await;
-            let mut fills = self.fills.take();
-            while let Some((tracker, _)) = fills.first() {
+            let mut asked = self.asked.take();
+            while let Some((tracker, _)) = asked.first() {
                 let tracker = tracker.clone();
-                let (same, others): (Vec<_>, Vec<_>) = fills.into_iter().partition(|(t, _)| Arc::ptr_eq(t, &tracker));
-                tracker.fill(same.into_iter().map(|(_, fill)| fill));
-                fills = others;
+                let (same, others): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(t, _)| Arc::ptr_eq(t, &tracker));
+                tracker.ask(same.into_iter().map(|(_, asked)| asked));
+                asked = others;
             }
         }
     }

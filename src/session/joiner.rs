@@ -5,14 +5,18 @@
 //! read that came after it and still waits for a fill changes over too (its fill may have run long before), and the next read
 //! of a key in flight waits until all is answered (see [`Outbox::is_on_two_ways`]).
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::beside::Beside;
 use super::fills::Begun;
+use super::followed::Following;
 use super::then::Then;
 use super::waiter::Waiter;
 use super::{Outbox, Seq};
 use crate::cache::Millis;
+use crate::coherence::Seen;
 use crate::resp::Protocol;
 use crate::server::worker::Worker;
 use crate::upstream::lane::Lane;
@@ -30,14 +34,36 @@ pub struct Joiner {
     pub(super) asked_at: Millis,
     pub(super) worker: Rc<Worker>,
     pub(super) key: Box<[u8]>,
+    /// Its client caches for itself, and is to hear of changes.
+    pub(super) following: Option<Box<Following>>,
 }
 
 impl Joiner {
     /// The fill is back. A flight may be old when it is joined: its value must not have expired by then (races R4 and R12).
-    pub fn answered(self, resp3: &[u8], resp2: Option<&[u8]>, expires: Millis) {
+    pub fn answered(self, resp3: &[u8], resp2: Option<&[u8]>, expires: Millis, seen: Seen) {
         if self.asked_at >= expires || self.outbox.has_changed_way(self.seq) {
             return self.failed();
         }
+        self.complete(resp3, resp2);
+        if let Some(following) = &self.following
+            && let Some(source) = following.source()
+        {
+            following.ear().follow(&self.worker.coherence, source, &self.key, seen, Some(self.seq));
+        }
+    }
+
+    /// What was asked for it alone is back. Its client's interests were entered when it came; what has been heard since shows there.
+    pub fn read(self, resp3: &[u8], resp2: Option<&[u8]>) {
+        if self.outbox.has_changed_way(self.seq) {
+            return self.failed();
+        }
+        self.complete(resp3, resp2);
+        self.following.iter().for_each(|following| following.answered(self.seq));
+    }
+
+    fn complete(&self, resp3: &[u8], resp2: Option<&[u8]>) {
+        // What its client has been told before is written before.
+        self.following.iter().for_each(|following| following.ear().deliver());
         let reply = match (self.protocol, resp2) {
             (Protocol::Resp2, Some(differing)) => differing,
             _ => resp3,
@@ -56,8 +82,31 @@ impl Joiner {
         self.outbox.take_second_way();
         // Beside memory like any other: another fill of the key, of another worker, may hold an older value.
         let watch = self.worker.coherence.read_sent(&self.key);
-        let then = Then::Beside(Beside::one(self.worker, self.key, watch));
+        let mut then = Then::Beside(Beside::one(self.worker, self.key, watch));
+        if let Some(following) = self.following {
+            then = Then::Unfollowed { following, then: Box::new(then) };
+        }
         self.lane.send(&self.request, Waiter::Client { outbox: self.outbox, seq: self.seq, then });
+    }
+}
+
+/// Reads on their way that are made for one client alone, by number: no more than there are places in clients' orders.
+#[derive(Default)]
+pub struct Reads {
+    next: Cell<u64>,
+    waiting: RefCell<HashMap<u64, Joiner>>,
+}
+
+impl Reads {
+    pub(super) fn add(&self, joiner: Joiner) -> u64 {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        self.waiting.borrow_mut().insert(number, joiner);
+        number
+    }
+
+    fn take(&self, number: u64) -> Option<Joiner> {
+        self.waiting.borrow_mut().remove(&number)
     }
 }
 
@@ -79,11 +128,11 @@ pub async fn deliver_mail(worker: Rc<Worker>) {
     loop {
         for letter in worker.mailbox.collect().await {
             match letter {
-                Mail::Filled { flight, resp3, resp2, expires } => {
+                Mail::Filled { flight, resp3, resp2, expires, seen } => {
                     let seats = worker.flights.borrow_mut().take(flight);
                     let mut handed = 0;
                     for joiner in seats.into_iter().filter_map(|seat| seat.joiner) {
-                        joiner.answered(&resp3, resp2.as_deref(), expires);
+                        joiner.answered(&resp3, resp2.as_deref(), expires, seen);
                         // The others wait a little longer, as they may have to anyway: a letter has no time.
                         handed += resp3.len();
                         if handed > HANDED_PER_TURN_BYTES {
@@ -96,6 +145,10 @@ pub async fn deliver_mail(worker: Rc<Worker>) {
                     let seats = worker.flights.borrow_mut().take(flight);
                     seats.into_iter().filter_map(|seat| seat.joiner).for_each(Joiner::failed);
                 }
+                Mail::Read { number, resp3, resp2 } => {
+                    worker.reads.take(number).into_iter().for_each(|joiner| joiner.read(&resp3, resp2.as_deref()));
+                }
+                Mail::Unread { number } => worker.reads.take(number).into_iter().for_each(Joiner::failed),
                 Mail::Fenced { fence } => worker.fences.passed(fence),
             }
         }

@@ -108,6 +108,7 @@ impl Session {
         if let Some(attached) = self.attached.take() {
             self.worker.give_back(attached, &self.outbox);
         }
+        self.stop_tracking();
         self.protocol = Protocol::Resp2;
         self.client.protocol.store(2, Relaxed);
         self.mute = Mute::Off;

@@ -31,24 +31,39 @@ impl Session {
         let worker = self.worker.clone();
         let table = worker.table();
         let Some(get) = table.by_name("get") else { return self.pass(args, Then::Nothing) };
+        let follows = self.follows(command);
         let Some(source) = self.identity.scopes.tracked.clone() else {
             return self.bypass(command, args, Bypass::NoSource);
         };
         if args.iter().skip(1).any(|key| worker.shared.config.cache.mode_of(key) != Mode::Tracked) {
+            if follows {
+                return self.read_through_tracker(command, args);
+            }
             return self.bypass(command, args, Bypass::Strict);
         }
         if self.outbox.pending() > 0
             && args.iter().skip(1).any(|key| self.reads.may_contain(worker.coherence.hash(key)))
         {
+            if follows {
+                return self.read_through_tracker(command, args);
+            }
             return self.bypass(command, args, Bypass::OwnReadInFlight);
         }
         let now = self.now;
         let question = ViewKey { db: self.db, command: get.id, tail: b"" };
         let missed = match self.all_from_memory(args, &source, &question) {
-            Ok(body) => {
+            Ok((body, snapshot)) => {
                 worker.stats.hits.add(1);
                 self.answer(|out, _| out.extend_from_slice(&body));
+                if follows && let Some(tracking) = &self.tracking {
+                    for (key, seen) in args.iter().skip(1).zip(snapshot.seen()) {
+                        tracking.ear.follow(&worker.coherence, &source, key, *seen, None);
+                    }
+                }
                 return Flow::Next;
+            }
+            Err(NotFromMemory::Missed(..) | NotFromMemory::Torn) if follows => {
+                return self.read_through_tracker(command, args);
             }
             Err(NotFromMemory::TooLong) => {
                 // Upstream it would be cut short too, and everyone else's replies behind it on the lane be lost.
@@ -94,7 +109,7 @@ impl Session {
         args: &Args<'_>,
         source: &Source,
         question: &ViewKey<'_>,
-    ) -> Result<Vec<u8>, NotFromMemory> {
+    ) -> Result<(Vec<u8>, Snapshot), NotFromMemory> {
         let worker = &self.worker;
         let mut near = worker.near.borrow_mut();
         let mut body = Vec::new();
@@ -110,7 +125,7 @@ impl Session {
                 return Err(NotFromMemory::TooLong);
             }
         }
-        if snapshot.stands(&worker.coherence, source) { Ok(body) } else { Err(NotFromMemory::Torn) }
+        if snapshot.stands(&worker.coherence, source) { Ok((body, snapshot)) } else { Err(NotFromMemory::Torn) }
     }
 
     /// Fills one key of an MGET, as the GET whose view an MGET is put together from.

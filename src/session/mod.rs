@@ -12,6 +12,7 @@
 //! | `read`, `mget`, `write` | when does memory answer, and what does a write set off? |
 //! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
 //! | `fills` | how many fills may a session begin, and when do they leave? |
+//! | `tracking`, `followed`, `told` | what of a client that caches for itself? |
 //! | `limited` | what becomes of a request that is too much? |
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
@@ -25,6 +26,7 @@ mod auth;
 mod beside;
 mod client;
 mod fills;
+mod followed;
 mod gather;
 mod hello;
 mod joiner;
@@ -40,6 +42,8 @@ mod read;
 mod request;
 mod ride;
 mod then;
+mod told;
+mod tracking;
 mod transaction;
 mod unread;
 mod waiter;
@@ -62,11 +66,13 @@ pub use attached::Attached;
 use fills::FillsBegun;
 pub use fills::Round;
 pub use gather::Gathering;
-pub use joiner::Seat;
+pub use joiner::{Reads, Seat};
 pub use joiner::deliver_mail;
 pub use outbox::{Outbox, Seq};
 use read::KeysInFlight;
 pub use then::Then;
+use told::{Ear, Touches};
+use tracking::Tracking;
 pub use waiter::Waiter;
 
 /// Something the session waits for before it goes on with its requests; what comes out is done to the session.
@@ -228,6 +234,12 @@ pub struct Session {
     patience: Option<Pin<Box<tokio::time::Sleep>>>,
     /// The next request waits until everything in flight has been answered.
     settle: bool,
+    /// CLIENT TRACKING, while it is on.
+    tracking: Option<Box<Tracking>>,
+    /// How the client is told of changes, from its first CLIENT TRACKING ON.
+    ear: Option<Rc<Ear>>,
+    /// What the request at hand may change, for a tracking client.
+    touches: Option<Touches>,
 }
 
 impl Session {
@@ -261,6 +273,9 @@ impl Session {
             late: None,
             patience: None,
             settle: false,
+            tracking: None,
+            ear: None,
+            touches: None,
         }
     }
 
@@ -295,6 +310,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.outbox.close();
+        self.stop_tracking();
         if let Some(attached) = self.attached.take() {
             self.worker.give_back(attached, &self.outbox);
         }

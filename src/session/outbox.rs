@@ -49,6 +49,8 @@ struct Inner {
     changed_before: u64,
     /// A read before this place that was to be filled went down the lane.
     two_ways_before: u64,
+    /// What is to be written right behind the replies at these places, in their order. Rarely anything.
+    behind: Option<Box<VecDeque<(u64, Vec<u8>)>>>,
 }
 
 /// See the head of this file.
@@ -144,6 +146,40 @@ impl Outbox {
         }
         drop(inner);
         self.wake();
+    }
+
+    /// Writes something that is not a reply, as soon as the reply at this place, if it is still awaited, is in order before it.
+    pub(super) fn push_behind(&self, seq: Seq, bytes: &[u8]) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.closed {
+            return;
+        }
+        if seq.0 < inner.base {
+            drop(inner);
+            return self.push(bytes);
+        }
+        inner.parked += bytes.len();
+        inner.largest = inner.largest.max(bytes.len());
+        let behind = inner.behind.get_or_insert_default();
+        let at = behind.partition_point(|(place, _)| *place <= seq.0);
+        behind.insert(at, (seq.0, bytes.to_vec()));
+    }
+
+    /// The same behind everything asked so far.
+    pub(super) fn push_behind_all(&self, bytes: &[u8]) {
+        let last = {
+            let inner = self.inner.borrow();
+            (!inner.slots.is_empty()).then(|| Seq(inner.next() - 1))
+        };
+        match last {
+            Some(last) => self.push_behind(last, bytes),
+            None => self.push(bytes),
+        }
+    }
+
+    /// Whether the reply at this place has still to be put in order.
+    pub(super) fn awaits(&self, seq: Seq) -> bool {
+        seq.0 >= self.inner.borrow().base
     }
 
     /// Whether every reply before this one has been put in order, or nobody waits for any.
@@ -294,6 +330,7 @@ impl Outbox {
         inner.out = Vec::new();
         inner.head = 0;
         inner.slots = VecDeque::new();
+        inner.behind = None;
         inner.parked = 0;
         drop(inner);
         *self.task.borrow_mut() = None;
@@ -332,13 +369,33 @@ impl Inner {
         if !last {
             return;
         }
-        self.slots.pop_front();
-        self.base += 1;
+        self.in_order();
         while let Some(Slot::Ready(bytes)) = self.slots.front() {
             self.parked -= bytes.len();
             self.out.extend_from_slice(bytes);
-            self.slots.pop_front();
-            self.base += 1;
+            self.in_order();
+        }
+    }
+
+    /// The first reply has been written out.
+    fn in_order(&mut self) {
+        self.slots.pop_front();
+        self.base += 1;
+        if self.behind.is_some() {
+            self.write_behind();
+        }
+    }
+
+    #[cold]
+    fn write_behind(&mut self) {
+        let Some(behind) = &mut self.behind else { return };
+        while behind.front().is_some_and(|(place, _)| *place < self.base) {
+            let Some((_, bytes)) = behind.pop_front() else { return };
+            self.parked -= bytes.len();
+            self.out.extend_from_slice(&bytes);
+        }
+        if behind.is_empty() {
+            self.behind = None;
         }
     }
 }
@@ -383,6 +440,22 @@ mod tests {
         outbox.push(b">1\r\n+x\r\n");
         outbox.complete(waiting, b"+reply\r\n");
         assert_eq!(written(&outbox), b">1\r\n+x\r\n+reply\r\n");
+    }
+
+    #[test]
+    fn what_is_pushed_behind_a_reply_is_written_right_after_it() {
+        let outbox = Outbox::default();
+        let (first, second, third) = (outbox.reserve(false), outbox.reserve(true), outbox.reserve(false));
+        outbox.push_behind(second, b">b\r\n");
+        outbox.push_behind(first, b">a\r\n");
+        outbox.push_behind(second, b">c\r\n");
+        outbox.complete(second, b"+muted\r\n");
+        outbox.complete(third, b"+three\r\n");
+        assert_eq!(written(&outbox), b"");
+        outbox.complete(first, b"+one\r\n");
+        outbox.push_behind(first, b">d\r\n");
+        assert_eq!(written(&outbox), b"+one\r\n>a\r\n>b\r\n>c\r\n+three\r\n>d\r\n");
+        assert_eq!(outbox.held_bytes(), 0);
     }
 
     #[test]

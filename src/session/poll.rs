@@ -7,6 +7,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use super::request::Flow;
+use super::told;
 use super::{Backlog, End, Session, Way};
 use crate::resp::{ProtocolError, RequestLimits, RequestScanner, Scanned};
 use crate::server::clients::Mode;
@@ -51,6 +52,9 @@ impl Session {
     /// One look at everything. Returns whether anything moved.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
+        if !told::deliver(&self.client, &self.outbox, self.ear.as_ref().map(|ear| ear.touching())) {
+            return Err(End::OutputFull);
+        }
         if let Some(operation) = &mut self.operation
             && let Poll::Ready(verdict) = operation.as_mut().poll(cx)
         {
@@ -150,6 +154,7 @@ impl Session {
 
     fn lose_attached(&mut self, why: &Lost) {
         let Some(mut attached) = self.attached.take() else { return };
+        self.untrack(&attached);
         // The client believes in a transaction, watches or subscriptions that are no more. Redis would have closed its
         // connection with them; so do we, after the errors for what it had in flight.
         let believed = attached.is_sticky();
@@ -179,7 +184,7 @@ impl Session {
         if attached.blocking == 0 && !attached.is_sticky() {
             self.client.mode.store(Mode::Normal as u8, Relaxed);
         }
-        if attached.is_quiet() && !attached.is_sticky() {
+        if attached.is_quiet() && !attached.is_sticky() && attached.tracked() == 0 {
             self.client.upstream_id.store(0, Relaxed);
             if let Some(attached) = self.attached.take() {
                 attached.detach();
@@ -382,7 +387,7 @@ impl Session {
         if self.client.output_bytes.load(Relaxed) != held {
             self.client.output_bytes.store(held, Relaxed);
         }
-        if self.outbox.pending() == 0 && self.attached.is_none() {
+        if self.outbox.pending() == 0 && self.attached.as_ref().is_none_or(|a| a.tracked() != 0 && !a.is_sticky()) {
             self.way = Way::Lane;
         }
         if self.worker.shared.memory.is_bounded() {

@@ -18,7 +18,7 @@ use super::then::{Then, Watched};
 use super::waiter::Waiter;
 use super::{Session, Way};
 use crate::cache::{Millis, ViewKey};
-use crate::coherence::tracker::Fill;
+use crate::coherence::tracker::{Asked, Fill};
 use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, ScopeId, Source};
 use crate::command::Command;
 use crate::config::Mode;
@@ -27,7 +27,7 @@ use crate::server::stats::Bypass;
 use crate::upstream::lane::Lane;
 
 /// Bytes of a request that is made on the tracker's connection, at most: it is written there whole, beside everyone's fills.
-const FILL_REQUEST_MAX_BYTES: usize = 4096;
+pub(super) const FILL_REQUEST_MAX_BYTES: usize = 4096;
 
 /// Which keys the session has reads or fenced writes of in flight, by hash: a bit each, so a false alarm costs a bypass.
 /// What follows them in the pipeline is not answered from memory: a hit would overtake them.
@@ -65,7 +65,10 @@ impl Session {
     pub(super) fn read(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         let worker = self.worker.clone();
+        let follows = self.follows(command);
         let (source, ttl_ms) = match worker.shared.config.cache.mode_of(key) {
+            // What is kept under a ttl policy may be old already.
+            Mode::Strict | Mode::Ttl { .. } if follows => return self.read_through_tracker(command, args),
             Mode::Strict => return self.bypass(command, args, Bypass::Strict),
             Mode::Tracked => (&self.identity.scopes.tracked, None),
             Mode::Ttl { ttl_ms } => (self.identity.scopes.ttl(self.protocol), Some(ttl_ms)),
@@ -80,6 +83,9 @@ impl Session {
         if self.outbox.pending() > 0 {
             let hash = worker.coherence.hash(key);
             if self.reads.may_contain(hash) {
+                if follows {
+                    return self.read_through_tracker(command, args);
+                }
                 return match (self.way, ttl_ms) {
                     (Way::Fills, None) if !self.outbox.is_on_two_ways() => {
                         let source = source.clone();
@@ -90,9 +96,12 @@ impl Session {
             }
         }
         let miss = match worker.near.borrow_mut().serve(&worker.coherence, source, key, &question, now) {
-            Ok((view, _)) => {
+            Ok((view, seen)) => {
                 if !self.mute.takes_this() {
                     self.outbox.reply(|out| out.extend_from_slice(view.reply(self.protocol)));
+                }
+                if follows && let Some(tracking) = &self.tracking {
+                    tracking.ear.follow(&worker.coherence, source, key, seen, None);
                 }
                 worker.note_hit(self.db, key);
                 return Flow::Next;
@@ -120,8 +129,15 @@ impl Session {
             miss.reason,
             MissReason::NotArmed | MissReason::Silent | MissReason::WriteInFlight | MissReason::FlushInFlight
         );
+        let follows = self.follows(command);
         if !fillable || !self.identity.may_fill(now) || !worker.coherence.admit(miss.hash) {
+            if follows {
+                return self.read_through_tracker(command, args);
+            }
             return self.pass_read(command, args, source.scope(), miss);
+        }
+        if follows && self.way != Way::Fills && !self.is_settled() {
+            return Flow::Hold;
         }
         if self.way != Way::Fills && self.outbox.pending() > 0 {
             // It keeps its place on the lane. A fill beside it would be for nothing: its reply may be newer than the fill's.
@@ -134,11 +150,16 @@ impl Session {
         let is_alone = self.outbox.pending() == 0;
         self.way = Way::Fills;
         self.reads.add(miss.hash);
-        let joiner = Some(self.joiner(args, lane));
+        let mut joiner = self.joiner(args, lane);
+        if follows {
+            joiner.following = self.following(vec![asked.key.into()]);
+        }
+        let joiner = Some(joiner);
         let joined = worker.flights.borrow_mut().join(&worker.coherence, asked, joiner.into());
         if let Err(Seat { joiner, .. }) = joined {
             match self.ticket(source, args, asked, now) {
                 Some(ticket) => self.launch(command, args, asked, ticket, joiner),
+                None if follows => joiner.into_iter().for_each(|joiner| self.launch_read(command, args, joiner)),
                 // It asks for itself. Nothing of this key is in flight.
                 None => {
                     joiner.into_iter().for_each(Joiner::ask);
@@ -172,7 +193,7 @@ impl Session {
         Flow::Next
     }
 
-    fn joiner(&mut self, args: &Args<'_>, lane: Rc<Lane<Waiter>>) -> Joiner {
+    pub(super) fn joiner(&mut self, args: &Args<'_>, lane: Rc<Lane<Waiter>>) -> Joiner {
         let seq = self.reserve();
         Joiner {
             outbox: self.outbox.clone(),
@@ -183,6 +204,7 @@ impl Session {
             asked_at: self.now,
             worker: self.worker.clone(),
             key: args.get(1).unwrap_or_default().into(),
+            following: None,
         }
     }
 
@@ -230,7 +252,7 @@ impl Session {
             flight,
             mailbox: self.worker.mailbox.clone(),
         };
-        self.worker.round.add(tracker, fill);
+        self.worker.round.add(tracker, Asked::Fill(fill));
     }
 
     /// A read that goes upstream beside the tier; its reply may be newer than what the tier holds.

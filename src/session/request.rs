@@ -53,19 +53,28 @@ impl Session {
         if !is_whole {
             return self.wrong_arity(command, args);
         }
-        match table.scripted(command) {
+        let flow = match table.scripted(command) {
             None => self.plan(command, args),
             Some(command) => {
                 let (request, ranges) = throttle::as_script(args);
                 self.plan(command, &Args::new(&request, &ranges))
             }
+        };
+        if flow == Flow::Next && self.tracking.is_some() {
+            let in_transaction = self.transaction().is_some();
+            self.tracking.iter_mut().for_each(|tracking| tracking.ran(command, in_transaction));
         }
+        flow
     }
 
     /// Decides the way of a request that may run.
     fn plan(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         self.note(command);
         let route = command.route_for(args);
+        if self.tracking.is_some() {
+            self.touches = self.touched_by(route, command, args);
+            self.track_attached();
+        }
         if self.must_authenticate()
             && !matches!(route, Route::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
         {
@@ -151,7 +160,11 @@ impl Session {
     /// A place for a reply that is still to come.
     pub(super) fn reserve(&mut self) -> Seq {
         let mute = self.mute_this();
-        self.outbox.reserve(mute)
+        let seq = self.outbox.reserve(mute);
+        if let (Some(touches), Some(tracking)) = (self.touches.take(), &self.tracking) {
+            tracking.ear.touches(seq, touches);
+        }
+        seq
     }
 
     /// Whether CLIENT REPLY silences the request at hand. Asked exactly once a request.
@@ -212,6 +225,7 @@ impl Session {
         self.rule = self.worker.shared.rules.of(identity.user());
         self.identity = identity;
         self.introduced();
+        self.listen_as_identity();
         self.changed();
     }
 

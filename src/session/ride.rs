@@ -24,6 +24,7 @@ impl Session {
                 self.client.upstream_id.store(attached.upstream_id(), Relaxed);
                 self.attached = Some(attached);
                 self.way = Way::Attached;
+                self.track_attached();
                 self.ride(why, command, args)
             }
             Some(Verdict::Reply(bytes)) => {
@@ -35,7 +36,13 @@ impl Session {
                 Flow::Next
             }
             _ if !self.is_settled() => Flow::Hold,
+            // Kept, because Redis tracks what was read over it.
+            _ if self.attached.as_ref().is_some_and(|attached| attached.is_for(self.protocol, self.db)) => {
+                self.way = Way::Attached;
+                self.ride(why, command, args)
+            }
             _ => {
+                self.let_attached_go();
                 let checkout = self.worker.checkout(&self.identity, self.protocol, self.db);
                 let (limits, worker) = (self.worker.limits(), self.worker.clone());
                 self.operation = Some(Box::pin(async move {
@@ -51,6 +58,15 @@ impl Session {
                 }));
                 Flow::Hold
             }
+        }
+    }
+
+    /// Gives a connection that is kept for what was read over it back, if there is one: it is not heard of any more.
+    pub(super) fn let_attached_go(&mut self) {
+        if let Some(attached) = self.attached.take() {
+            self.untrack(&attached);
+            self.client.upstream_id.store(0, Relaxed);
+            self.worker.give_back(attached, &self.outbox);
         }
     }
 
@@ -151,12 +167,13 @@ impl Session {
         }
         let effect = command.effect_for(args);
         let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
+        let then = self.follow_attached(command, args, then);
         let seq = self.reserve();
         self.send_attached(args, Owed::Reply { seq, then })
     }
 
     /// A request that needs this connection for what it is.
-    fn ride(&mut self, why: Dedicated, command: &Command, args: &Args<'_>) -> Flow {
+    pub(super) fn ride(&mut self, why: Dedicated, command: &Command, args: &Args<'_>) -> Flow {
         match why {
             Dedicated::Multi => self.multi(args),
             Dedicated::Exec => self.exec(args),
@@ -239,6 +256,7 @@ impl Session {
         }
         let effect = command.effect_for(args);
         let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
+        let then = self.follow_attached(command, args, then);
         let seq = self.reserve();
         let running = self.worker.shared.script_begins();
         self.send_attached(args, Owed::Script { seq, then, running })
@@ -266,8 +284,9 @@ impl Session {
             _ if !effect.drops() => self.beside(command, args),
             Effect::DropEverything => self.after_write(command, args),
             _ if is_diverted => self.after_write(command, args),
-            _ => self.fence_only(),
+            _ => self.fence_only(command, args),
         };
+        let then = self.follow_attached(command, args, then);
         self.send_blocking(args, then, command.waits_for(args))
     }
 
@@ -292,8 +311,16 @@ impl Session {
             let mut at = Vec::new();
             // Arguments that do not form the command are refused when queued, and doom the transaction.
             if command.keys(args, &mut at).is_ok() {
-                transaction.write_keys.extend(at.iter().filter_map(|&i| args.get(i)).map(<[u8]>::to_vec));
+                let keys = at.iter().filter_map(|&i| args.get(i)).map(<[u8]>::to_vec);
+                if command.may_expire(args) {
+                    transaction.expiring.extend(keys.clone());
+                }
+                transaction.write_keys.extend(keys);
             }
+        }
+        if self.follows(command) {
+            let keys = self.keys_of(command, args);
+            self.transaction().into_iter().for_each(|transaction| transaction.followed.extend(keys.clone()));
         }
         self.client.queued.fetch_add(1, Relaxed);
         let seq = self.reserve();

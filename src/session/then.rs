@@ -6,10 +6,12 @@
 use std::rc::Rc;
 
 use super::beside::Beside;
+use super::followed::Following;
 use super::outbox::{Outbox, Seq};
 use super::waiter::lost_reply;
 use crate::admin::info::Asked;
 use crate::cache::{Millis, NewView, ViewKey};
+use crate::coherence::listener::Own;
 use crate::coherence::{FillTicket, FlushMark, ReadWatch, ScopeId, Sight, WriteMark};
 use crate::resp::{FrameKind, Protocol, ReplySplitter};
 use crate::server::worker::Worker;
@@ -35,6 +37,22 @@ pub enum Then {
         worker: Rc<Worker>,
         /// The keys that are known.
         mark: Option<WriteMark>,
+        /// The client is not to hear of its own write.
+        own: Option<Own>,
+    },
+    /// The client is to hear of what it has read, or that it cannot.
+    Followed {
+        /// Who, and what.
+        following: Box<Following>,
+        /// What else the reply sets off.
+        then: Box<Then>,
+    },
+    /// The client will not hear of what it has read, and is told so.
+    Unfollowed {
+        /// Who, and what.
+        following: Box<Following>,
+        /// What else the reply sets off.
+        then: Box<Then>,
     },
     /// A command meant for a transaction: if it was run instead, because MULTI was refused, it is fenced like any write whose
     /// keys are not known.
@@ -135,9 +153,17 @@ impl Then {
                 worker.shared.rights_changed();
                 outbox.complete(seq, frame);
             }
-            Self::Fence { worker, mark } => worker.fence(outbox, seq, frame, mark),
+            Self::Fence { worker, mark, own } => worker.fence(outbox, seq, frame, mark, own),
+            Self::Followed { following, then } => {
+                then.answered(outbox, seq, frame, kind);
+                following.answered(seq);
+            }
+            Self::Unfollowed { following, then } => {
+                then.answered(outbox, seq, frame, kind);
+                following.missed(seq);
+            }
             Self::Queued { worker } if !kind.is_error() && frame != b"+QUEUED\r\n" => {
-                worker.fence(outbox, seq, frame, None);
+                worker.fence(outbox, seq, frame, None, None);
             }
             Self::Queued { .. } => outbox.complete(seq, frame),
             Self::Paused { worker, noted, then } => {
@@ -179,6 +205,7 @@ impl Then {
                 worker.shared.pause.take_back(noted);
                 then.lost(outbox, seq, why);
             }
+            Self::Followed { then, .. } | Self::Unfollowed { then, .. } => then.lost(outbox, seq, why),
             // It may have run.
             Self::LiftFlush { .. } => self.answered(outbox, seq, &lost_reply(why), FrameKind::Error),
             other => {

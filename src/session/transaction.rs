@@ -11,6 +11,7 @@ use super::attached::{Entered, Owed, Transaction};
 use super::pubsub::Verb;
 use super::request::Flow;
 use super::then::Then;
+use super::told::Touches;
 use crate::command::{Command, PubSub};
 use crate::resp::{Args, encode};
 use crate::server::clients::Mode;
@@ -45,6 +46,12 @@ impl Session {
         if let Some(asked) = transaction.pause {
             let noted = self.worker.shared.pause.note(asked);
             then = Then::Paused { noted, worker: self.worker.clone(), then: Box::new(then) };
+        }
+        if self.tracking.is_some() {
+            let is_known = !transaction.everything && !transaction.fence;
+            let touched = transaction.write_keys.iter().map(|key| Box::from(&**key)).chain(transaction.followed.clone());
+            self.touches = Some(if is_known { Touches::Keys(touched.collect()) } else { Touches::Everything });
+            then = self.followed_attached(transaction.followed, then);
         }
         let seq = self.reserve();
         if !transaction.selects.is_empty() {

@@ -4,6 +4,7 @@ use super::Session;
 use super::attached::Transaction;
 use super::request::Flow;
 use super::then::Then;
+use crate::coherence::listener::Own;
 use crate::command::{Command, Effect};
 use crate::resp::Args;
 use crate::server::stats::Bypass;
@@ -12,7 +13,11 @@ impl Session {
     /// A command that goes down the lane unless memory answers it.
     pub(super) fn on_lane(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         let cached = self.worker.shared.config.cache.enabled;
+        let follows = self.follows(command);
         match command.effect_for(args) {
+            Effect::Nothing if follows && !self.keys_of(command, args).is_empty() => {
+                self.read_through_tracker(command, args)
+            }
             Effect::Serve if cached => self.read(command, args),
             Effect::ServeAll if cached => self.read_all(command, args),
             Effect::Serve | Effect::ServeAll => self.bypass(command, args, Bypass::Disabled),
@@ -43,11 +48,12 @@ impl Session {
                 // Those it only reads too: what it makes of them may show its client more than memory knows of them yet.
                 let parsed = command.keys(args, &mut at);
                 let mark = worker.marks.write_mark(at.iter().filter_map(|&i| args.get(i)));
+                let own = self.own_write(at.iter().filter_map(|&i| args.get(i)));
                 worker.key_positions.replace(at);
                 // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.
-                if effect == Effect::DropKeysAndFence || parsed.is_err() {
+                if effect == Effect::DropKeysAndFence || parsed.is_err() || own.is_some() {
                     self.reads.add_all();
-                    Then::Fence { worker, mark: Some(mark) }
+                    Then::Fence { worker, mark: Some(mark), own }
                 } else {
                     Then::Lift(mark)
                 }
@@ -62,9 +68,16 @@ impl Session {
     }
 
     /// For a write that may not run for hours: no mark, but its change is known before its client sees the reply.
-    pub(super) fn fence_only(&mut self) -> Then {
+    pub(super) fn fence_only(&mut self, command: &Command, args: &Args<'_>) -> Then {
         self.reads.add_all();
-        Then::Fence { worker: self.worker.clone(), mark: None }
+        let keys = if self.tracking.is_some() { self.keys_of(command, args) } else { Vec::new() };
+        let own = self.own_write(keys.iter().map(|key| &**key));
+        Then::Fence { worker: self.worker.clone(), mark: None, own }
+    }
+
+    /// A write that its client is not to hear of.
+    fn own_write<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Option<Own> {
+        self.tracking.as_ref().filter(|tracking| tracking.noloop)?.ear.listener.begin_own(keys)
     }
 
     /// Puts up the marks of everything a transaction has queued.
@@ -79,6 +92,8 @@ impl Session {
         let mark = worker.marks.write_mark(transaction.write_keys.iter().map(Vec::as_slice));
         // A transaction may also have read what others wrote a moment ago: the fence lets no older value be served after it.
         self.reads.add_all();
-        Then::Fence { worker, mark: Some(mark) }
+        let silent = transaction.write_keys.iter().filter(|key| !transaction.expiring.contains(*key));
+        let own = self.own_write(silent.map(Vec::as_slice));
+        Then::Fence { worker, mark: Some(mark), own }
     }
 }

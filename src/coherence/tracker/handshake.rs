@@ -8,7 +8,7 @@ use crate::resp::{Protocol, Understood};
 use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation};
 
 /// Why there is none.
-pub(super) enum Refused {
+pub(in crate::coherence) enum Refused {
     /// There is no connection.
     Connect(ConnectError),
     /// The server cannot or will not track, and why.
@@ -21,9 +21,13 @@ impl From<ConnectError> for Refused {
     }
 }
 
-/// A connection on which tracking is confirmed on.
-pub(super) async fn connect(connector: &Connector) -> Result<Connection, Refused> {
-    let connection = connector.open(Protocol::Resp3, "anteroom:tracker").await?;
+/// A connection, called `name` upstream, on which tracking is confirmed on, with these options.
+pub(in crate::coherence) async fn tracking_on(
+    connector: &Connector,
+    name: &str,
+    options: &[&[u8]],
+) -> Result<Connection, Refused> {
+    let connection = connector.open(Protocol::Resp3, name).await?;
     if !connection.authenticated {
         return Err(Refused::Unsupported("the upstream wants a password".into()));
     }
@@ -39,7 +43,7 @@ pub(super) async fn connect(connector: &Connector) -> Result<Connection, Refused
         }
         // A guard against maxmemory-clients (redis-facts, section 2); a refusal costs nothing else.
         asked.ask(&[b"CLIENT", b"NO-EVICT", b"on"]).await?;
-        let on = asked.ask(&[b"CLIENT", b"TRACKING", b"on"]).await?;
+        let on = asked.ask(&[&[&b"CLIENT"[..], b"TRACKING", b"on"], options].concat()).await?;
         if !on.starts_with(b"+OK") {
             return Ok(Err(String::from_utf8_lossy(&on).trim_matches(['-', '\r', '\n']).to_owned()));
         }

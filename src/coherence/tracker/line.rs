@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::Ordering;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Fill, Raised, Tracker, TrackerLimits, TrackerState, post_all};
+use super::{Asked, Fill, Raised, Read, Tracker, TrackerLimits, TrackerState, post_all};
 use crate::cache::{Clock, Millis, NewView, ViewKey};
 use crate::coherence::mail::Mail;
 use crate::coherence::push::{self, Push};
@@ -23,6 +24,7 @@ enum Owed {
     Select,
     Pttl(Box<Fill>, Millis),
     Value(Box<Fill>, Millis, Option<i64>),
+    Read(Box<Read>),
     Pong(Instant, Millis, Vec<Raised>),
 }
 
@@ -70,6 +72,7 @@ impl<'a> Line<'a> {
     ) -> Self {
         let lease = Millis(clock.now().0 + (limits.heartbeat + limits.deadline).as_millis() as u64);
         let armed = coherence.arm(&tracker.source, lease);
+        tracker.upstream_id.store(connection.upstream_id, Ordering::SeqCst);
         tracker.queue().up = true;
         tracker.set_state(TrackerState::Armed);
         Self {
@@ -143,24 +146,37 @@ impl<'a> Line<'a> {
     }
 
     fn ask(&mut self) -> io::Result<()> {
-        let (fills, fences) = self.tracker.take()?;
+        let (asked, fences) = self.tracker.take()?;
         // Deadlines count from here: none of the requests has left yet (redis-facts F5).
         let now = self.clock.now();
-        for fill in fills {
-            if fill.db != self.db {
-                let mut digits = itoa::Buffer::new();
-                encode::command(&mut self.out, &[b"SELECT", digits.format(fill.db).as_bytes()]);
-                self.owed.push_back(Owed::Select);
-                self.db = fill.db;
+        for asked in asked {
+            match asked {
+                Asked::Fill(fill) => {
+                    self.select(fill.db);
+                    encode::command(&mut self.out, &[b"PTTL", fill.ticket.key()]);
+                    self.out.extend_from_slice(&fill.request);
+                    self.owed.push_back(Owed::Pttl(Box::new(fill), now));
+                }
+                Asked::Read(read) => {
+                    self.select(read.db);
+                    self.out.extend_from_slice(&read.request);
+                    self.owed.push_back(Owed::Read(Box::new(read)));
+                }
             }
-            encode::command(&mut self.out, &[b"PTTL", fill.ticket.key()]);
-            self.out.extend_from_slice(&fill.request);
-            self.owed.push_back(Owed::Pttl(Box::new(fill), now));
         }
         if !fences.is_empty() {
             self.ping(fences);
         }
         self.write()
+    }
+
+    fn select(&mut self, db: u32) {
+        if db != self.db {
+            let mut digits = itoa::Buffer::new();
+            encode::command(&mut self.out, &[b"SELECT", digits.format(db).as_bytes()]);
+            self.owed.push_back(Owed::Select);
+            self.db = db;
+        }
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -209,8 +225,15 @@ impl<'a> Line<'a> {
     fn frame(&mut self, frame: &[u8], kind: FrameKind, now: Millis) -> io::Result<()> {
         if kind == FrameKind::Push {
             match push::read(frame) {
-                Push::Keys(keys) => self.coherence.invalidate_keys(keys, Cause::Push),
-                Push::Everything => self.coherence.everything(Cause::Push),
+                Push::Keys(keys) => {
+                    self.coherence.invalidate_keys(keys.iter().copied(), Cause::Push);
+                    // After the epochs have moved: see `Coherence::follow`.
+                    keys.iter().for_each(|key| self.tracker.source.interests().changed(key));
+                }
+                Push::Everything => {
+                    self.coherence.everything(Cause::Push);
+                    self.tracker.source.interests().everything();
+                }
             }
             return Ok(());
         }
@@ -234,6 +257,8 @@ impl<'a> Line<'a> {
                 self.owed.push_front(Owed::Value(fill, sent, pttl));
             }
             Some(Owed::Value(fill, ..)) if self.wrong_db => fill.fail(),
+            Some(Owed::Read(read)) if self.wrong_db => read.fail(),
+            Some(Owed::Read(read)) => self.read_back(*read, frame),
             Some(Owed::Value(fill, sent, pttl)) => self.filled(*fill, (sent, now), pttl, frame, kind),
             Some(Owed::Pong(_, sent, fences)) => {
                 let lease = sent.0 + (self.limits.heartbeat + self.limits.deadline).as_millis() as u64;
@@ -264,6 +289,8 @@ impl<'a> Line<'a> {
             }
             resp2 = Some(converted);
         }
+        // Before the commit: should it be refused for what has moved by then, that is only seen once more.
+        let seen = self.coherence.seen(&self.tracker.source, fill.ticket.key());
         let expires = match pttl {
             Some(left @ 0..) => sent + left as u64,
             _ => Millis::NEVER,
@@ -284,7 +311,23 @@ impl<'a> Line<'a> {
                 resp2: resp2.as_deref(),
             });
         }
-        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires });
+        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires, seen });
+    }
+
+    /// Redis has the keys in its table for this connection, and what was pushed before this reply has been handled: from here on every
+    /// change is heard.
+    fn read_back(&self, read: Read, frame: &[u8]) {
+        let mut resp2 = None;
+        if !same_in_resp2(frame) {
+            let mut converted = Vec::new();
+            if to_resp2(frame, read.resp2, &mut converted).is_err() {
+                return read.fail();
+            }
+            resp2 = Some(converted);
+        }
+        let interests = self.tracker.source.interests();
+        read.keys.iter().for_each(|key| interests.register(key, &read.listener));
+        read.mailbox.post(Mail::Read { number: read.number, resp3: frame.to_vec(), resp2 });
     }
 }
 
@@ -293,12 +336,16 @@ impl<'a> Line<'a> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         self.armed = None;
+        // In this order: whoever enters an interest and then finds the connection standing is told.
+        self.tracker.upstream_id.store(0, Ordering::SeqCst);
+        self.tracker.source.interests().everything();
         // Part of a reply may be the reason.
         let mut partial = self.buffer.len();
         for owed in std::mem::take(&mut self.owed) {
             match owed {
                 Owed::Select => {}
                 Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.give_up(partial, self.clock.now()),
+                Owed::Read(read) => read.fail(),
                 Owed::Pong(_, _, fences) => post_all(fences),
             }
             partial = 0;

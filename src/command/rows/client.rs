@@ -8,10 +8,10 @@ use crate::command::model::{Dedicated, Local, LocalClient};
 #[rustfmt::skip] // One command, one line.
 pub(super) const ROWS: &[Row] = &[
     container("client"),
-    row("client|caching",               3, NONE, "noscript loading stale",       "connection").dedicated(Dedicated::State),
+    row("client|caching",               3, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::Caching)),
     row("client|capa",                 -3, NONE, "noscript loading stale",       "connection").refused("capabilities bind the server to a client it does not talk to").since("8.0 (Valkey)"),
     row("client|getname",               2, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::Getname)),
-    row("client|getredir",              2, NONE, "noscript loading stale",       "connection").dedicated(Dedicated::State),
+    row("client|getredir",              2, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::Getredir)),
     row("client|help",                  2, NONE, "loading stale",                "connection"),
     row("client|id",                    2, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::Id)),
     row("client|import-source",         3, NONE, "admin noscript loading stale", "connection").dedicated(Dedicated::State).since("8.1 (Valkey)"),
@@ -25,8 +25,8 @@ pub(super) const ROWS: &[Row] = &[
     row("client|reply",                 3, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::Reply)),
     row("client|setinfo",               4, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::Setinfo)).since("7.2"),
     row("client|setname",               3, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::Setname)),
-    row("client|tracking",             -3, NONE, "noscript loading stale",       "connection").dedicated(Dedicated::State),
-    row("client|trackinginfo",          2, NONE, "noscript loading stale",       "connection").dedicated(Dedicated::State),
+    row("client|tracking",             -3, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::Tracking)),
+    row("client|trackinginfo",          2, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::Trackinginfo)),
     row("client|unblock",              -3, NONE, "admin noscript loading stale", "connection").local(Local::Client(LocalClient::Unblock)),
     row("client|unpause",               2, NONE, "admin noscript loading stale", "connection").dedicated(Dedicated::Pause),
 ];

@@ -1,0 +1,189 @@
+//! Which listener is to be told when a key changes.
+//!
+//! One table for each source, filled by reads of tracking clients: an interest is entered under the rule at the head of
+//! [`Followed`], and is used up by the first change, as in Redis. It is kept apart from what the tier holds: an entry may be evicted
+//! and the interest in its key stands, because Redis still has the key in its own table for the connection that read it.
+//!
+//! The number of interests of all sources is bounded; beyond it a key is taken out and its listeners are told that it has changed,
+//! as Redis does when its table is full (tracking.c, `trackingLimitUsedSlots`). Interests of clients that have left are taken
+//! out as they are come across.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use ahash::RandomState;
+use indexmap::IndexMap;
+
+use super::listener::Listener;
+use super::snapshot::Seen;
+use super::{Coherence, Source};
+
+/// Locks for each source, so that workers rarely wait for each other.
+const SHARDS: usize = 16;
+
+/// Interests there are, of all sources, and how many there may be.
+#[derive(Debug)]
+pub(super) struct InterestsBound {
+    held: AtomicUsize,
+    max: usize,
+}
+
+impl InterestsBound {
+    pub(super) fn new(max: usize) -> Self {
+        Self { held: AtomicUsize::new(0), max }
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+}
+
+type Shard = IndexMap<Box<[u8]>, Vec<Arc<Listener>>, RandomState>;
+
+/// The interests in keys as one source sees them.
+#[derive(Debug)]
+pub struct Interests {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    /// All who listen to this source, interested in anything or not.
+    listeners: Mutex<Vec<Weak<Listener>>>,
+    bound: Arc<InterestsBound>,
+}
+
+impl Interests {
+    pub(super) fn new(bound: Arc<InterestsBound>) -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self { shards, hasher: RandomState::new(), listeners: Mutex::default(), bound }
+    }
+
+    /// A client listens from now on.
+    pub fn listen(&self, listener: &Arc<Listener>) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|known| known.upgrade().is_some_and(|l| l.is_on() && !Arc::ptr_eq(&l, listener)));
+        listeners.push(Arc::downgrade(listener));
+    }
+
+    /// Enters an interest. Whether it may be relied on the caller has to find out: see [`Followed`].
+    pub fn register(&self, key: &[u8], listener: &Arc<Listener>) {
+        let evicted = {
+            let (mut shard, hash) = self.shard(key);
+            if let Some(listeners) = shard.get_mut(key) {
+                if listeners.iter().any(|known| Arc::ptr_eq(known, listener)) {
+                    return;
+                }
+                let before = listeners.len();
+                listeners.retain(|known| known.is_on());
+                self.bound.held.fetch_sub(before - listeners.len(), Relaxed);
+                listeners.push(listener.clone());
+            } else {
+                shard.insert(key.into(), vec![listener.clone()]);
+            }
+            let is_full = self.bound.held.fetch_add(1, Relaxed) >= self.bound.max;
+            // Any will do; the keyed hash chooses.
+            let at = (hash >> 32) as usize % shard.len();
+            is_full.then(|| shard.swap_remove_index(at)).flatten()
+        };
+        if let Some((key, listeners)) = evicted {
+            self.tell(key, &listeners);
+        }
+    }
+
+    /// Whether the interest still stands: the key has not been heard to change since it was entered.
+    pub fn stands(&self, key: &[u8], listener: &Arc<Listener>) -> bool {
+        let (shard, _) = self.shard(key);
+        shard.get(key).is_some_and(|listeners| listeners.iter().any(|known| Arc::ptr_eq(known, listener)))
+    }
+
+    /// The interest is given up: its client is told in another way.
+    pub fn withdraw(&self, key: &[u8], listener: &Arc<Listener>) {
+        let (mut shard, _) = self.shard(key);
+        let Some(listeners) = shard.get_mut(key) else { return };
+        let before = listeners.len();
+        listeners.retain(|known| !Arc::ptr_eq(known, listener));
+        self.bound.held.fetch_sub(before - listeners.len(), Relaxed);
+        if listeners.is_empty() {
+            shard.swap_remove(key);
+        }
+    }
+
+    /// The key has changed: those interested are told, once.
+    pub fn changed(&self, key: &[u8]) {
+        let taken = self.shard(key).0.swap_remove_entry(key);
+        if let Some((key, listeners)) = taken {
+            self.tell(key, &listeners);
+        }
+    }
+
+    /// These keys have, perhaps: those for which `has_changed` says so. In steps of one shard.
+    pub fn changed_matching(&self, has_changed: impl Fn(&[u8]) -> bool) {
+        for shard in &self.shards {
+            let keys: Vec<Box<[u8]>> = {
+                let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+                shard.keys().filter(|key| has_changed(key)).cloned().collect()
+            };
+            keys.iter().for_each(|key| self.changed(key));
+        }
+    }
+
+    /// Everything may have changed, or nothing more will be heard: all who listen are told, interested in anything or not, as by Redis
+    /// (tracking.c, `trackingInvalidateKeysOnFlush`).
+    pub fn everything(&self) {
+        for shard in &self.shards {
+            let taken = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
+            self.bound.held.fetch_sub(taken.values().map(Vec::len).sum(), Relaxed);
+        }
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().filter_map(Weak::upgrade).for_each(|listener| listener.tell_everything());
+    }
+
+    fn tell(&self, key: Box<[u8]>, listeners: &[Arc<Listener>]) {
+        self.bound.held.fetch_sub(listeners.len(), Relaxed);
+        let keys: Arc<[Box<[u8]>]> = [key].into();
+        listeners.iter().for_each(|listener| listener.tell(&keys));
+    }
+
+    fn shard(&self, key: &[u8]) -> (MutexGuard<'_, Shard>, u64) {
+        let hash = self.hasher.hash_one(key);
+        (self.shards[hash as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner), hash)
+    }
+}
+
+impl Drop for Interests {
+    fn drop(&mut self) {
+        for shard in &mut self.shards {
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            self.bound.held.fetch_sub(shard.values().map(Vec::len).sum(), Relaxed);
+        }
+    }
+}
+
+/// Whether a reply can be followed: whether its client will hear of every change since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a client that does not hear of changes must be told that there was one"]
+pub enum Followed {
+    /// It will.
+    Yes,
+    /// It may have missed one: it must be told so, after the reply.
+    Missed,
+}
+
+impl Coherence {
+    /// Enters a listener's interest in a key of which it is given what `seen` was seen of (redis-facts R20).
+    ///
+    /// `seen` was taken when the reply was known to be current and its key to be in Redis's table for the source's connection: at a
+    /// hit, or when the tracker handled the fill's reply. An invalidation moves the slot's state (or the source's stamp) first and then
+    /// takes out interests. So if nothing has moved once the interest is entered, the change that comes next finds it.
+    pub fn follow(&self, source: &Source, key: &[u8], seen: Seen, listener: &Arc<Listener>) -> Followed {
+        source.interests().register(key, listener);
+        if self.still_stands(source, seen) {
+            return Followed::Yes;
+        }
+        source.interests().withdraw(key, listener);
+        Followed::Missed
+    }
+
+    /// How many interests of tracking clients are held.
+    pub fn interests_held(&self) -> usize {
+        self.shared().sources.interests_held()
+    }
+}

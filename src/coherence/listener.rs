@@ -1,0 +1,258 @@
+//! A listener: a client that caches for itself (CLIENT TRACKING) and is told of changes; and the inbox in which it is told.
+//!
+//! Whoever hears of a change, on whatever thread, posts; the session that owns the inbox writes the pushes, in its own turn and
+//! protocol. Nothing is ever dropped on the way: an inbox that grows past its bound ends its client (redis-facts R21).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// Bytes of key names that wait for one client's session, at most. A session takes them at its next turn, so this is reached only if
+/// its thread stands still while changes go on.
+const INBOX_MAX_BYTES: usize = 4 << 20;
+/// What a letter weighs besides its keys, in bytes.
+const LETTER_BYTES: usize = 64;
+
+/// What a client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// These keys may have changed.
+    Keys(Arc<[Box<[u8]>]>),
+    /// Anything may have changed.
+    Everything,
+    /// The client with this id, to whom this one's news went, is gone.
+    RedirectLost(u64),
+}
+
+/// One letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// What it says.
+    pub told: Told,
+    /// It is another client's news (REDIRECT).
+    pub redirected: bool,
+}
+
+/// Where one client's letters wait. Made the first time anybody may write to the client.
+#[derive(Debug)]
+pub struct Inbox {
+    waiting: AtomicBool,
+    held: Mutex<Held>,
+    task: Waker,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    letters: Vec<Letter>,
+    bytes: usize,
+    overflowed: bool,
+    left: bool,
+}
+
+impl Inbox {
+    /// Of the session that `task` wakes.
+    pub fn new(task: Waker) -> Self {
+        Self { waiting: AtomicBool::new(false), held: Mutex::default(), task }
+    }
+
+    /// Whether there is anything to take. One load, for every turn of a session.
+    pub fn has_letters(&self) -> bool {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    /// Takes the letters, in order. `None` if some were lost: the client must be closed.
+    pub fn take(&self) -> Option<Vec<Letter>> {
+        let mut held = self.held();
+        self.waiting.store(false, Ordering::Relaxed);
+        held.bytes = 0;
+        (!held.overflowed).then(|| std::mem::take(&mut held.letters))
+    }
+
+    /// The client is gone: nothing is posted any more.
+    pub fn leave(&self) {
+        let mut held = self.held();
+        held.left = true;
+        held.letters = Vec::new();
+    }
+
+    /// False if the client is gone.
+    fn post(&self, letter: Letter) -> bool {
+        let mut held = self.held();
+        if held.left {
+            return false;
+        }
+        let keys = if let Told::Keys(keys) = &letter.told { keys.iter().map(|key| key.len()).sum() } else { 0 };
+        held.bytes += keys + LETTER_BYTES;
+        if held.bytes > INBOX_MAX_BYTES {
+            held.overflowed = true;
+            held.letters = Vec::new();
+        } else {
+            held.letters.push(letter);
+        }
+        // Under the lock, so that `take` cannot clear it for a letter it has not seen.
+        let was_waiting = self.waiting.swap(true, Ordering::Release);
+        drop(held);
+        if !was_waiting {
+            self.task.wake_by_ref();
+        }
+        true
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whom a listener's news goes to, and what of it.
+#[derive(Debug, Default)]
+struct Aim {
+    redirect: Option<(u64, Arc<Inbox>)>,
+    noloop: bool,
+    broken: bool,
+}
+
+/// One client's CLIENT TRACKING, from ON to OFF.
+#[derive(Debug)]
+pub struct Listener {
+    on: AtomicBool,
+    inbox: Arc<Inbox>,
+    aim: Mutex<Aim>,
+    /// NOLOOP: its own writes in flight, by key.
+    own: Mutex<HashMap<Box<[u8]>, Arc<OwnWrite>>>,
+}
+
+/// A write of a NOLOOP listener, until everything it caused has been heard.
+#[derive(Debug, Default)]
+struct OwnWrite {
+    heard: AtomicBool,
+}
+
+impl Listener {
+    /// News for the client with this inbox.
+    pub fn new(inbox: Arc<Inbox>) -> Arc<Self> {
+        Arc::new(Self { on: AtomicBool::new(true), inbox, aim: Mutex::default(), own: Mutex::default() })
+    }
+
+    /// REDIRECT and NOLOOP, as of the last CLIENT TRACKING ON.
+    pub fn aim(&self, redirect: Option<(u64, Arc<Inbox>)>, noloop: bool) {
+        *self.aim_held() = Aim { redirect, noloop, broken: false };
+    }
+
+    /// Whether REDIRECT was found to lead nowhere.
+    pub fn is_broken(&self) -> bool {
+        self.aim_held().broken
+    }
+
+    /// CLIENT TRACKING OFF, or the client is gone. What is kept of it elsewhere goes as it is come across.
+    pub fn turn_off(&self) {
+        self.on.store(false, Ordering::Release);
+    }
+
+    /// Whether it is still to be told.
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Acquire)
+    }
+
+    /// Tells it of these keys, but for those whose change may be its own and is not to come back to it.
+    pub fn tell(&self, keys: &Arc<[Box<[u8]>]>) {
+        if !self.is_on() {
+            return;
+        }
+        if self.aim_held().noloop {
+            let own = self.own_held();
+            let is_others = |key: &&Box<[u8]>| {
+                own.get(*key).inspect(|write| write.heard.store(true, Ordering::Relaxed)).is_none()
+            };
+            let others: Arc<[Box<[u8]>]> = keys.iter().filter(is_others).cloned().collect();
+            drop(own);
+            if !others.is_empty() {
+                self.send(Told::Keys(others));
+            }
+            return;
+        }
+        self.send(Told::Keys(keys.clone()));
+    }
+
+    /// Tells it that anything may have changed.
+    pub fn tell_everything(&self) {
+        if self.is_on() {
+            self.send(Told::Everything);
+        }
+    }
+
+    fn send(&self, told: Told) {
+        let mut aim = self.aim_held();
+        let Some((id, target)) = &aim.redirect else {
+            self.inbox.post(Letter { told, redirected: false });
+            return;
+        };
+        let id = *id;
+        if !target.post(Letter { told, redirected: true }) {
+            aim.broken = true;
+            self.inbox.post(Letter { told: Told::RedirectLost(id), redirected: false });
+        }
+    }
+
+    /// A write of its own to these keys is about to be sent. `None` unless it is not to hear of its own.
+    pub fn begin_own<'k>(self: &Arc<Self>, keys: impl IntoIterator<Item = &'k [u8]>) -> Option<Own> {
+        if !self.aim_held().noloop {
+            return None;
+        }
+        let mut own = self.own_held();
+        let write = Arc::new(OwnWrite::default());
+        // A later write of the same key takes the place of an earlier one; what is heard then is the later one's.
+        let keys: Vec<Box<[u8]>> = keys.into_iter().map(Box::from).collect();
+        for key in &keys {
+            own.insert(key.clone(), write.clone());
+        }
+        drop(own);
+        Some(Own { listener: self.clone(), keys, write, settled: false })
+    }
+
+    fn aim_held(&self) -> MutexGuard<'_, Aim> {
+        self.aim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own_held(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Arc<OwnWrite>>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A NOLOOP client's write in flight: until it is dropped, changes of its keys are taken for its own. To be kept until everything that
+/// Redis sent because of the write has been applied (a fence after the reply).
+///
+/// A change that was heard meanwhile may also be someone else's. If the write did change its keys the client is not told, as by
+/// Redis: what it holds of them is what it wrote, and no interest of its is left there. If it may have changed nothing, it is told.
+#[derive(Debug)]
+#[must_use = "dropped too early, it lets the client hear of its own write"]
+pub struct Own {
+    listener: Arc<Listener>,
+    keys: Vec<Box<[u8]>>,
+    write: Arc<OwnWrite>,
+    settled: bool,
+}
+
+impl Own {
+    /// The write was answered: an error, a zero or a null may mean that it changed nothing.
+    pub fn answered(&mut self, reply: &[u8]) {
+        let changed_nothing = reply.starts_with(b"-")
+            || matches!(reply, b":0\r\n" | b"$-1\r\n" | b"*-1\r\n" | b"_\r\n" | b"*0\r\n");
+        self.settled = !changed_nothing;
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let mut own = self.listener.own_held();
+        for key in &self.keys {
+            if own.get(key).is_some_and(|write| Arc::ptr_eq(write, &self.write)) {
+                own.remove(key);
+            }
+        }
+        drop(own);
+        if self.write.heard.load(Ordering::Relaxed) && !self.settled {
+            self.listener.send(Told::Keys(std::mem::take(&mut self.keys).into()));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Reads of a client that caches for itself: each is made in such a way that the client hears of the next change of what it read.
+//!
+//! ```text
+//!   hit ────────────────────────────────► the reply, its interest entered, what was seen compared (coherence/interest.rs)
+//!   miss, fill ─────────────────────────► the same when the fill is back
+//!   any other read of known keys ───────► made on the tracker's connection, which enters the interests itself
+//!   transactions, scripts, blocking ────► on the session's dedicated connection, which has Redis tell the tracker
+//!   whatever cannot be followed ────────► the reply, and right behind it that the keys have changed
+//! ```
+//!
+//! So a client never keeps what it would not hear of. The tracker's connection and the lane have no order between them: a read that
+//! changes over waits until what came before it has been answered.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Session;
+use super::joiner::Joiner;
+use super::outbox::Seq;
+use super::request::Flow;
+use super::then::Then;
+use super::told::{Ear, Touches};
+use super::{Way, attached::Attached};
+use crate::coherence::Source;
+use crate::coherence::tracker::{Asked, Read};
+use crate::command::{Access, Command, Dedicated, Effect, Route};
+use crate::resp::Args;
+use crate::session::read::FILL_REQUEST_MAX_BYTES;
+
+/// Who is to hear of the keys that a request reads.
+pub struct Following {
+    ear: Rc<Ear>,
+    /// Where the interests are; absent if nothing will be heard.
+    source: Option<Arc<Source>>,
+    keys: Vec<Box<[u8]>>,
+}
+
+impl Following {
+    /// The reply is in its place: the client may not keep what it will not hear of.
+    pub(super) fn answered(&self, seq: Seq) {
+        match &self.source {
+            Some(source) => self.ear.check(source, &self.keys, seq),
+            None => self.missed(seq),
+        }
+    }
+
+    pub(super) fn missed(&self, seq: Seq) {
+        let keys: Vec<&[u8]> = self.keys.iter().map(|key| &**key).collect();
+        if !keys.is_empty() {
+            self.ear.missed(&keys, Some(seq));
+        }
+    }
+
+    pub(super) fn ear(&self) -> &Ear {
+        &self.ear
+    }
+
+    pub(super) fn source(&self) -> Option<&Arc<Source>> {
+        self.source.as_ref()
+    }
+}
+
+impl Session {
+    /// Whether the keys that this command reads are to be followed (server.c, `call`).
+    pub(super) fn follows(&self, command: &Command) -> bool {
+        self.tracking.as_ref().is_some_and(|tracking| tracking.follows_now())
+            && (command.access == Access::Read || command.route == Route::Dedicated(Dedicated::Script))
+    }
+
+    pub(super) fn keys_of(&self, command: &Command, args: &Args<'_>) -> Vec<Box<[u8]>> {
+        let mut at = Vec::new();
+        // Arguments that do not form the command are refused.
+        match command.keys(args, &mut at) {
+            Ok(()) => at.iter().filter_map(|&i| args.get(i)).map(Box::from).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    pub(super) fn following(&self, keys: Vec<Box<[u8]>>) -> Option<Box<Following>> {
+        let ear = self.tracking.as_ref()?.ear.clone();
+        Some(Box::new(Following { ear, source: self.identity.scopes.tracked.clone(), keys }))
+    }
+
+    /// A read that goes upstream, on the tracker's connection.
+    pub(super) fn read_through_tracker(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        if self.way != Way::Fills && !self.is_settled() {
+            return Flow::Hold;
+        }
+        let lane = self.lane();
+        if lane.is_full(|| self.outbox.task()) {
+            return Flow::Hold;
+        }
+        self.way = Way::Fills;
+        let following = self.following(self.keys_of(command, args));
+        let mut joiner = self.joiner(args, lane);
+        joiner.following = following;
+        self.reads.add(self.worker.coherence.hash(&joiner.key));
+        self.launch_read(command, args, joiner);
+        Flow::Next
+    }
+
+    pub(super) fn launch_read(&mut self, command: &Command, args: &Args<'_>, joiner: Joiner) {
+        let coherence = &self.worker.coherence;
+        let (Some(tracker), Some(following)) = (&self.identity.tracker, &joiner.following) else {
+            return joiner.ask();
+        };
+        // What takes the connection long is not asked there: everyone's fills and invalidations are behind it.
+        if args.raw().len() > FILL_REQUEST_MAX_BYTES
+            || following.keys.iter().any(|key| coherence.is_oversized_key(key, self.now))
+        {
+            return joiner.ask();
+        }
+        let (listener, keys) = (following.ear.listener.clone(), following.keys.clone());
+        let number = self.worker.reads.add(joiner);
+        let read = Read {
+            db: self.db,
+            request: args.raw().to_vec(),
+            resp2: command.resp2_for(args),
+            keys,
+            listener,
+            number,
+            mailbox: self.worker.mailbox.clone(),
+        };
+        self.worker.round.add(tracker, Asked::Read(read));
+    }
+
+    /// Before a request of this client is sent over its dedicated connection: Redis has the tracker told of what it reads there.
+    pub(super) fn track_attached(&mut self) {
+        let is_default = self.tracking.as_ref().is_some_and(|tracking| !tracking.is_broadcast());
+        let (Some(attached), Some(tracker)) = (&mut self.attached, &self.identity.tracker) else { return };
+        if is_default && attached.transaction.is_none() {
+            attached.track(tracker.upstream_id());
+        }
+    }
+
+    /// A request with these keys, read there, is about to be sent over the dedicated connection.
+    pub(super) fn followed_attached(&self, keys: Vec<Box<[u8]>>, then: Then) -> Then {
+        let Some(mut following) = self.following(keys).filter(|following| !following.keys.is_empty()) else {
+            return then;
+        };
+        let listener = &following.ear.listener;
+        if let Some(source) = &following.source {
+            following.keys.iter().for_each(|key| source.interests().register(key, listener));
+        }
+        // In this order: see `Tracker::upstream_id`.
+        let told = self.identity.tracker.as_ref().map_or(0, |tracker| tracker.upstream_id());
+        if told == 0 || self.attached.as_ref().is_none_or(|attached| attached.tracked() != told) {
+            following.source = None;
+        }
+        Then::Followed { following, then: Box::new(then) }
+    }
+
+    /// What the request at hand reads over the dedicated connection is followed, if it is to be.
+    pub(super) fn follow_attached(&self, command: &Command, args: &Args<'_>, then: Then) -> Then {
+        if self.follows(command) { self.followed_attached(self.keys_of(command, args), then) } else { then }
+    }
+
+    /// What the request at hand may change: its client hears of that behind its reply. A blocking command may not be answered for hours, and
+    /// holds nothing back.
+    pub(super) fn touched_by(&self, route: Route, command: &Command, args: &Args<'_>) -> Option<Touches> {
+        let reads_there = self.attached.as_ref().is_some_and(|attached| attached.is_sticky());
+        match (route, command.effect_for(args)) {
+            (Route::Dedicated(Dedicated::Blocking | Dedicated::Wait), _) => None,
+            (Route::Dedicated(Dedicated::Script), _) | (_, Effect::DropEverything | Effect::DropKeysAndFence) => {
+                Some(Touches::Everything)
+            }
+            (_, Effect::DropKeys) => Some(Touches::Keys(self.keys_of(command, args))),
+            _ if reads_there && command.access == Access::Read => Some(Touches::Keys(self.keys_of(command, args))),
+            _ => None,
+        }
+    }
+
+    /// The dedicated connection that Redis tracks for this client is lost or given up: what was read over it is not heard of any more.
+    pub(super) fn untrack(&self, attached: &Attached) {
+        if let Some(tracking) = self.tracking.as_ref().filter(|_| attached.tracked() != 0) {
+            tracking.ear.listener.tell_everything();
+        }
+    }
+}

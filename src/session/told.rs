@@ -1,0 +1,162 @@
+//! What a client is told of changes, as frames, and where among its replies.
+//!
+//! In RESP3 a push. In RESP2 only the client that another's invalidations are redirected to can be told, while it listens to any
+//! channel: as a message of `__redis__:invalidate` (tracking.c, `sendTrackingMessage`). To anyone else there is nothing to say.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::outbox::{Outbox, Seq};
+use crate::coherence::listener::{Letter, Listener, Told};
+use crate::coherence::{Coherence, Followed, Seen, Source};
+use crate::resp::{Protocol, encode};
+use crate::server::clients::{Client, tracking_flag};
+
+/// What a request in flight may change or read beside the tracker, and what its client must therefore hear only behind its reply.
+#[derive(Clone, Debug)]
+pub(super) enum Touches {
+    /// These keys.
+    Keys(Vec<Box<[u8]>>),
+    /// Any key.
+    Everything,
+}
+
+impl Touches {
+    fn touch(&self, told: &Told) -> bool {
+        match (self, told) {
+            (_, Told::RedirectLost(_)) => false,
+            (Self::Everything, _) => true,
+            (Self::Keys(_), Told::Everything) => false,
+            (Self::Keys(own), Told::Keys(keys)) => keys.iter().any(|key| own.contains(key)),
+        }
+    }
+}
+
+/// A tracking client as those see it who write its replies.
+pub struct Ear {
+    /// Who is told.
+    pub listener: Arc<Listener>,
+    client: Arc<Client>,
+    outbox: Rc<Outbox>,
+    /// Requests in flight, in order.
+    touching: RefCell<VecDeque<(Seq, Touches)>>,
+}
+
+impl Ear {
+    pub(super) fn new(listener: Arc<Listener>, client: Arc<Client>, outbox: Rc<Outbox>) -> Rc<Self> {
+        Rc::new(Self { listener, client, outbox, touching: RefCell::default() })
+    }
+
+    /// The request at this place is about to be sent.
+    pub(super) fn touches(&self, seq: Seq, touches: Touches) {
+        let mut touching = self.touching.borrow_mut();
+        while touching.front().is_some_and(|(seq, _)| !self.outbox.awaits(*seq)) {
+            touching.pop_front();
+        }
+        touching.push_back((seq, touches));
+    }
+
+    pub(super) fn touching(&self) -> &RefCell<VecDeque<(Seq, Touches)>> {
+        &self.touching
+    }
+
+    /// Writes what has been told. An own write's invalidation comes after its reply, as from Redis.
+    pub fn deliver(&self) {
+        deliver(&self.client, &self.outbox, Some(&self.touching));
+    }
+
+    /// The reply at `seq` gives the client a value of this key, of which `seen` was seen: it hears of the next change, or, right behind the
+    /// reply, that it may have missed one.
+    pub fn follow(&self, coherence: &Coherence, source: &Source, key: &[u8], seen: Seen, seq: Option<Seq>) {
+        if coherence.follow(source, key, seen, &self.listener) == Followed::Missed {
+            self.missed(&[key], seq);
+        }
+    }
+
+    /// The same where the interests were entered before the reply was read.
+    pub fn check(&self, source: &Source, keys: &[Box<[u8]>], seq: Seq) {
+        let stands = |key: &&Box<[u8]>| source.interests().stands(key, &self.listener);
+        let missed: Vec<&[u8]> = keys.iter().filter(|key| !stands(key)).map(|key| &**key).collect();
+        if !missed.is_empty() {
+            self.missed(&missed, Some(seq));
+        }
+    }
+
+    /// The client may not keep what the reply at `seq` (or the last one) gave it of these keys.
+    pub fn missed(&self, keys: &[&[u8]], seq: Option<Seq>) {
+        let keys: Arc<[Box<[u8]>]> = keys.iter().map(|key| Box::from(*key)).collect();
+        if self.client.redirect.load(Relaxed) != 0 {
+            // Another connection's replies have no order with this one's.
+            return self.listener.tell(&keys);
+        }
+        let letter = Letter { told: Told::Keys(keys), redirected: false };
+        if let Some(frame) = frame(&letter, &self.client) {
+            match seq {
+                Some(seq) => self.outbox.push_behind(seq, &frame),
+                None => self.outbox.push_behind_all(&frame),
+            }
+        }
+    }
+}
+
+/// Writes what a client has been told since the last time. False if some of it was lost: then the client must go.
+pub(super) fn deliver(
+    client: &Client,
+    outbox: &Outbox,
+    touching: Option<&RefCell<VecDeque<(Seq, Touches)>>>,
+) -> bool {
+    let Some(letters) = client.take_letters() else { return false };
+    for letter in letters {
+        if let Told::RedirectLost(_) = letter.told {
+            client.tracking.fetch_or(tracking_flag::BROKEN, Relaxed);
+        }
+        let Some(frame) = frame(&letter, client) else { continue };
+        let behind = touching.and_then(|touching| {
+            let touching = touching.borrow();
+            let last = touching.iter().rev().find(|(_, touches)| touches.touch(&letter.told));
+            last.map(|(seq, _)| *seq).filter(|seq| outbox.awaits(*seq))
+        });
+        match behind {
+            Some(seq) => outbox.push_behind(seq, &frame),
+            // A message must not be taken for a reply that is awaited.
+            None if client.protocol.load(Relaxed) < 3 => outbox.push_behind_all(&frame),
+            None => outbox.push(&frame),
+        }
+    }
+    true
+}
+
+fn frame(letter: &Letter, client: &Client) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let resp3 = client.protocol.load(Relaxed) == 3;
+    if let Told::RedirectLost(id) = letter.told {
+        if !resp3 {
+            return None;
+        }
+        encode::push_header(&mut out, Protocol::Resp3, 2);
+        encode::bulk(&mut out, b"tracking-redir-broken");
+        encode::integer(&mut out, id as i64);
+        return Some(out);
+    }
+    if resp3 {
+        encode::push_header(&mut out, Protocol::Resp3, 2);
+        encode::bulk(&mut out, b"invalidate");
+    } else if letter.redirected && client.subscribed.iter().any(|count| count.load(Relaxed) > 0) {
+        encode::array_header(&mut out, 3);
+        encode::bulk(&mut out, b"message");
+        encode::bulk(&mut out, b"__redis__:invalidate");
+    } else {
+        return None;
+    }
+    match &letter.told {
+        Told::Keys(keys) => {
+            encode::array_header(&mut out, keys.len());
+            keys.iter().for_each(|key| encode::bulk(&mut out, key));
+        }
+        _ => encode::null(&mut out, if resp3 { Protocol::Resp3 } else { Protocol::Resp2 }),
+    }
+    Some(out)
+}
