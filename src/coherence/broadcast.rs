@@ -1,8 +1,12 @@
-//! BCAST: which listeners want to hear of every change under a prefix, read by them or not.
+//! Two connections of the proxy's own that only listen, each while anyone wants it to (`broadcast/line.rs`).
 //!
-//! One connection of the proxy's own serves them all (`broadcast/line.rs`). It covers the prefixes asked for; what it hears is dealt out
-//! here. It exists while anyone listens. A client's CLIENT TRACKING ON is answered only once its prefixes are covered, so that it hears
-//! of every write from then on.
+//! *Prefixes*: BCAST, listeners that want to hear of every change under a prefix, read by them or not. It covers the prefixes asked for;
+//! what it hears is dealt out here. A client's CLIENT TRACKING ON is answered only once its prefixes are covered, so that it hears of
+//! every write from then on.
+//!
+//! *Redirects*: what sessions read over dedicated connections, whose invalidations Redis is told to send here (REDIRECT). Not to the
+//! tracker: while that runs a command with several keys, Redis writes a redirected push into the middle of its reply (7.0.15,
+//! measured: MGET, one of whose keys expires as it is read; tracking.c, `trackingInvalidateKey` holds back only the client's own).
 //!
 //! Changes that were not heard, because the connection was lost or had to begin anew, are told as "anything may have changed": at the loss,
 //! and again at each attempt until a connection stands, since clients go on reading meanwhile.
@@ -10,6 +14,7 @@
 mod line;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +23,9 @@ use tokio::sync::{Notify, oneshot};
 use super::listener::Listener;
 use super::mail::Mailbox;
 use super::tracker::{Raised, Refused, post_all, tracking_on};
-use crate::upstream::connect::{Connector, reason};
+use super::{Cause, Coherence};
+use crate::resp::Protocol;
+use crate::upstream::connect::{Connection, Connector, reason};
 use line::{Ended, Line};
 
 /// Prefixes covered upstream at most; beyond it all keys are.
@@ -37,11 +44,19 @@ pub struct BroadcastLimits {
     pub reconnect: (Duration, Duration),
 }
 
+/// What a connection listens to.
+enum ListensTo {
+    Prefixes,
+    Redirects(Coherence),
+}
+
 /// See the head of this file.
-#[derive(Debug, Default)]
 pub struct Broadcasts {
+    to: ListensTo,
     held: Mutex<Held>,
     bell: Notify,
+    /// The upstream's id of the connection that stands; 0 while there is none.
+    upstream_id: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +80,25 @@ struct Waiting {
 }
 
 impl Broadcasts {
+    /// For BCAST.
+    pub fn of_prefixes() -> Arc<Self> {
+        Self::new(ListensTo::Prefixes)
+    }
+
+    /// For REDIRECT. Who wants it to stand joins with the empty prefix.
+    pub fn of_redirects(coherence: Coherence) -> Arc<Self> {
+        Self::new(ListensTo::Redirects(coherence))
+    }
+
+    fn new(to: ListensTo) -> Arc<Self> {
+        Arc::new(Self { to, held: Mutex::default(), bell: Notify::new(), upstream_id: AtomicI64::new(0) })
+    }
+
+    /// The upstream's id of the connection, for REDIRECT; 0 while there is none. When it is lost this changes before anyone is told.
+    pub fn upstream_id(&self) -> i64 {
+        self.upstream_id.load(SeqCst)
+    }
+
     /// The listener hears of changes under these prefixes from when the receiver hears that they are covered.
     pub fn join(&self, prefixes: &[Box<[u8]>], listener: &Arc<Listener>) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
@@ -113,6 +147,9 @@ impl Broadcasts {
 
     /// Anything may have changed. (Who is yet to be told that it listens need not hear of it.)
     pub fn everything(&self) {
+        if let ListensTo::Redirects(coherence) = &self.to {
+            return coherence.tell_everything();
+        }
         let held = self.held();
         let newcomers = held.waiting.iter().filter(|waiting| waiting.is_new).map(|waiting| &waiting.listener);
         let mut passed: Vec<&Arc<Listener>> = newcomers.collect();
@@ -124,8 +161,27 @@ impl Broadcasts {
         }
     }
 
+    /// Everything was flushed. (Who is interested in redirected keys hears of that from the tracker.)
+    fn flushed(&self) {
+        if matches!(self.to, ListensTo::Prefixes) {
+            self.everything();
+        }
+    }
+
+    /// Changes may have gone unheard while there was no connection. (Nothing is read over dedicated connections that would be redirected
+    /// to none.)
+    fn unheard(&self) {
+        if matches!(self.to, ListensTo::Prefixes) {
+            self.everything();
+        }
+    }
+
     /// These keys have changed. One message for each prefix, as from Redis.
     pub fn changed(&self, keys: &[&[u8]]) {
+        if let ListensTo::Redirects(coherence) = &self.to {
+            coherence.invalidate_keys(keys.iter().copied(), Cause::Push);
+            return keys.iter().for_each(|key| coherence.tell(key));
+        }
         for (prefix, listeners) in &self.held().listeners {
             let under: Arc<[Box<[u8]>]> =
                 keys.iter().filter(|key| key.starts_with(prefix)).map(|key| Box::from(*key)).collect();
@@ -148,10 +204,7 @@ impl Broadcasts {
                 self.bell.notified().await;
                 continue;
             };
-            let mut tracking: Vec<&[u8]> = vec![b"BCAST"];
-            // The empty prefix is what stands for none.
-            prefixes.iter().filter(|p| !p.is_empty()).for_each(|prefix| tracking.extend([&b"PREFIX"[..], prefix]));
-            match tracking_on(&connector, "anteroom:broadcast", &tracking).await {
+            match self.connect(&connector, &prefixes).await {
                 Ok(connection) => {
                     pause = limits.reconnect.0;
                     let mut line = Line::new(&self, connection, limits, prefixes);
@@ -171,8 +224,20 @@ impl Broadcasts {
                     pause = (pause * 2).min(limits.reconnect.1);
                 }
             }
-            self.everything();
+            self.unheard();
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn connect(&self, connector: &Connector, prefixes: &[Box<[u8]>]) -> Result<Connection, Refused> {
+        match self.to {
+            ListensTo::Prefixes => {
+                let mut options: Vec<&[u8]> = vec![b"BCAST"];
+                // The empty prefix is what stands for none.
+                prefixes.iter().filter(|p| !p.is_empty()).for_each(|prefix| options.extend([&b"PREFIX"[..], prefix]));
+                tracking_on(connector, "anteroom:broadcast", &options).await
+            }
+            ListensTo::Redirects(_) => Ok(connector.open(Protocol::Resp3, "anteroom:redirects").await?),
         }
     }
 

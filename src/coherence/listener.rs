@@ -32,6 +32,8 @@ pub struct Letter {
     pub told: Told,
     /// It is another client's news (REDIRECT).
     pub redirected: bool,
+    /// It has waited for a reply that did not come.
+    pub late: bool,
 }
 
 /// Where one client's letters wait. Made the first time anybody may write to the client.
@@ -64,9 +66,12 @@ impl Inbox {
     /// Takes the letters, in order. `None` if some were lost: the client must be closed.
     pub fn take(&self) -> Option<Vec<Letter>> {
         let mut held = self.held();
+        if held.overflowed {
+            return None;
+        }
         self.waiting.store(false, Ordering::Relaxed);
         held.bytes = 0;
-        (!held.overflowed).then(|| std::mem::take(&mut held.letters))
+        Some(std::mem::take(&mut held.letters))
     }
 
     /// The client is gone: nothing is posted any more.
@@ -76,8 +81,8 @@ impl Inbox {
         held.letters = Vec::new();
     }
 
-    /// False if the client is gone.
-    fn post(&self, letter: Letter) -> bool {
+    /// Leaves a letter. False if the client is gone.
+    pub fn post(&self, letter: Letter) -> bool {
         let mut held = self.held();
         if held.left {
             return false;
@@ -160,18 +165,19 @@ impl Listener {
             return;
         }
         if self.aim_held().noloop {
-            let own = self.own_held();
-            let is_others = |key: &&Box<[u8]>| {
-                own.get(*key).inspect(|write| write.heard.store(true, Ordering::Relaxed)).is_none()
-            };
-            let others: Arc<[Box<[u8]>]> = keys.iter().filter(is_others).cloned().collect();
-            drop(own);
+            let others: Arc<[Box<[u8]>]> = keys.iter().filter(|key| !self.has_own(key)).cloned().collect();
             if !others.is_empty() {
                 self.send(Told::Keys(others));
             }
             return;
         }
         self.send(Told::Keys(keys.clone()));
+    }
+
+    /// Whether a change of this key may be its own and is not to come back to it; then what becomes of it is settled with the write.
+    pub fn has_own(&self, key: &[u8]) -> bool {
+        let own = self.own_held();
+        own.get(key).inspect(|write| write.heard.store(true, Ordering::Relaxed)).is_some()
     }
 
     /// Tells it that anything may have changed.
@@ -184,30 +190,30 @@ impl Listener {
     fn send(&self, told: Told) {
         let mut aim = self.aim_held();
         let Some((id, target)) = &aim.redirect else {
-            self.inbox.post(Letter { told, redirected: false });
+            self.inbox.post(Letter { told, redirected: false, late: false });
             return;
         };
         let id = *id;
-        if !target.post(Letter { told, redirected: true }) {
+        if !target.post(Letter { told, redirected: true, late: false }) {
             aim.broken = true;
-            self.inbox.post(Letter { told: Told::RedirectLost(id), redirected: false });
+            self.inbox.post(Letter { told: Told::RedirectLost(id), redirected: false, late: false });
         }
     }
 
-    /// A write of its own to these keys is about to be sent. `None` unless it is not to hear of its own.
-    pub fn begin_own<'k>(self: &Arc<Self>, keys: impl IntoIterator<Item = &'k [u8]>) -> Option<Own> {
-        if !self.aim_held().noloop {
+    /// A write of its own to these keys is about to be sent. `None` unless it is not to hear of its own. `evidence` says by which reply
+    /// it is known to have changed each of them.
+    pub fn begin_own(self: &Arc<Self>, keys: Vec<(Box<[u8]>, Evidence)>) -> Option<Own> {
+        if keys.is_empty() || !self.aim_held().noloop {
             return None;
         }
         let mut own = self.own_held();
         let write = Arc::new(OwnWrite::default());
         // A later write of the same key takes the place of an earlier one; what is heard then is the later one's.
-        let keys: Vec<Box<[u8]>> = keys.into_iter().map(Box::from).collect();
-        for key in &keys {
+        for (key, _) in &keys {
             own.insert(key.clone(), write.clone());
         }
         drop(own);
-        Some(Own { listener: self.clone(), keys, write, settled: false })
+        Some(Own { listener: self.clone(), keys, write })
     }
 
     fn aim_held(&self) -> MutexGuard<'_, Aim> {
@@ -219,40 +225,78 @@ impl Listener {
     }
 }
 
-/// A NOLOOP client's write in flight: until it is dropped, changes of its keys are taken for its own. To be kept until everything that
-/// Redis sent because of the write has been applied (a fence after the reply).
+/// What shows that a write changed a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Its reply, if it is OK, a value or a positive number.
+    Reply,
+    /// The same, of the reply at this place in that of EXEC.
+    ReplyOf(usize),
+    /// Nothing: it may have read the key only.
+    Nothing,
+}
+
+/// A NOLOOP client's write in flight: until it is settled or dropped, changes of its keys are taken for its own. To be kept until everything
+/// that Redis sent because of the write has been applied (a fence after the reply).
 ///
-/// A change that was heard meanwhile may also be someone else's. If the write did change its keys the client is not told, as by
-/// Redis: what it holds of them is what it wrote, and no interest of its is left there. If it may have changed nothing, it is told.
+/// A change that was heard meanwhile may be someone else's. If the write did change the key its client is not told, as by Redis: what
+/// it holds of it is what it wrote, and no interest of its is left there. If it may not have, the change is in doubt.
 #[derive(Debug)]
-#[must_use = "dropped too early, it lets the client hear of its own write"]
+#[must_use = "dropped, it tells the client of its own write"]
 pub struct Own {
     listener: Arc<Listener>,
-    keys: Vec<Box<[u8]>>,
+    keys: Vec<(Box<[u8]>, Evidence)>,
     write: Arc<OwnWrite>,
-    settled: bool,
+}
+
+/// Changes that a NOLOOP client may not have made itself: it must be told of those it has not read again since.
+#[derive(Debug)]
+pub struct Doubt {
+    /// Who.
+    pub listener: Arc<Listener>,
+    /// What.
+    pub keys: Vec<Box<[u8]>>,
 }
 
 impl Own {
-    /// The write was answered: an error, a zero or a null may mean that it changed nothing.
-    pub fn answered(&mut self, reply: &[u8]) {
-        let changed_nothing = reply.starts_with(b"-")
-            || matches!(reply, b":0\r\n" | b"$-1\r\n" | b"*-1\r\n" | b"_\r\n" | b"*0\r\n");
-        self.settled = !changed_nothing;
+    /// The write was answered, and what it caused has been heard. `elements` are those of the reply, if it is an array.
+    pub fn settle(mut self, reply: &[u8], elements: &[&[u8]]) -> Option<Doubt> {
+        let mut keys = std::mem::take(&mut self.keys);
+        self.end(&keys);
+        keys.retain(|(_, evidence)| match evidence {
+            Evidence::Reply => !shows_change(reply),
+            Evidence::ReplyOf(at) => !elements.get(*at).is_some_and(|reply| shows_change(reply)),
+            Evidence::Nothing => true,
+        });
+        let heard = self.write.heard.load(Ordering::Relaxed) && !keys.is_empty();
+        heard.then(|| Doubt { listener: self.listener.clone(), keys: keys.into_iter().map(|(key, _)| key).collect() })
+    }
+
+    fn end(&self, keys: &[(Box<[u8]>, Evidence)]) {
+        let mut own = self.listener.own_held();
+        for (key, _) in keys {
+            if own.get(key).is_some_and(|write| Arc::ptr_eq(write, &self.write)) {
+                own.remove(key);
+            }
+        }
+    }
+}
+
+fn shows_change(reply: &[u8]) -> bool {
+    match reply.first() {
+        Some(b'+') => reply == b"+OK\r\n",
+        Some(b'$') => !reply.starts_with(b"$-"),
+        Some(b':') => !reply.starts_with(b":-") && !reply.starts_with(b":0"),
+        _ => false,
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
-        let mut own = self.listener.own_held();
-        for key in &self.keys {
-            if own.get(key).is_some_and(|write| Arc::ptr_eq(write, &self.write)) {
-                own.remove(key);
-            }
-        }
-        drop(own);
-        if self.write.heard.load(Ordering::Relaxed) && !self.settled {
-            self.listener.send(Told::Keys(std::mem::take(&mut self.keys).into()));
+        let keys = std::mem::take(&mut self.keys);
+        self.end(&keys);
+        if !keys.is_empty() && self.write.heard.load(Ordering::Relaxed) {
+            self.listener.send(Told::Keys(keys.into_iter().map(|(key, _)| key).collect()));
         }
     }
 }

@@ -8,7 +8,9 @@
 pub(super) enum Push<'a> {
     /// These keys have changed.
     Keys(Vec<&'a [u8]>),
-    /// Anything may have changed.
+    /// Everything was flushed.
+    Flush,
+    /// Anything may have changed: it was not understood.
     Everything,
 }
 
@@ -16,6 +18,9 @@ const HEAD: &[u8] = b">2\r\n$10\r\ninvalidate\r\n";
 
 /// Reads one complete push frame.
 pub(super) fn read(frame: &[u8]) -> Push<'_> {
+    if matches!(frame.strip_prefix(HEAD), Some(b"_\r\n" | b"*-1\r\n")) {
+        return Push::Flush;
+    }
     keys(frame).map_or(Push::Everything, Push::Keys)
 }
 
@@ -51,11 +56,12 @@ mod tests {
     }
 
     #[test]
-    fn a_null_or_anything_else_is_everything() {
+    fn a_null_is_a_flush_and_anything_else_is_everything() {
+        for frame in [&b">2\r\n$10\r\ninvalidate\r\n_\r\n"[..], b">2\r\n$10\r\ninvalidate\r\n*-1\r\n"] {
+            assert_eq!(read(frame), Push::Flush);
+        }
         for frame in [
-            &b">2\r\n$10\r\ninvalidate\r\n_\r\n"[..],
-            b">2\r\n$10\r\ninvalidate\r\n*-1\r\n",
-            b">2\r\n$10\r\ninvalidate\r\n*1\r\n$-1\r\n",
+            &b">2\r\n$10\r\ninvalidate\r\n*1\r\n$-1\r\n"[..],
             b">2\r\n$10\r\ninvalidate\r\n*1\r\n$9\r\na\r\n",
             b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nb\r\n",
         ] {

@@ -68,13 +68,8 @@ impl Sources {
         }
         let scope = ScopeId(known.next_scope);
         known.next_scope = known.next_scope.checked_add(1)?;
-        let source = Arc::new(Source::new(
-            scope,
-            identity,
-            kind,
-            self.stamps.clone(),
-            Interests::new(self.interests.clone()),
-        ));
+        let source =
+            Arc::new(Source::new(scope, identity, kind, self.stamps.clone(), Interests::new(self.interests.clone())));
         known.sources.push(source.clone());
         Some(source)
     }

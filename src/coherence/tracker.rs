@@ -31,14 +31,14 @@ mod handshake;
 mod line;
 
 use std::io;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::mail::{Mail, Mailbox};
 use super::listener::Listener;
+use super::mail::{Mail, Mailbox};
 use super::{Coherence, FillTicket, FlightId, Source};
 use crate::cache::{Clock, Millis};
 use crate::resp::Resp2Rule;
@@ -129,8 +129,6 @@ pub struct Tracker {
     state: Mutex<TrackerState>,
     /// Until then (milliseconds on the clock) fills are for nothing: the user may not ask for a key's expiry.
     no_fills_until: AtomicU64,
-    /// The upstream's id of the connection that stands; 0 while there is none.
-    upstream_id: AtomicI64,
 }
 
 #[derive(Default)]
@@ -154,7 +152,6 @@ impl Tracker {
             bell: Notify::new(),
             state,
             no_fills_until: AtomicU64::new(0),
-            upstream_id: AtomicI64::new(0),
         })
     }
 
@@ -169,12 +166,6 @@ impl Tracker {
             drop(queue);
             asked.into_iter().for_each(Asked::fail);
         }
-    }
-
-    /// The upstream's id of the tracking connection, to which other connections may have what they read told; 0 while there is none.
-    /// When it is lost this changes before anyone is told of the loss.
-    pub fn upstream_id(&self) -> i64 {
-        self.upstream_id.load(SeqCst)
     }
 
     /// Whether what is filled can be kept, as far as is known.

@@ -41,13 +41,18 @@ impl Coherence {
     pub fn invalidate_key(&self, key: &[u8], cause: Cause) {
         self.local.invalidate(self.hash(key), cause);
         if cause == Cause::Peer {
-            self.shared().sources.each(|source| source.interests().changed(key));
+            self.tell(key);
         }
     }
 
     /// [`Coherence::invalidate_key`] for each of them.
     pub fn invalidate_keys<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>, cause: Cause) {
         keys.into_iter().for_each(|key| self.invalidate_key(key, cause));
+    }
+
+    /// Tells whoever has an interest in this key that it has changed.
+    pub fn tell(&self, key: &[u8]) {
+        self.shared().sources.each(|source| source.interests().changed(key));
     }
 
     /// Tells all tracking clients that anything may have changed, where Redis will not.

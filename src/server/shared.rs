@@ -60,6 +60,8 @@ pub struct Shared {
     pub coherence: Coherence,
     /// Clients that are told of every change under a prefix.
     pub broadcasts: Arc<Broadcasts>,
+    /// Where Redis tells of what sessions of tracking clients read over dedicated connections.
+    pub redirects: Arc<Broadcasts>,
     /// The clock that deadlines are on.
     pub clock: Clock,
     /// Identities whose tracker is to be started: at most one for each of the upstream's users.
@@ -133,7 +135,8 @@ impl Shared {
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
             table_version: AtomicU64::new(0),
-            broadcasts: Arc::default(),
+            broadcasts: Broadcasts::of_prefixes(),
+            redirects: Broadcasts::of_redirects(coherence.fork()),
             coherence,
         };
         (shared, wanted)

@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::identity::Identity;
 use super::kept::looking_every;
 use super::shared::Shared;
-use crate::coherence::broadcast::BroadcastLimits;
+use crate::coherence::broadcast::{BroadcastLimits, Broadcasts};
 use crate::coherence::tracker::{Tracker, TrackerLimits};
 use crate::upstream::connect::Connector;
 
@@ -56,7 +56,8 @@ async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Ident
     let mut retire = tokio::time::interval(looking_every(idle));
     trackers.start(&shared, shared.identities.nobody());
     if shared.config.cache.enabled {
-        trackers.running.spawn(broadcasts(&shared));
+        trackers.running.spawn(listening(&shared, &shared.broadcasts));
+        trackers.running.spawn(listening(&shared, &shared.redirects));
     }
     loop {
         tokio::select! {
@@ -93,7 +94,7 @@ impl Trackers {
 }
 
 /// Ends when aborted.
-fn broadcasts(shared: &Arc<Shared>) -> impl Future<Output = ()> + use<> {
+fn listening(shared: &Arc<Shared>, connection: &Arc<Broadcasts>) -> impl Future<Output = ()> + use<> {
     let config = &shared.config;
     let limits = BroadcastLimits {
         heartbeat: Duration::from_millis(config.coherence.heartbeat_ms),
@@ -106,8 +107,7 @@ fn broadcasts(shared: &Arc<Shared>) -> impl Future<Output = ()> + use<> {
     };
     let login = shared.own_login();
     let connector = Connector { login, ..shared.connector(None) };
-    let broadcasts = shared.broadcasts.clone();
-    broadcasts.run(connector, limits)
+    connection.clone().run(connector, limits)
 }
 
 /// Ends when aborted.

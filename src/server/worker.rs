@@ -18,12 +18,12 @@ use super::kept::{Keep, Kept, looking_every};
 use super::shared::{SaidBy, Shared};
 use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
-use crate::coherence::listener::Own;
+use crate::coherence::listener::{Doubt, Own};
 use crate::coherence::mail::Mailbox;
-use crate::coherence::{Coherence, Flights, Marks, Near, WriteMark};
+use crate::coherence::{Coherence, Flights, Marks, Near, Source, WriteMark};
 use crate::command::{Command, Denied, Table};
 use crate::resp::{Args, Protocol, RequestScanner};
-use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Seq, Waiter};
+use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Seq, Waiter, elements};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
 use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost, Refusal};
@@ -204,18 +204,18 @@ impl Worker {
         seq: Seq,
         reply: &[u8],
         mark: Option<WriteMark>,
-        mut own: Option<Own>,
+        own: Option<(Own, Option<Arc<Source>>)>,
     ) {
         let id = self.fences.next.get();
         self.fences.next.set(id + 1);
         let identities = self.shared.identities.all();
         let trackers = identities.iter().filter_map(|i| i.tracker.as_ref());
         let mut left = trackers.filter(|tracker| tracker.fence(&self.mailbox, id)).count();
-        if let Some(own) = &mut own {
-            own.answered(reply);
-            left += usize::from(self.shared.broadcasts.fence(&self.mailbox, id));
+        let (own, source) = own.map_or((None, None), |(own, source)| (Some(own), source));
+        for listening in [&self.shared.broadcasts, &self.shared.redirects] {
+            left += usize::from(listening.fence(&self.mailbox, id));
         }
-        let held = Fence { left, outbox: outbox.clone(), seq, reply: reply.to_vec(), mark, own };
+        let held = Fence { left, outbox: outbox.clone(), seq, reply: reply.to_vec(), mark, own, source };
         if left == 0 {
             return held.lift();
         }
@@ -409,6 +409,20 @@ struct Fence {
     reply: Vec<u8>,
     mark: Option<WriteMark>,
     own: Option<Own>,
+    /// Where `own`'s client has its interests.
+    source: Option<Arc<Source>>,
+}
+
+/// How long a NOLOOP client keeps what it may or may not have changed itself: one that reads it again meanwhile need not be told.
+const DOUBT: Duration = Duration::from_millis(10);
+
+async fn resolve(doubt: Doubt, source: Option<Arc<Source>>) {
+    tokio::time::sleep(DOUBT).await;
+    let stands = |key: &[u8]| source.as_ref().is_some_and(|source| source.interests().stands(key, &doubt.listener));
+    let keys: Vec<Box<[u8]>> = doubt.keys.into_iter().filter(|key| !stands(key)).collect();
+    if !keys.is_empty() {
+        doubt.listener.tell(&keys.into());
+    }
 }
 
 impl Fences {
@@ -430,7 +444,10 @@ impl Fence {
     fn lift(self) {
         drop(self.mark);
         self.outbox.complete(self.seq, &self.reply);
-        drop(self.own);
+        if let Some(doubt) = self.own.and_then(|own| own.settle(&self.reply, &elements(&self.reply))) {
+            // Ends by itself.
+            tokio::task::spawn_local(resolve(doubt, self.source));
+        }
     }
 }
 

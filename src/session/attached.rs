@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep};
 use super::outbox::Outbox;
 use super::pubsub::Subscriptions;
 use super::then::Then;
+use crate::coherence::listener::Evidence;
 use crate::resp::{Protocol, ReplySplitter, encode};
 use crate::server::shared::SaidBy;
 use crate::upstream::connect::reason;
@@ -45,8 +46,9 @@ pub struct Transaction {
     pub queued: usize,
     /// Which of them are SELECTs, and of what database.
     pub selects: Vec<(usize, u32)>,
-    /// Keys that a queued command gives an expiry: they may be gone before EXEC is over, and not by it.
-    pub expiring: Vec<Vec<u8>>,
+    /// Those of the keys that a NOLOOP client is not to hear of: not those that are given an expiry, for they may be gone before EXEC is
+    /// over, and not by it.
+    pub own: Vec<(Box<[u8]>, Evidence)>,
     /// Keys that queued commands read, if their client is to hear of them.
     pub followed: Vec<Box<[u8]>>,
     /// A queued command was refused by the proxy: EXEC must fail.

@@ -127,9 +127,8 @@ impl Session {
     /// Before a request of this client is sent over its dedicated connection: Redis has the tracker told of what it reads there.
     pub(super) fn track_attached(&mut self) {
         let is_default = self.tracking.as_ref().is_some_and(|tracking| !tracking.is_broadcast());
-        let (Some(attached), Some(tracker)) = (&mut self.attached, &self.identity.tracker) else { return };
-        if is_default && attached.transaction.is_none() {
-            attached.track(tracker.upstream_id());
+        if is_default && let Some(attached) = self.attached.as_mut().filter(|attached| attached.transaction.is_none()) {
+            attached.track(self.worker.shared.redirects.upstream_id());
         }
     }
 
@@ -142,8 +141,8 @@ impl Session {
         if let Some(source) = &following.source {
             following.keys.iter().for_each(|key| source.interests().register(key, listener));
         }
-        // In this order: see `Tracker::upstream_id`.
-        let told = self.identity.tracker.as_ref().map_or(0, |tracker| tracker.upstream_id());
+        // In this order: see `Broadcasts::upstream_id`.
+        let told = self.worker.shared.redirects.upstream_id();
         if told == 0 || self.attached.as_ref().is_none_or(|attached| attached.tracked() != told) {
             following.source = None;
         }
@@ -155,18 +154,29 @@ impl Session {
         if self.follows(command) { self.followed_attached(self.keys_of(command, args), then) } else { then }
     }
 
-    /// What the request at hand may change: its client hears of that behind its reply. A blocking command may not be answered for hours, and
+    /// What a tracking client has to hear before the reply of a request over its dedicated connection comes by another one: it is fenced.
+    pub(super) fn told_before(&self, then: Then) -> Then {
+        match then {
+            Then::Nothing | Then::Beside(_) if self.tracking.is_some() => {
+                Then::Fence { worker: self.worker.clone(), mark: None, own: None }
+            }
+            Then::Lift(mark) if self.tracking.is_some() => {
+                Then::Fence { worker: self.worker.clone(), mark: Some(mark), own: None }
+            }
+            other => other,
+        }
+    }
+
+    /// What the request at hand may change, if only by finding it expired: its client hears of that behind its reply. A blocking command may not be answered for hours, and
     /// holds nothing back.
     pub(super) fn touched_by(&self, route: Route, command: &Command, args: &Args<'_>) -> Option<Touches> {
-        let reads_there = self.attached.as_ref().is_some_and(|attached| attached.is_sticky());
         match (route, command.effect_for(args)) {
             (Route::Dedicated(Dedicated::Blocking | Dedicated::Wait), _) => None,
             (Route::Dedicated(Dedicated::Script), _) | (_, Effect::DropEverything | Effect::DropKeysAndFence) => {
                 Some(Touches::Everything)
             }
-            (_, Effect::DropKeys) => Some(Touches::Keys(self.keys_of(command, args))),
-            _ if reads_there && command.access == Access::Read => Some(Touches::Keys(self.keys_of(command, args))),
-            _ => None,
+            _ if command.access == Access::Neither => None,
+            _ => Some(Touches::Keys(self.keys_of(command, args))),
         }
     }
 

@@ -23,6 +23,11 @@ impl Session {
             }
             // A busy upstream says -BUSY to PING too, and clients wait for a script's end by asking.
             Local::Ping | Local::Echo if self.worker.shared.scripts_run() => return self.pass(args, Then::Nothing),
+            // What it hears before the answer is all that was written before the question, by anyone.
+            Local::Ping if self.tracking.is_some() && args.len() == 1 => {
+                let seq = self.reserve();
+                self.worker.fence(&self.outbox, seq, b"+PONG\r\n", None, None);
+            }
             Local::Ping => self.answer(|out, _| match args.get(1) {
                 Some(message) => encode::bulk(out, message),
                 None => encode::simple(out, "PONG"),

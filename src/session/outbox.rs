@@ -26,6 +26,9 @@ const KEEP_BYTES: usize = 1 << 20;
 /// Reply slots that an idle client keeps (24 bytes each): a client that asks for one thing at a time needs no more.
 const KEEP_SLOTS: usize = 4;
 
+/// Bytes to be written right behind the reply at each place.
+type Behind = VecDeque<(u64, Vec<u8>)>;
+
 #[derive(Default)]
 struct Inner {
     /// Bytes in order, not yet written; `head` of them are gone.
@@ -50,7 +53,7 @@ struct Inner {
     /// A read before this place that was to be filled went down the lane.
     two_ways_before: u64,
     /// What is to be written right behind the replies at these places, in their order. Rarely anything.
-    behind: Option<Box<VecDeque<(u64, Vec<u8>)>>>,
+    behind: Option<Box<Behind>>,
 }
 
 /// See the head of this file.

@@ -52,7 +52,11 @@ impl Session {
     /// One look at everything. Returns whether anything moved.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
-        if !told::deliver(&self.client, &self.outbox, self.ear.as_ref().map(|ear| ear.touching())) {
+        let delivered = match &self.ear {
+            Some(ear) => ear.deliver(),
+            None => told::deliver(&self.client, &self.outbox),
+        };
+        if !delivered {
             return Err(End::OutputFull);
         }
         if let Some(operation) = &mut self.operation

@@ -9,7 +9,10 @@ use std::time::Duration;
 use super::attached::{Attached, Entered, Owed, Transaction};
 use super::request::Flow;
 use super::then::Then;
+use super::told::Touches;
+use super::write::evidence;
 use super::{End, Session, Verdict, Way};
+use crate::coherence::listener::Evidence;
 use crate::command::{Command, Dedicated, Effect, Local, Route};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
@@ -167,7 +170,7 @@ impl Session {
         }
         let effect = command.effect_for(args);
         let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
-        let then = self.follow_attached(command, args, then);
+        let then = self.follow_attached(command, args, self.told_before(then));
         let seq = self.reserve();
         self.send_attached(args, Owed::Reply { seq, then })
     }
@@ -238,7 +241,7 @@ impl Session {
             Some(asked) if self.transaction().is_none() => {
                 let noted = self.worker.shared.pause.note(asked);
                 let then = Then::Paused { noted, worker: self.worker.clone(), then: Box::new(Then::Nothing) };
-                self.send_blocking(args, then, None)
+                self.send_blocking(command, args, then, None)
             }
             _ => self.block(command, args),
         }
@@ -287,13 +290,16 @@ impl Session {
             _ => self.fence_only(command, args),
         };
         let then = self.follow_attached(command, args, then);
-        self.send_blocking(args, then, command.waits_for(args))
+        self.send_blocking(command, args, then, command.waits_for(args))
     }
 
     /// `wait` is the longest it may block, if that is known.
-    fn send_blocking(&mut self, args: &Args<'_>, then: Then, wait: Option<Duration>) -> Flow {
+    fn send_blocking(&mut self, command: &Command, args: &Args<'_>, then: Then, wait: Option<Duration>) -> Flow {
         self.show_mode(Mode::Blocked);
         let seq = self.reserve();
+        if let Some(tracking) = &self.tracking {
+            tracking.ear.blocks(seq, Touches::Keys(self.keys_of(command, args)));
+        }
         if let Some(attached) = &mut self.attached {
             attached.blocking += 1;
         }
@@ -312,8 +318,12 @@ impl Session {
             // Arguments that do not form the command are refused when queued, and doom the transaction.
             if command.keys(args, &mut at).is_ok() {
                 let keys = at.iter().filter_map(|&i| args.get(i)).map(<[u8]>::to_vec);
-                if command.may_expire(args) {
-                    transaction.expiring.extend(keys.clone());
+                if !command.may_expire(args) {
+                    let evidence = match evidence(command, args, at.len()) {
+                        Evidence::Reply => Evidence::ReplyOf(transaction.queued - 1),
+                        other => other,
+                    };
+                    transaction.own.extend(keys.clone().map(|key| (key.into(), evidence)));
                 }
                 transaction.write_keys.extend(keys);
             }
@@ -324,7 +334,10 @@ impl Session {
         }
         self.client.queued.fetch_add(1, Relaxed);
         let seq = self.reserve();
-        let then = Then::Queued { worker: self.worker.clone() };
+        let then = match self.told_before(Then::Nothing) {
+            Then::Nothing => Then::Queued { worker: self.worker.clone() },
+            fence => fence,
+        };
         Some(self.send_attached(args, Owed::Reply { seq, then }))
     }
 }

@@ -4,6 +4,7 @@
 //! dropped; in every case a mark it holds is lifted.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::beside::Beside;
 use super::followed::Following;
@@ -12,7 +13,7 @@ use super::waiter::lost_reply;
 use crate::admin::info::Asked;
 use crate::cache::{Millis, NewView, ViewKey};
 use crate::coherence::listener::Own;
-use crate::coherence::{FillTicket, FlushMark, ReadWatch, ScopeId, Sight, WriteMark};
+use crate::coherence::{FillTicket, FlushMark, ReadWatch, ScopeId, Sight, Source, WriteMark};
 use crate::resp::{FrameKind, Protocol, ReplySplitter};
 use crate::server::worker::Worker;
 use crate::upstream::lane::Lost;
@@ -37,8 +38,8 @@ pub enum Then {
         worker: Rc<Worker>,
         /// The keys that are known.
         mark: Option<WriteMark>,
-        /// The client is not to hear of its own write.
-        own: Option<Own>,
+        /// The client is not to hear of its own write; and where its interests are.
+        own: Option<(Own, Option<Arc<Source>>)>,
     },
     /// The client is to hear of what it has read, or that it cannot.
     Followed {
@@ -244,7 +245,7 @@ impl WatchedMany {
 }
 
 /// The elements of an array, as frames.
-pub(super) fn elements(frame: &[u8]) -> Vec<&[u8]> {
+pub fn elements(frame: &[u8]) -> Vec<&[u8]> {
     let mut found = Vec::new();
     let mut splitter = ReplySplitter::default();
     let mut rest = frame.iter().position(|b| *b == b'\n').map_or(&frame[..0], |end| &frame[end + 1..]);

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::outbox::{Outbox, Seq};
 use crate::coherence::listener::{Letter, Listener, Told};
@@ -43,11 +44,17 @@ pub struct Ear {
     outbox: Rc<Outbox>,
     /// Requests in flight, in order.
     touching: RefCell<VecDeque<(Seq, Touches)>>,
+    /// The blocking command in flight.
+    blocked: RefCell<Option<(Seq, Touches)>>,
 }
+
+/// How long a blocked client's invalidation of a key that its command names may wait for the command's reply: Redis writes both in one turn, but
+/// they come over two connections, and the reply is to be first. A command that goes on blocking has held it up for so long.
+const UNBLOCK: Duration = Duration::from_millis(10);
 
 impl Ear {
     pub(super) fn new(listener: Arc<Listener>, client: Arc<Client>, outbox: Rc<Outbox>) -> Rc<Self> {
-        Rc::new(Self { listener, client, outbox, touching: RefCell::default() })
+        Rc::new(Self { listener, client, outbox, touching: RefCell::default(), blocked: RefCell::default() })
     }
 
     /// The request at this place is about to be sent.
@@ -59,13 +66,37 @@ impl Ear {
         touching.push_back((seq, touches));
     }
 
-    pub(super) fn touching(&self) -> &RefCell<VecDeque<(Seq, Touches)>> {
-        &self.touching
+    /// A blocking command is about to be sent.
+    pub(super) fn blocks(&self, seq: Seq, touches: Touches) {
+        *self.blocked.borrow_mut() = Some((seq, touches));
     }
 
     /// Writes what has been told. An own write's invalidation comes after its reply, as from Redis.
-    pub fn deliver(&self) {
-        deliver(&self.client, &self.outbox, Some(&self.touching));
+    pub fn deliver(&self) -> bool {
+        let Some(letters) = self.client.take_letters() else { return false };
+        for letter in letters {
+            let blocked = self.blocked.borrow();
+            if !letter.late
+                && blocked.as_ref().is_some_and(|(seq, t)| t.touch(&letter.told) && self.outbox.awaits(*seq))
+            {
+                self.deliver_late(letter);
+                continue;
+            }
+            let touching = self.touching.borrow();
+            let last = touching.iter().rev().find(|(_, touches)| touches.touch(&letter.told));
+            let behind = last.map(|(seq, _)| *seq).filter(|seq| self.outbox.awaits(*seq));
+            write(&letter, &self.client, &self.outbox, behind);
+        }
+        true
+    }
+
+    fn deliver_late(&self, letter: Letter) {
+        let Some(inbox) = self.client.inbox() else { return };
+        // Ends by itself.
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(UNBLOCK).await;
+            inbox.post(Letter { late: true, ..letter });
+        });
     }
 
     /// The reply at `seq` gives the client a value of this key, of which `seen` was seen: it hears of the next change, or, right behind the
@@ -78,8 +109,8 @@ impl Ear {
 
     /// The same where the interests were entered before the reply was read.
     pub fn check(&self, source: &Source, keys: &[Box<[u8]>], seq: Seq) {
-        let stands = |key: &&Box<[u8]>| source.interests().stands(key, &self.listener);
-        let missed: Vec<&[u8]> = keys.iter().filter(|key| !stands(key)).map(|key| &**key).collect();
+        let stands = |key: &[u8]| source.interests().stands(key, &self.listener);
+        let missed: Vec<&[u8]> = keys.iter().map(|key| &**key).filter(|key| !stands(key)).collect();
         if !missed.is_empty() {
             self.missed(&missed, Some(seq));
         }
@@ -87,12 +118,16 @@ impl Ear {
 
     /// The client may not keep what the reply at `seq` (or the last one) gave it of these keys.
     pub fn missed(&self, keys: &[&[u8]], seq: Option<Seq>) {
-        let keys: Arc<[Box<[u8]>]> = keys.iter().map(|key| Box::from(*key)).collect();
+        let keys = keys.iter().filter(|key| !self.listener.has_own(key));
+        let keys: Arc<[Box<[u8]>]> = keys.map(|key| Box::from(*key)).collect();
+        if keys.is_empty() {
+            return;
+        }
         if self.client.redirect.load(Relaxed) != 0 {
             // Another connection's replies have no order with this one's.
             return self.listener.tell(&keys);
         }
-        let letter = Letter { told: Told::Keys(keys), redirected: false };
+        let letter = Letter { told: Told::Keys(keys), redirected: false, late: false };
         if let Some(frame) = frame(&letter, &self.client) {
             match seq {
                 Some(seq) => self.outbox.push_behind(seq, &frame),
@@ -102,31 +137,25 @@ impl Ear {
     }
 }
 
-/// Writes what a client has been told since the last time. False if some of it was lost: then the client must go.
-pub(super) fn deliver(
-    client: &Client,
-    outbox: &Outbox,
-    touching: Option<&RefCell<VecDeque<(Seq, Touches)>>>,
-) -> bool {
+/// Writes what a client has been told that does not track itself, but is told of another's keys. False if some of it was lost: then the
+/// client must go.
+pub(super) fn deliver(client: &Client, outbox: &Outbox) -> bool {
     let Some(letters) = client.take_letters() else { return false };
-    for letter in letters {
-        if let Told::RedirectLost(_) = letter.told {
-            client.tracking.fetch_or(tracking_flag::BROKEN, Relaxed);
-        }
-        let Some(frame) = frame(&letter, client) else { continue };
-        let behind = touching.and_then(|touching| {
-            let touching = touching.borrow();
-            let last = touching.iter().rev().find(|(_, touches)| touches.touch(&letter.told));
-            last.map(|(seq, _)| *seq).filter(|seq| outbox.awaits(*seq))
-        });
-        match behind {
-            Some(seq) => outbox.push_behind(seq, &frame),
-            // A message must not be taken for a reply that is awaited.
-            None if client.protocol.load(Relaxed) < 3 => outbox.push_behind_all(&frame),
-            None => outbox.push(&frame),
-        }
-    }
+    letters.iter().for_each(|letter| write(letter, client, outbox, None));
     true
+}
+
+fn write(letter: &Letter, client: &Client, outbox: &Outbox, behind: Option<Seq>) {
+    if let Told::RedirectLost(_) = letter.told {
+        client.tracking.fetch_or(tracking_flag::BROKEN, Relaxed);
+    }
+    let Some(frame) = frame(letter, client) else { return };
+    match behind {
+        Some(seq) => outbox.push_behind(seq, &frame),
+        // A message must not be taken for a reply that is awaited.
+        None if client.protocol.load(Relaxed) < 3 => outbox.push_behind_all(&frame),
+        None => outbox.push(&frame),
+    }
 }
 
 fn frame(letter: &Letter, client: &Client) -> Option<Vec<u8>> {

@@ -134,17 +134,23 @@ impl Session {
             }
         };
         let Some(ear) = self.ear() else { return Flow::Hold };
-        let prefixes = asked.broadcast.then(|| {
-            if asked.prefixes.is_empty() { vec![Box::default()] } else { asked.prefixes.clone() }
-        });
+        let prefixes = asked
+            .broadcast
+            .then(|| if asked.prefixes.is_empty() { vec![Box::default()] } else { asked.prefixes.clone() });
         ear.listener.aim(asked.redirect.clone(), asked.noloop);
         if let Some(prefixes) = &prefixes {
             let mut covered = self.worker.shared.broadcasts.join(prefixes, &ear.listener);
             if covered.try_recv().is_err() {
                 return self.wait_for_cover(covered);
             }
-        } else if let Some(source) = &self.identity.scopes.tracked {
-            source.interests().listen(&ear.listener);
+        } else {
+            if let Some(source) = &self.identity.scopes.tracked {
+                source.interests().listen(&ear.listener);
+            }
+            let mut stands = self.worker.shared.redirects.join(&[Box::default()], &ear.listener);
+            if stands.try_recv().is_err() {
+                return self.wait_for_cover(stands);
+            }
         }
         let redirect = asked.redirect.map_or(0, |(id, _)| id);
         self.client.redirect.store(redirect, Relaxed);
@@ -177,7 +183,10 @@ impl Session {
                 return Verdict::Granted;
             }
             let mut reply = Vec::new();
-            encode::error(&mut reply, format!("ERR anteroom: upstream unavailable (no tracking within {timeout_ms} ms)"));
+            encode::error(
+                &mut reply,
+                format!("ERR anteroom: upstream unavailable (no tracking within {timeout_ms} ms)"),
+            );
             Verdict::Reply(reply)
         }));
         Flow::Hold
@@ -198,6 +207,7 @@ impl Session {
         let Some(ear) = self.ear.take() else { return };
         ear.listener.turn_off();
         self.worker.shared.broadcasts.leave(&ear.listener);
+        self.worker.shared.redirects.leave(&ear.listener);
         self.client.tracking.store(0, Relaxed);
         self.client.redirect.store(0, Relaxed);
         if let Some(attached) = &mut self.attached {
@@ -216,8 +226,10 @@ impl Session {
 
     fn set_caching(&mut self, word: &[u8]) -> Result<(), &'static str> {
         let Some(tracking) = &mut self.tracking else {
-            return Err("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT \
-                        mode enabled");
+            return Err(
+                "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT \
+                        mode enabled",
+            );
         };
         let opt = match word.to_ascii_lowercase().as_slice() {
             b"yes" => Opt::In,
@@ -249,9 +261,11 @@ impl Session {
                 Opt::Out => ("optout", "caching-no"),
                 Opt::Neither => ("", ""),
             };
-            flags.extend([(name, tracking.opt != Opt::Neither), (caching, tracking.caching), ("noloop", tracking.noloop)]
-                .into_iter()
-                .filter_map(|(flag, is_set)| is_set.then_some(flag)));
+            flags.extend(
+                [(name, tracking.opt != Opt::Neither), (caching, tracking.caching), ("noloop", tracking.noloop)]
+                    .into_iter()
+                    .filter_map(|(flag, is_set)| is_set.then_some(flag)),
+            );
             if tracking.ear.listener.is_broken() {
                 flags.push("broken_redirect");
             }

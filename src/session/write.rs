@@ -1,13 +1,19 @@
 //! What a write sets off: marks before it leaves, fences before its client sees the reply.
 
+use std::sync::Arc;
+
 use super::Session;
 use super::attached::Transaction;
 use super::request::Flow;
 use super::then::Then;
-use crate::coherence::listener::Own;
-use crate::command::{Command, Effect};
+use crate::coherence::Source;
+use crate::coherence::listener::{Evidence, Own};
+use crate::command::{Categories, Command, Effect};
 use crate::resp::Args;
 use crate::server::stats::Bypass;
+
+/// A NOLOOP client's own write, and where its interests are.
+type OwnWrite = (Own, Option<Arc<Source>>);
 
 impl Session {
     /// A command that goes down the lane unless memory answers it.
@@ -48,7 +54,7 @@ impl Session {
                 // Those it only reads too: what it makes of them may show its client more than memory knows of them yet.
                 let parsed = command.keys(args, &mut at);
                 let mark = worker.marks.write_mark(at.iter().filter_map(|&i| args.get(i)));
-                let own = self.own_write(at.iter().filter_map(|&i| args.get(i)));
+                let own = self.own_write(command, args, &at);
                 worker.key_positions.replace(at);
                 // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.
                 if effect == Effect::DropKeysAndFence || parsed.is_err() || own.is_some() {
@@ -70,14 +76,26 @@ impl Session {
     /// For a write that may not run for hours: no mark, but its change is known before its client sees the reply.
     pub(super) fn fence_only(&mut self, command: &Command, args: &Args<'_>) -> Then {
         self.reads.add_all();
-        let keys = if self.tracking.is_some() { self.keys_of(command, args) } else { Vec::new() };
-        let own = self.own_write(keys.iter().map(|key| &**key));
+        let mut at = Vec::new();
+        // Arguments that do not form the command are refused.
+        let _ = command.keys(args, &mut at);
+        let own = self.own_write(command, args, &at);
         Then::Fence { worker: self.worker.clone(), mark: None, own }
     }
 
-    /// A write that its client is not to hear of.
-    fn own_write<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Option<Own> {
-        self.tracking.as_ref().filter(|tracking| tracking.noloop)?.ear.listener.begin_own(keys)
+    /// A write that its client is not to hear of, with its keys at these positions.
+    fn own_write(&self, command: &Command, args: &Args<'_>, at: &[usize]) -> Option<OwnWrite> {
+        let tracking = self.tracking.as_ref().filter(|tracking| tracking.noloop)?;
+        let evidence = evidence(command, args, at.len());
+        let keys = at.iter().filter_map(|&i| args.get(i)).map(|key| (key.into(), evidence));
+        self.begin_own(tracking.ear.listener.begin_own(keys.collect())?)
+    }
+
+    /// A BCAST client has no interests that would show that it has read a key again.
+    fn begin_own(&self, own: Own) -> Option<OwnWrite> {
+        let tracking = self.tracking.as_ref()?;
+        let source = self.identity.scopes.tracked.clone().filter(|_| !tracking.is_broadcast());
+        Some((own, source))
     }
 
     /// Puts up the marks of everything a transaction has queued.
@@ -92,8 +110,23 @@ impl Session {
         let mark = worker.marks.write_mark(transaction.write_keys.iter().map(Vec::as_slice));
         // A transaction may also have read what others wrote a moment ago: the fence lets no older value be served after it.
         self.reads.add_all();
-        let silent = transaction.write_keys.iter().filter(|key| !transaction.expiring.contains(*key));
-        let own = self.own_write(silent.map(Vec::as_slice));
+        let own = self.tracking.as_ref().filter(|tracking| tracking.noloop);
+        let own = own.and_then(|tracking| tracking.ear.listener.begin_own(transaction.own.clone()));
+        let own = own.and_then(|own| self.begin_own(own));
         Then::Fence { worker, mark: Some(mark), own }
+    }
+}
+
+/// By what it is known that a write changed its keys. (Which of several keys an integer tells of is not known, nor which are only read; an
+/// acknowledgement in a stream's group is no change; and with an empty value nothing may have changed.)
+pub(super) fn evidence(command: &Command, args: &Args<'_>, keys: usize) -> Evidence {
+    let is_plain = command.effect_for(args) == Effect::DropKeys
+        && !command.categories.contains(Categories::STREAM)
+        && !command.categories.contains(Categories::HYPERLOGLOG)
+        && args.iter().all(|argument| !argument.is_empty());
+    if is_plain && (keys == 1 || command.categories.contains(Categories::STRING)) {
+        Evidence::Reply
+    } else {
+        Evidence::Nothing
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::Ordering::SeqCst;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -53,7 +54,8 @@ impl<'a> Line<'a> {
         limits: BroadcastLimits,
         covered: Vec<Box<[u8]>>,
     ) -> Self {
-        all.everything();
+        all.unheard();
+        all.upstream_id.store(connection.upstream_id, SeqCst);
         let mut held = all.held();
         held.up = true;
         held.covered = covered.clone();
@@ -190,6 +192,7 @@ impl<'a> Line<'a> {
         if kind == FrameKind::Push {
             match push::read(frame) {
                 Push::Keys(keys) => self.all.changed(&keys),
+                Push::Flush => self.all.flushed(),
                 Push::Everything => self.all.everything(),
             }
             return Ok(());
@@ -213,6 +216,8 @@ impl<'a> Line<'a> {
 /// On every way out: nothing more is heard, and everyone is told; then those who wait for a fence go on.
 impl Drop for Line<'_> {
     fn drop(&mut self) {
+        // In this order: whoever enters an interest and then finds the connection standing is told.
+        self.all.upstream_id.store(0, SeqCst);
         let mut fences = self.all.held().down();
         self.all.everything();
         for owed in std::mem::take(&mut self.owed) {

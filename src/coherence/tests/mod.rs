@@ -23,7 +23,15 @@ pub(super) const T0: Millis = Millis(1_000);
 
 pub(super) fn limits(slots: usize) -> CoherenceLimits {
     let tier = TierLimits::default();
-    CoherenceLimits { tier, sources_max: 8, interests_max: 64, admit_after: 1, admission_counters: 64, slots, hash_mask: !0 }
+    CoherenceLimits {
+        tier,
+        sources_max: 8,
+        interests_max: 64,
+        admit_after: 1,
+        admission_counters: 64,
+        slots,
+        hash_mask: !0,
+    }
 }
 
 /// A coherence state and one armed tracked source.

@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::Ordering;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -72,7 +71,6 @@ impl<'a> Line<'a> {
     ) -> Self {
         let lease = Millis(clock.now().0 + (limits.heartbeat + limits.deadline).as_millis() as u64);
         let armed = coherence.arm(&tracker.source, lease);
-        tracker.upstream_id.store(connection.upstream_id, Ordering::SeqCst);
         tracker.queue().up = true;
         tracker.set_state(TrackerState::Armed);
         Self {
@@ -230,7 +228,7 @@ impl<'a> Line<'a> {
                     // After the epochs have moved: see `Coherence::follow`.
                     keys.iter().for_each(|key| self.tracker.source.interests().changed(key));
                 }
-                Push::Everything => {
+                Push::Flush | Push::Everything => {
                     self.coherence.everything(Cause::Push);
                     self.tracker.source.interests().everything();
                 }
@@ -336,8 +334,6 @@ impl<'a> Line<'a> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         self.armed = None;
-        // In this order: whoever enters an interest and then finds the connection standing is told.
-        self.tracker.upstream_id.store(0, Ordering::SeqCst);
         self.tracker.source.interests().everything();
         // Part of a reply may be the reason.
         let mut partial = self.buffer.len();
