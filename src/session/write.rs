@@ -55,9 +55,11 @@ impl Session {
                 let parsed = command.keys(args, &mut at);
                 let mark = worker.marks.write_mark(at.iter().filter_map(|&i| args.get(i)));
                 let own = self.own_write(command, args, &at);
+                let heard = self.hears_of(args, &at);
                 worker.key_positions.replace(at);
                 // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.
-                if effect == Effect::DropKeysAndFence || parsed.is_err() || own.is_some() {
+                if effect == Effect::DropKeysAndFence || parsed.is_err() || own.is_some() || heard {
+                    // What a script has changed is not in sight.
                     self.reads.add_all();
                     Then::Fence { worker, mark: Some(mark), own }
                 } else {
@@ -81,6 +83,15 @@ impl Session {
         let _ = command.keys(args, &mut at);
         let own = self.own_write(command, args, &at);
         Then::Fence { worker: self.worker.clone(), mark: None, own }
+    }
+
+    /// Whether this client will hear of its own write to the keys at these positions. From Redis it would get both, reply and push, in one piece,
+    /// and read what it has written; so the reply waits for the push.
+    fn hears_of(&self, args: &Args<'_>, at: &[usize]) -> bool {
+        let Some(tracking) = &self.tracking else { return false };
+        let Some(source) = &self.identity.scopes.tracked else { return false };
+        let mut keys = at.iter().filter_map(|&i| args.get(i));
+        tracking.is_broadcast() || keys.any(|key| source.interests().stands(key, &tracking.ear.listener))
     }
 
     /// A write that its client is not to hear of, with its keys at these positions.

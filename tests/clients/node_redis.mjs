@@ -283,10 +283,23 @@ const checks = {
   async clientSideCache(make, key, options) {
     if (options.RESP !== 3) return;
     const r = await make({ clientSideCache: { ttl: 0, maxEntries: 100 } }), other = await make(), k = key('csc');
+    const hash = key('csc:hash');
     await other.set(k, '1');
+    await other.hSet(hash, 'f', '1');
     for (let n = 0; n < 3; n++) same(await r.get(k), '1');
-    await other.set(k, '2');
-    await eventually(async () => (await r.get(k)) === '2', 'the invalidation reaches a tracking client');
+    for (let n = 0; n < 3; n++) same(await r.hGetAll(hash), { f: '1' });
+    for (let n = 0; n < 3; n++) same(await r.mGet([k, `${k}:none`]), ['1', null]);
+    for (let n = 0; n < 100; n++) {
+      await other.set(k, `other ${n}`);
+      await eventually(async () => (await r.get(k)) === `other ${n}`, 'the invalidation reaches a tracking client');
+      await r.set(k, `own ${n}`);
+      same(await r.get(k), `own ${n}`);
+    }
+    await eventually(async () => (await r.mGet([k]))[0] === 'own 99', 'of an MGET, too');
+    await other.hSet(hash, 'f', '2');
+    await eventually(async () => (await r.hGetAll(hash)).f === '2', 'of a hash, too');
+    await other.del([k, hash]);
+    await eventually(async () => (await r.get(k)) === null && Object.keys(await r.hGetAll(hash)).length === 0, 'they are gone');
   },
 
   async reconnection(make, key) {

@@ -13,6 +13,8 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import redis
+from redis.cache import CacheConfig
+from redis.connection import CacheProxyConnection
 
 SOCKET_TIMEOUT_S = 15
 LOAD_THREADS = 32
@@ -388,6 +390,52 @@ def check_pool_under_load(make):
     with ThreadPoolExecutor(LOAD_THREADS) as pool:
         list(pool.map(work, range(LOAD_THREADS)))
     same(wrong[:3], [], "values that reached the wrong caller or were stale")
+
+
+def check_client_side_caching(make):
+    """As its documentation says, but for the oldest server it allows (7.4), which is not what is tested with."""
+    if make().connection_pool.connection_kwargs.get("protocol") != 3:
+        return
+    allowed, CacheProxyConnection.MIN_ALLOWED_VERSION = CacheProxyConnection.MIN_ALLOWED_VERSION, "7.0.0"
+    try:
+        r, other = make(cache_config=CacheConfig(max_size=1000)), make()
+        cache, k, h, l = r.get_cache(), key("csc"), key("csc:hash"), key("csc:list")
+        other.mset({k: "1", f"{k}:2": "2"})
+        other.hset(h, mapping={"f": "1", "g": "2"})
+        other.rpush(l, "a", "b")
+        reads = {
+            k: lambda: r.get(k),
+            f"{k}:2": lambda: r.mget(k, f"{k}:2"),
+            h: lambda: r.hgetall(h),
+            l: lambda: r.lrange(l, 0, -1),
+        }
+        for read in reads.values():
+            same(read(), read(), "the same from the cache")
+        same(cache.size, len(reads), "all is kept")
+        for changed, change in (
+            (k, lambda: other.set(k, "changed")),
+            (f"{k}:2", lambda: other.append(f"{k}:2", "changed")),
+            (h, lambda: other.hset(h, "f", "changed")),
+            (l, lambda: other.rpush(l, "changed")),
+        ):
+            change()
+            eventually(lambda: "changed" in str(reads[changed]()), f"the change of {changed} is heard")
+        for n in range(100):
+            r.set(k, n)
+            same(r.get(k), str(n).encode(), "own write")
+            other.set(k, f"other {n}")
+            eventually(lambda: r.get(k) == f"other {n}".encode(), "another's write")
+        [read() for read in reads.values()]
+        other.delete(h, l)
+        eventually(lambda: r.hgetall(h) == {} and r.lrange(l, 0, -1) == [], "they are gone")
+        with r.pipeline() as pipe:
+            same(pipe.set(k, "piped").get(k).execute(), [True, b"piped"])
+        same(r.get(k), b"piped")
+        other.set(k, "late", px=50)
+        same(r.get(k), b"late")
+        eventually(lambda: r.get(k) is None, "an expiry is heard")
+    finally:
+        CacheProxyConnection.MIN_ALLOWED_VERSION = allowed
 
 
 def check_short_connections(make):
