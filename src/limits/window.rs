@@ -77,10 +77,11 @@ impl Fixed {
         self.used = self.used.saturating_add(cost).min(window.most());
     }
 
-    /// Undoes a charge, if its window still counts.
-    pub fn give_back(&mut self, window: Window, now: Nanos, cost: u64) {
-        self.turn(window, now);
-        self.used = self.used.saturating_sub(cost);
+    /// Undoes a charge of that instant, if its window is not over.
+    pub fn give_back(&mut self, window: Window, then: Nanos, cost: u64) {
+        if window.number(then) == self.number {
+            self.used = self.used.saturating_sub(cost);
+        }
     }
 
     /// Whether nothing of it is used.
@@ -160,10 +161,13 @@ impl Sliding {
         self.current = self.current.saturating_add(cost).min(window.most());
     }
 
-    /// Undoes a charge, as far as its window still counts in full.
-    pub fn give_back(&mut self, window: Window, now: Nanos, cost: u64) {
-        self.turn(window, now);
-        self.current = self.current.saturating_sub(cost);
+    /// Undoes a charge of that instant, if its window still counts.
+    pub fn give_back(&mut self, window: Window, then: Nanos, cost: u64) {
+        match self.number.saturating_sub(window.number(then)) {
+            0 => self.current = self.current.saturating_sub(cost),
+            1 => self.previous = self.previous.saturating_sub(cost),
+            _ => {}
+        }
     }
 
     /// Whether nothing of it is used.
@@ -244,6 +248,21 @@ mod tests {
         fixed.give_back(WINDOW, at_ms(200), 5);
         assert_eq!(fixed.take(WINDOW, at_ms(200), 6, 6), Err(ms(100)), "not more than was taken");
         assert_eq!(fixed.take(WINDOW, at_ms(200), 5, 5), Ok(()));
+    }
+
+    #[test]
+    fn what_is_given_back_late_makes_no_room_in_a_window_it_was_not_taken_from() {
+        let mut fixed = Fixed::default();
+        assert_eq!(fixed.take(WINDOW, at_ms(99), 10, 10), Ok(()));
+        assert_eq!(fixed.take(WINDOW, at_ms(100), 10, 10), Ok(()));
+        fixed.give_back(WINDOW, at_ms(99), 5);
+        assert!(fixed.take(WINDOW, at_ms(100), 1, 1).is_err());
+        // The one before still counts in a sliding one.
+        let mut sliding = Sliding::default();
+        assert_eq!(sliding.take(WINDOW, at_ms(99), 10, 10), Ok(()));
+        assert!(sliding.take(WINDOW, at_ms(100), 1, 1).is_err());
+        sliding.give_back(WINDOW, at_ms(99), 5);
+        assert_eq!(allowed(20, || sliding.take(WINDOW, at_ms(100), 1, 1)), 5);
     }
 
     #[test]
