@@ -84,6 +84,18 @@ impl Meter {
         }
     }
 
+    /// Takes `cost` of the commands, if there are twice as many; never of a meter of bytes, which has to be asked each time.
+    pub fn take_of_plenty(&self, now: Nanos, cost: u64) -> bool {
+        match (&self.commands, &self.bytes) {
+            (Some(Commands::Bucket(bucket)), None) => bucket.take_of_plenty(now, cost),
+            (Some(Commands::Windows(windows)), None) => {
+                let twice = cost.saturating_mul(2);
+                windows.limit() >= twice && windows.take(now, twice, cost).is_ok()
+            }
+            _ => false,
+        }
+    }
+
     /// Charges a command that is let through whatever is left.
     pub fn charge(&self, now: Nanos, cost: u64) {
         match &self.commands {
@@ -142,6 +154,12 @@ impl Meter {
 }
 
 impl Windows {
+    fn limit(&self) -> u64 {
+        match self {
+            Self::Fixed(window, _) | Self::Sliding(window, _) => window.limit,
+        }
+    }
+
     fn take(&self, now: Nanos, need: u64, cost: u64) -> Result<(), Duration> {
         match self {
             Self::Fixed(window, fixed) => lock(fixed).take(*window, now, need, cost),
