@@ -20,7 +20,8 @@ pub struct Check {
 }
 
 impl Check {
-    fn at_most(what: impl Into<String>, measured: f64, goal: f64) -> Check {
+    /// It should be `goal` or less.
+    pub fn at_most(what: impl Into<String>, measured: f64, goal: f64) -> Check {
         Check { what: what.into(), measured, goal, met: measured <= goal }
     }
 }

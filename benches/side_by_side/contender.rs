@@ -92,7 +92,8 @@ impl Contender {
         (self == Contender::Refused).then_some("-THROTTLED by-address, retry after 1000000 ms\r\n")
     }
 
-    fn config(self) -> Option<&'static str> {
+    /// What the proxy is told, if it is the proxy.
+    pub fn config(self) -> Option<&'static str> {
         match self {
             Contender::TierOn | Contender::TierOnTls => Some("[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n"),
             Contender::Defaults => Some(""),
