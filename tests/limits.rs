@@ -2,12 +2,11 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anteroom::config::{Algorithm, By, Glob, Rate, Scope};
-use anteroom::resp::encode;
 use support::binary::Binary;
+use support::pace::ask_for;
 use support::{Client, Proxy, Redis, eventually};
 
 /// A limit that refills too slowly for a test to notice, by address.
@@ -453,36 +452,6 @@ fn whatever_is_pipelined_in_whatever_batches_is_let_through_and_refused_in_order
     }
 }
 
-/// What became of a client that asked without pause.
-struct Tally {
-    allowed: u64,
-    refused: u64,
-    took: Duration,
-}
-
-/// Asks for `time`, `pipeline` requests at once, `per_second` of them.
-fn ask_for(addr: SocketAddr, name: &str, time: Duration, pipeline: usize, per_second: u64) -> Tally {
-    let mut client = Client::connect(addr);
-    client.ask(&["HELLO", "2", "SETNAME", name]);
-    let mut batch = Vec::new();
-    (0..pipeline).for_each(|_| encode::command(&mut batch, &[b"GET", b"k"]));
-    let (mut allowed, mut refused) = (0, 0);
-    let start = Instant::now();
-    while start.elapsed() < time {
-        client.send_raw(&batch);
-        for _ in 0..pipeline {
-            match client.frame().as_slice() {
-                b"$1\r\nv\r\n" => allowed += 1,
-                reply if reply.starts_with(b"-THROTTLED ") => refused += 1,
-                other => panic!("{}", String::from_utf8_lossy(other)),
-            }
-        }
-        let due = start + Duration::from_secs_f64((allowed + refused) as f64 / per_second as f64);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-    }
-    Tally { allowed, refused, took: start.elapsed() }
-}
-
 #[test]
 fn five_greedy_clients_get_their_limit_within_two_percent_and_a_calm_one_is_never_refused() {
     const TIME: Duration = Duration::from_secs(4);
@@ -498,9 +467,11 @@ fn five_greedy_clients_get_their_limit_within_two_percent_and_a_calm_one_is_neve
         let proxy = proxy(&redis, vec![rate]);
         let addr = proxy.addr;
         std::thread::scope(|scope| {
-            let ask = |n: usize| scope.spawn(move || ask_for(addr, &format!("greedy-{n}"), TIME, pipeline, 2000));
+            let ask = |n: usize| {
+                scope.spawn(move || ask_for(addr, &format!("greedy-{n}"), &["GET", "k"], TIME, pipeline, 2000))
+            };
             let greedy: Vec<_> = (0..5).map(ask).collect();
-            let calm = scope.spawn(move || ask_for(addr, "calm", TIME, 1, 100));
+            let calm = scope.spawn(move || ask_for(addr, "calm", &["GET", "k"], TIME, 1, 100));
             for greedy in greedy {
                 let tally = greedy.join().expect("no panic");
                 let due = BURST as f64 + 200.0 * tally.took.as_secs_f64();
