@@ -89,3 +89,4 @@ libraries:
 	$(call unless,python3 -c "import ensurepip" 2>/dev/null,Python's venv,python3-venv)
 	$(call need,node,nodejs)
 	$(call need,npm,npm)
+	$(call need,openssl,openssl)

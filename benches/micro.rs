@@ -6,11 +6,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anteroom::cache::{Millis, NewView, ViewKey};
+use anteroom::cache::{Clock, Millis, NewView, ViewKey};
 use anteroom::coherence::{Armed, Coherence, CoherenceLimits, Near, Source, SourceKind};
 use anteroom::command::{Found, Table};
 use anteroom::config::{self, Algorithm, By, Rate, Scope};
-use anteroom::limits::{Limits, Nanos, Purse, Who};
+use anteroom::limits::{Ahead, Limits, Nanos, Purse, Who};
 use anteroom::resp::{ReplySplitter, RequestLimits, RequestScanner, Resp2Rule, Scanned, encode, to_resp2};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -249,15 +249,19 @@ fn limiter(criterion: &mut Criterion) {
                 bytes_per_second: 0,
                 dry_run: false,
             };
-            let limits = Arc::new(Limits::new(&config::Limits { rate: vec![rate], ..config::Limits::default() }, 1));
-            let applying = limits.masks(&table)[usize::from(get.id)];
+            let limits = Arc::new(Limits::new(
+                &config::Limits { rate: vec![rate], ..config::Limits::default() },
+                1,
+                Clock::boot(),
+            ));
+            let applying = limits.applying(&table)[usize::from(get.id)];
             let mut purse = Purse::of(&limits, 0).expect("there is a limit");
             purse.fill(Who { ip: b"127.0.0.1", user: b"default", name: b"" });
             let (mut now, mut positions) = (0, Vec::new());
             group.bench_function(BenchmarkId::new(name, outcome), |bencher| {
                 bencher.iter(|| {
                     now += step_ns;
-                    purse.begin_at(Nanos(now));
+                    purse.begin(Nanos(now), Ahead::default());
                     purse.pay(applying, get, black_box(&args), &mut positions).is_ok()
                 });
             });
@@ -265,9 +269,51 @@ fn limiter(criterion: &mut Criterion) {
     }
 }
 
+/// What a session pays with for a whole batch that passes one limit.
+fn limiter_batch(criterion: &mut Criterion) {
+    let table = Table::builtin();
+    let get = table.by_name("get").expect("a command");
+    let bytes = request(&[b"GET", b"key:000000000012"]);
+    let mut scanner = RequestScanner::default();
+    assert!(matches!(scanner.scan(&bytes, &RequestLimits::AUTHENTICATED), Ok(Scanned::Request { .. })));
+    let args = scanner.args(&bytes);
+    let rate = Rate {
+        name: "bench".into(),
+        by: By::User,
+        user: None,
+        commands: Vec::new(),
+        commands_per_second: 1_000_000_000,
+        algorithm: Algorithm::TokenBucket { burst: 1_000_000_000 },
+        scope: Scope::Proxy,
+        bytes_per_second: 0,
+        dry_run: false,
+    };
+    let limits =
+        Arc::new(Limits::new(&config::Limits { rate: vec![rate], ..config::Limits::default() }, 1, Clock::boot()));
+    let applying = limits.applying(&table);
+    let mut purse = Purse::of(&limits, 0).expect("there is a limit");
+    purse.fill(Who { ip: b"127.0.0.1", user: b"default", name: b"" });
+    let mut positions = Vec::new();
+    let mut group = criterion.benchmark_group("limiter, batch of");
+    for batch in [1, 16, 64] {
+        group.bench_function(BenchmarkId::from_parameter(batch), |bencher| {
+            bencher.iter(|| {
+                purse.begin(limits.now(), Ahead { bytes: bytes.len() * batch, requests: 64 });
+                for _ in 0..batch {
+                    let applying = applying[usize::from(black_box(get).id)];
+                    if !purse.covers(applying, args.raw().len()) {
+                        purse.pay(applying, get, black_box(&args), &mut positions).expect("it is allowed");
+                    }
+                }
+                purse.settle();
+            });
+        });
+    }
+}
+
 criterion_group! {
     name = parts;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).without_plots();
-    targets = scanner, splitter, table, tier, fill, conversion, limiter
+    targets = scanner, splitter, table, tier, fill, conversion, limiter, limiter_batch
 }
 criterion_main!(parts);

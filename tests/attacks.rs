@@ -32,12 +32,33 @@ fn assert_serves(client: &mut Client) {
     assert!(start.elapsed() < Duration::from_secs(1), "it took {:?}", start.elapsed());
 }
 
+/// What an attack has taken since: memory of the process, at its most, and time.
+struct Taken<'a> {
+    binary: &'a Binary,
+    before: u64,
+    begun: Instant,
+}
+
+impl<'a> Taken<'a> {
+    fn since_now(binary: &'a Binary) -> Self {
+        Self { binary, before: binary.peak_rss(), begun: Instant::now() }
+    }
+
+    fn is_at_most(&self, mib: u64, time: Duration) {
+        let (memory, took) = (self.binary.peak_rss() - self.before, self.begun.elapsed());
+        eprintln!("{} KiB, {took:?}", memory / 1024);
+        assert!(memory < mib * MIB, "{memory} bytes");
+        assert!(took < time, "{took:?}");
+    }
+}
+
 #[test]
 fn a_length_that_is_merely_declared_allocates_nothing() {
     let redis = Redis::start();
     let binary = Binary::start(redis.addr(), "");
     let mut other = binary.client();
     assert_serves(&mut other);
+    let taken = Taken::since_now(&binary);
     for (declared, whole_reads) in [
         ("*2000000000\r\n", false),
         ("*1\r\n$536870912\r\n", false),
@@ -58,6 +79,7 @@ fn a_length_that_is_merely_declared_allocates_nothing() {
             assert!(!client.has_more(), "{declared:?} is waited for, as Redis does ({whole_reads})");
         }
     }
+    taken.is_at_most(16, Duration::from_secs(20));
 }
 
 #[test]
@@ -84,6 +106,7 @@ fn a_request_dripped_byte_by_byte_costs_time_in_proportion_to_its_length() {
         assert!(!client.frame().is_empty());
         binary.cpu() - before
     };
+    let (taken, mut other) = (Taken::since_now(&binary), binary.client());
     for (short, long) in drips(60_000).iter().zip(&drips(180_000)) {
         // Three times the bytes: linear is 3 times the time, quadratic 9. On a busy machine one measurement says little.
         let is_linear = || {
@@ -92,7 +115,9 @@ fn a_request_dripped_byte_by_byte_costs_time_in_proportion_to_its_length() {
             long < short * 6
         };
         assert!((0..4).any(|_| is_linear()), "three times the bytes took more than six times as long, four times over");
+        assert_serves(&mut other);
     }
+    taken.is_at_most(16, Duration::from_secs(60));
 }
 
 #[test]
@@ -117,7 +142,9 @@ fn what_a_browser_can_be_made_to_send_is_not_run() {
 #[test]
 fn names_that_are_echoed_cannot_forge_a_reply() {
     let redis = Redis::start();
-    let proxy = Proxy::armed(&redis);
+    let proxy = Binary::start(redis.addr(), "");
+    proxy.wait_armed();
+    let taken = Taken::since_now(&proxy);
     let forged = "x\r\n+FORGED\r\n$3\r\nabc\r\n";
     let requests: &[&[&str]] = &[
         &[forged],
@@ -156,6 +183,7 @@ fn names_that_are_echoed_cannot_forge_a_reply() {
     }
     let list = proxy.client().text(&["CLIENT", "LIST"]);
     assert!(!list.contains("FORGED"), "{list}");
+    taken.is_at_most(4, Duration::from_secs(10));
 }
 
 #[test]
@@ -321,6 +349,7 @@ fn a_process_out_of_descriptors_goes_on_and_accepts_again() {
     let binary = Binary::start_under(&["prlimit", "--nofile=64"], redis.addr(), "upstream.reconnect_max_ms = 100\n");
     let mut first = binary.client();
     assert_serves(&mut first);
+    let taken = Taken::since_now(&binary);
     // The kernel accepts them all; the proxy has descriptors for some.
     let mut crowd: Vec<Client> = (0..100).map(|_| binary.client()).collect();
     let served = crowd.iter_mut().filter_map(|client| {
@@ -341,6 +370,7 @@ fn a_process_out_of_descriptors_goes_on_and_accepts_again() {
     eventually("and serves", || next.text(&["MULTI"]) == "+OK\r\n");
     assert_eq!(next.text(&["DISCARD"]), "+OK\r\n");
     assert_serves(&mut next);
+    taken.is_at_most(4, Duration::from_secs(30));
 }
 
 #[test]
@@ -380,7 +410,7 @@ fn a_client_of_one_identity_gets_nothing_of_what_another_has_in_memory_whatever_
     control.ask(&["ACL", "SETUSER", "owner", "on", ">opass", "~*", "&*", "+@all"]);
     control.ask(&["ACL", "SETUSER", "thief", "on", ">tpass", "~mine:*", "&*", "+@all", "-@dangerous"]);
     control.ask(&["CONFIG", "SET", "requirepass", "dpass"]);
-    let proxy = Proxy::start(&redis);
+    let proxy = Binary::start(redis.addr(), "");
     let mut owner = proxy.client();
     owner.ask(&["AUTH", "owner", "opass"]);
     owner.ask(&["SET", "secret", "hunter2"]);
@@ -430,6 +460,7 @@ fn a_client_of_one_identity_gets_nothing_of_what_another_has_in_memory_whatever_
         &["GET", "secret"],
         &["HGETALL", "vault"],
     ];
+    let taken = Taken::since_now(&proxy);
     for _ in 0..3 {
         let mut direct = Client::connect(redis.addr());
         let expected = direct.pipeline(tries);
@@ -440,6 +471,7 @@ fn a_client_of_one_identity_gets_nothing_of_what_another_has_in_memory_whatever_
         assert!(!expected.concat().contains("hunter2"), "{expected:#?}");
     }
     assert_eq!(owner.text(&["GET", "secret"]), "$7\r\nhunter2\r\n");
+    taken.is_at_most(4, Duration::from_secs(10));
 }
 
 /// What came on `stream` so far, and whether it was closed.

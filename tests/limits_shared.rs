@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anteroom::config::{Algorithm, By, Rate, Scope};
-use anteroom::resp::encode;
+use support::pace::{Asked, ask_for};
 use support::{Client, Proxy, Redis, eventually};
 
 const PER_SECOND: u64 = 400;
 const BURST: u64 = 40;
+const ECHO: &[&str] = &["ECHO", "x"];
 
 fn limit(algorithm: Algorithm) -> Rate {
     Rate {
@@ -45,43 +46,13 @@ fn told(proxy: &Proxy, field: &str) -> String {
     value.unwrap_or_default().to_owned()
 }
 
-/// Asks for `time`, `per_second` times, in pipelines of `pipeline`: how many were allowed, refused, and how long it took.
-fn ask_for(addr: SocketAddr, name: &str, time: Duration, pipeline: usize, per_second: u64) -> (u64, u64, Duration) {
-    let mut client = Client::connect(addr);
-    client.ask(&["HELLO", "2", "SETNAME", name]);
-    let mut batch = Vec::new();
-    (0..pipeline).for_each(|_| encode::command(&mut batch, &[b"ECHO", b"x"]));
-    let (mut allowed, mut refused) = (0, 0);
-    let start = Instant::now();
-    while start.elapsed() < time {
-        client.send_raw(&batch);
-        for _ in 0..pipeline {
-            match client.frame().as_slice() {
-                b"$1\r\nx\r\n" => allowed += 1,
-                reply if reply.starts_with(b"-THROTTLED shared,") => refused += 1,
-                other => panic!("{}", String::from_utf8_lossy(other)),
-            }
-        }
-        let due = start + Duration::from_secs_f64((allowed + refused) as f64 / per_second as f64);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-    }
-    (allowed, refused, start.elapsed())
-}
-
-/// The same through each of two proxies at once, under one name.
-fn through_both(
-    proxies: &[Proxy; 2],
-    name: &str,
-    time: Duration,
-    pipeline: usize,
-    per_second: u64,
-) -> (u64, u64, Duration) {
+/// Asks both proxies at once, under one name.
+fn through_both(proxies: &[Proxy; 2], name: &str, time: Duration, pipeline: usize, per_second: u64) -> Asked {
     let [one, other] = [proxies[0].addr, proxies[1].addr];
     std::thread::scope(|scope| {
-        let first = scope.spawn(move || ask_for(one, name, time, pipeline, per_second));
-        let second = ask_for(other, name, time, pipeline, per_second);
-        let first = first.join().expect("no panic");
-        (first.0 + second.0, first.1 + second.1, first.2.max(second.2))
+        let first = scope.spawn(move || ask_for(one, name, ECHO, time, pipeline, per_second));
+        let second = ask_for(other, name, ECHO, time, pipeline, per_second);
+        first.join().expect("no panic").and(second)
     })
 }
 
@@ -100,7 +71,7 @@ fn two_proxies_together_let_through_what_the_limit_allows_within_five_percent() 
         let proxies = two_proxies(&redis, &limit(algorithm));
         for pipeline in [1, 16] {
             let name = format!("greedy-{pipeline}");
-            let (allowed, refused, took) =
+            let Asked { allowed, refused, took } =
                 through_both(&proxies, &name, Duration::from_secs(2), pipeline, PER_SECOND * 5);
             // Windows begin whenever they do: one more or less may have been seen in part.
             let due = burst as f64 + PER_SECOND as f64 * took.as_secs_f64();
@@ -118,7 +89,7 @@ fn two_proxies_together_let_through_what_the_limit_allows_within_five_percent() 
 fn who_stays_within_a_shared_limit_is_never_refused() {
     let redis = Redis::start();
     let proxies = two_proxies(&redis, &limit(Algorithm::TokenBucket { burst: BURST }));
-    let (allowed, refused, _) = through_both(&proxies, "calm", Duration::from_secs(3), 1, PER_SECOND / 3);
+    let Asked { allowed, refused, .. } = through_both(&proxies, "calm", Duration::from_secs(3), 1, PER_SECOND / 3);
     assert!(refused == 0 && allowed > 500, "{allowed} allowed, {refused} refused");
     // A burst after a rest comes at once, and is one burst for both.
     std::thread::sleep(Duration::from_millis(1500));
@@ -144,7 +115,7 @@ fn what_is_kept_in_redis_goes_when_nothing_is_used_and_what_others_put_there_doe
     let redis = Redis::start();
     let proxies = two_proxies(&redis, &limit(Algorithm::TokenBucket { burst: BURST }));
     redis.client().ask(&["SET", "anteroom:limit:shared:commands:x", "not a budget"]);
-    let (_, refused, _) = ask_for(proxies[0].addr, "x", Duration::from_millis(300), 1, PER_SECOND / 4);
+    let Asked { refused, .. } = ask_for(proxies[0].addr, "x", ECHO, Duration::from_millis(300), 1, PER_SECOND / 4);
     assert_eq!(refused, 0);
     let key = "anteroom:limit:shared:commands:x";
     assert_eq!(redis.client().text(&["TYPE", key]), "+hash\r\n");
@@ -164,12 +135,14 @@ fn while_redis_is_away_each_proxy_counts_its_own_share_and_says_so() {
     eventually("it is noticed", || told(&proxies[0], "limits_shared_state") == "local");
     assert_eq!(told(&proxies[0], "limits_proxies"), "2", "as many as there were");
     assert!(told(&proxies[0], "limit_shared").starts_with("scope=local,"));
-    let (allowed, refused, took) = ask_for(proxies[0].addr, "alone", Duration::from_secs(3), 1, PER_SECOND * 3);
+    let Asked { allowed, refused, took } =
+        ask_for(proxies[0].addr, "alone", ECHO, Duration::from_secs(3), 1, PER_SECOND * 3);
     let due = (BURST / 2) as f64 + PER_SECOND as f64 / 2.0 * took.as_secs_f64();
     assert!(is_within(allowed, due, 5.0) && refused > allowed, "{allowed} of {due}");
     let redis = Redis::start_on(port, &[]);
     eventually("Redis counts again", || told(&proxies[0], "limits_shared_state") == "shared");
-    let (allowed, _, took) = ask_for(proxies[0].addr, "again", Duration::from_secs(3), 1, PER_SECOND * 3);
+    let Asked { allowed, took, .. } =
+        ask_for(proxies[0].addr, "again", ECHO, Duration::from_secs(3), 1, PER_SECOND * 3);
     let due = BURST as f64 + PER_SECOND as f64 * took.as_secs_f64();
     assert!(is_within(allowed, due, 5.0), "{allowed} of {due}");
     drop(redis);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::contender::Contender;
-use crate::row::Row;
+use crate::row::{Row, Run};
 use crate::sweep::{Footprint, Sweep};
 
 /// One goal, and how it was met.
@@ -20,7 +20,8 @@ pub struct Check {
 }
 
 impl Check {
-    fn at_most(what: impl Into<String>, measured: f64, goal: f64) -> Check {
+    /// It should be `goal` or less.
+    pub fn at_most(what: impl Into<String>, measured: f64, goal: f64) -> Check {
         Check { what: what.into(), measured, goal, met: measured <= goal }
     }
 }
@@ -47,6 +48,18 @@ pub fn of_rows(rows: &[Row]) -> Vec<Check> {
                 checks.push(Check::at_most(what, p50(passed), best));
             }
         }
+        if let Some(hits) = find(Contender::TierOn).filter(|_| redis.connections == 50) {
+            let beside_hits = [
+                (Contender::OneLimit, "CPU of a hit with a limit over that without", 1.05),
+                (Contender::Refused, "CPU of a refusal over that of the hit it refuses", 1.0),
+            ];
+            for (contender, what, goal) in beside_hits {
+                if let Some(row) = find(contender) {
+                    let what = format!("{what}, pipeline {}", redis.pipeline);
+                    checks.push(Check::at_most(what, over(row, hits), goal));
+                }
+            }
+        }
         if let Some(fills) = find(Contender::Fills) {
             let what = format!("commands Redis executes for one fill, pipeline {}", redis.pipeline);
             // Heartbeats and INFO are commands, too.
@@ -58,6 +71,13 @@ pub fn of_rows(rows: &[Row]) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// Processor time a request of one row over that of another in the same round, median.
+fn over(row: &Row, other: &Row) -> f64 {
+    let ratios =
+        row.runs.iter().zip(&other.runs).map(|(run, other)| Run { ratio: run.cpu_us / other.cpu_us, ..run.clone() });
+    Row { runs: ratios.collect(), ..row.clone() }.median(|run| run.ratio)
 }
 
 /// What the sweeps tell.

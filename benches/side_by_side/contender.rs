@@ -27,8 +27,12 @@ pub enum Contender {
     Misses,
     /// The proxy with `cache.admit_after = 1` and a tier of 1 MiB: every read misses and is filled.
     Fills,
-    /// As `TierOn`, with two limits that every request must pass: by address, and by user on reads.
+    /// As `TierOn`, with a limit that every request must pass, by address.
+    OneLimit,
+    /// As `TierOn`, with two of them: by address, and by user on reads.
     Limited,
+    /// As `OneLimit`, with nothing left for an hour: every request is refused.
+    Refused,
     /// Redis asked directly by TLS.
     RedisTls,
     /// [`Contender::TierOn`] asked by TLS; Redis behind it is not.
@@ -51,7 +55,9 @@ impl Contender {
             Contender::TierOff => "tier off",
             Contender::Misses => "misses",
             Contender::Fills => "fills",
-            Contender::Limited => "limited",
+            Contender::OneLimit => "hits, one limit",
+            Contender::Limited => "hits, two limits",
+            Contender::Refused => "instead of hits, refusals",
             Contender::Nutcracker => "nutcracker",
             Contender::Haproxy => "haproxy",
         }
@@ -78,13 +84,28 @@ impl Contender {
 
     /// Whether reads are answered from memory.
     pub fn serves_hits(self) -> bool {
-        matches!(self, Contender::TierOn | Contender::TierOnTls | Contender::Limited)
+        matches!(self, Contender::TierOn | Contender::TierOnTls | Contender::OneLimit | Contender::Limited)
     }
 
-    fn config(self) -> Option<&'static str> {
+    /// The reply to each request, if it is not Redis's. Numbers in it may be others of as many digits.
+    pub fn own_reply(self) -> Option<&'static str> {
+        (self == Contender::Refused).then_some("-THROTTLED by-address, retry after 1000000 ms\r\n")
+    }
+
+    /// What the proxy is told, if it is the proxy.
+    pub fn config(self) -> Option<&'static str> {
         match self {
             Contender::TierOn | Contender::TierOnTls => Some("[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n"),
             Contender::Defaults => Some(""),
+            Contender::OneLimit => Some(concat!(
+                "[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n",
+                "[[limits.rate]]\nname = \"by-address\"\nby = \"ip\"\ncommands_per_second = 10000000\n",
+            )),
+            // What more than a bucket holds is asked for at once is owed, for an hour at most.
+            Contender::Refused => Some(concat!(
+                "[[limits.rate]]\nname = \"by-address\"\nby = \"ip\"\nmatch = { command = \"@read\" }\n",
+                "commands_per_second = 1\nburst = 1\n",
+            )),
             Contender::Limited => Some(concat!(
                 "[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n",
                 "[[limits.rate]]\nname = \"by-address\"\nby = \"ip\"\ncommands_per_second = 10000000\n",

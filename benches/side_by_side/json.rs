@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::checks::Check;
+use crate::greedy::Noticed;
 use crate::machine::Machine;
 use crate::row::Row;
 use crate::sweep::Sweep;
@@ -19,6 +20,8 @@ pub struct Document<'a> {
     pub rows: &'a [Row],
     /// The pictures.
     pub sweeps: &'a [Sweep],
+    /// What a calm client notices of greedy ones.
+    pub greedy: &'a [Noticed],
     /// What does not fit into the table's columns.
     pub checks: &'a [Check],
 }

@@ -2,7 +2,7 @@
 //! installed. `cargo bench --bench side_by_side -- --help` lists what can be asked for.
 //!
 //! This file owns the arguments and the order of things. Who is measured is `contender.rs` and `processes.rs`, what is asked
-//! `workload.rs` and `plan.rs`, how `load.rs`, `wire.rs`, `cpu.rs` and `measure.rs`, what it should come to `goals.rs`, what comes out
+//! `workload.rs`, `plan.rs` and `greedy.rs`, how `load.rs`, `wire.rs`, `cpu.rs` and `measure.rs`, what it should come to `goals.rs`, what comes out
 //! `row.rs`, `table.rs`, `checks.rs`, `sweep/`, `json.rs` and `svg.rs`. Nothing here links the proxy: it is measured from outside.
 
 mod ask;
@@ -10,6 +10,7 @@ mod checks;
 mod contender;
 mod cpu;
 mod goals;
+mod greedy;
 mod json;
 mod load;
 mod machine;
@@ -54,6 +55,9 @@ struct Arguments {
     /// Only this sweep (several may be named; with --pictures, its picture too): keys, value_size, clients, workers, idle_clients, entries
     #[arg(long, value_name = "NAME")]
     sweep: Vec<String>,
+    /// Only what a calm client notices of five greedy ones
+    #[arg(long)]
+    greedy: bool,
     /// Everything measured, as JSON
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
@@ -106,7 +110,7 @@ fn main() {
     let timing = timing(&arguments);
     let cases = plan::narrowed(if arguments.full { plan::full() } else { plan::standard() }, &arguments.only);
     let mut rows = Vec::new();
-    if !arguments.only_pictures && arguments.sweep.is_empty() {
+    if !arguments.only_pictures && !arguments.greedy && arguments.sweep.is_empty() {
         table::head();
         for case in &cases {
             let measured = measure::measure(case, &mut stage, timing);
@@ -130,9 +134,17 @@ fn main() {
             checks.extend(checks::of_sweeps(&Footprint::of(&stage, idle, entries), named("workers")));
         }
     }
+    let mut noticed = Vec::new();
+    if arguments.greedy || arguments.full {
+        // A 99th percentile takes longer than an average.
+        let (sample, runs) = (timing.sample * 5, timing.runs);
+        let (measured, met) = greedy::measure(&arguments.proxy, &stage.placement, sample, runs);
+        noticed = measured;
+        checks.extend(met);
+    }
     checks::print(&checks);
     if let Some(path) = &arguments.json {
-        Document { machine: &machine, rows: &rows, sweeps: &sweeps, checks: &checks }.write(path);
+        Document { machine: &machine, rows: &rows, sweeps: &sweeps, greedy: &noticed, checks: &checks }.write(path);
     }
 }
 

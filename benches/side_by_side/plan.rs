@@ -39,7 +39,7 @@ pub fn standard() -> Vec<Case> {
     }
     // What limits add to a hit, and TLS.
     for hits in cases.iter_mut().filter(|case| case.workload.operation == Get && case.connections == 50) {
-        hits.contenders.insert(2, Contender::Limited);
+        hits.contenders.splice(2..2, [Contender::OneLimit, Contender::Limited, Contender::Refused]);
         hits.contenders.extend(BY_TLS);
     }
     cases.extend([1, 16, 64].map(|pipeline| missing(50, pipeline)));

@@ -17,6 +17,11 @@ impl Millis {
     /// The deadline of a value that has none.
     pub const NEVER: Millis = Millis(u64::MAX);
 
+    /// An instant in nanoseconds on the same clock, rounded down.
+    pub fn of_nanos(nanos: u64) -> Millis {
+        Millis(nanos / 1_000_000)
+    }
+
     /// How many milliseconds passed from `earlier` until this instant; 0 if `earlier` is later.
     pub fn since(self, earlier: Millis) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -65,12 +70,17 @@ impl Clock {
     /// A worker reads it once per turn, *after* it has read the turn's requests from the socket: a hit is then as of an
     /// instant between the request and its reply, which is all that expiry (C4) asks.
     pub fn now(&self) -> Millis {
+        Millis::of_nanos(self.nanos())
+    }
+
+    /// The same in nanoseconds.
+    pub fn nanos(&self) -> u64 {
         match &self.0 {
             Kind::Boot => {
                 let t = clock_gettime(CLOCK);
-                Millis(t.tv_sec as u64 * 1_000 + t.tv_nsec as u64 / 1_000_000)
+                t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
             }
-            Kind::Manual(now) => Millis(now.load(Ordering::Relaxed)),
+            Kind::Manual(now) => now.load(Ordering::Relaxed).saturating_mul(1_000_000),
         }
     }
 }

@@ -249,8 +249,12 @@ impl Command {
 
     /// The text of a script that the server is to remember (SCRIPT LOAD).
     pub fn script_loaded<'a>(&self, args: &Args<'a>) -> Option<&'a [u8]> {
-        let loads = self.categories.contains(Categories::SCRIPTING) && &*self.name == "script|load";
-        if loads { args.get(2) } else { None }
+        if self.loads_script() { args.get(2) } else { None }
+    }
+
+    /// Whether it gives the server a script to remember.
+    pub fn loads_script(&self) -> bool {
+        self.categories.contains(Categories::SCRIPTING) && &*self.name == "script|load"
     }
 
     /// How a rate limit treats it.

@@ -129,6 +129,13 @@ impl TokenBucket {
         Ok(())
     }
 
+    /// Takes `cost` tokens if it holds twice as many. Whether it did.
+    pub fn take_of_plenty(&self, now: Nanos, cost: u64) -> bool {
+        let most = now.0.saturating_add(u64::from(self.burst.get()).saturating_mul(self.interval_ns));
+        let needed = cost.saturating_mul(2).saturating_mul(self.interval_ns);
+        self.account.full_at().max(now).0.saturating_add(needed) <= most && self.take(now, cost).is_ok()
+    }
+
     /// Charges `cost` tokens, whatever is left.
     pub fn charge(&self, now: Nanos, cost: u64) {
         self.account.charge(now, cost.saturating_mul(self.interval_ns));
@@ -257,6 +264,16 @@ mod tests {
         assert_eq!(bucket.take(at_ms(92), 1), Ok(()));
         bucket.charge(at_ms(92), u64::MAX);
         assert_eq!(bucket.take(at_ms(92), 1), Err(DEBT_MAX - Duration::from_millis(9)), "not for ever");
+    }
+
+    #[test]
+    fn only_of_plenty_is_taken_in_advance() {
+        let bucket = TokenBucket::new(1000, 10);
+        assert!(!bucket.take_of_plenty(at_ms(0), 6) && bucket.is_full(at_ms(0)));
+        assert!(bucket.take_of_plenty(at_ms(0), 5));
+        assert!(!bucket.take_of_plenty(at_ms(0), 3) && bucket.take_of_plenty(at_ms(1), 3));
+        assert_eq!((0..10).filter(|_| bucket.take(at_ms(1), 1).is_ok()).count(), 3);
+        assert!(!bucket.take_of_plenty(at_ms(1), u64::MAX));
     }
 
     #[test]

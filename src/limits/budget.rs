@@ -112,6 +112,15 @@ impl Budget {
         shared.commands.iter().try_for_each(|part| part.lease().take(now, cost, cost))
     }
 
+    /// Takes `cost` if there is twice as much and nothing else to ask. Whether it did.
+    pub fn take_of_plenty(&self, now: Nanos, cost: u64) -> bool {
+        match self.leased() {
+            Some(Shared { commands: Some(part), bytes: None, .. }) => part.lease().take_of_plenty(now, cost),
+            Some(_) => false,
+            None => self.meter.take_of_plenty(now, cost.saturating_mul(self.weight())),
+        }
+    }
+
     /// Charges a command that is let through whatever is left.
     pub fn charge(&self, now: Nanos, cost: u64) {
         match self.leased() {

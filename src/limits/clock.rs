@@ -1,18 +1,13 @@
 //! The time that limits count in.
 
 use std::ops::Add;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Nanoseconds since the limits began to count. Only differences mean anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Nanos(pub u64);
 
 impl Nanos {
-    /// Nanoseconds since `start`.
-    pub fn since(start: Instant) -> Self {
-        Self(nanos(start.elapsed()))
-    }
-
     /// How long after `earlier` this is; nothing if it is before.
     pub fn after(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -45,6 +45,15 @@ pub fn cost(command: &Command, args: &Args<'_>, texts: &Texts, at: &mut Vec<usiz
     }
 }
 
+/// Whether [`cost`] is 1, whatever the arguments, and has nothing to learn from them.
+pub fn is_always_one(command: &Command) -> bool {
+    match command.keys {
+        Keys::None => !command.loads_script(),
+        Keys::Range { first, last, .. } => usize::try_from(last) == Ok(first),
+        _ => false,
+    }
+}
+
 impl Texts {
     /// How many calls this script has: its text, or the digest of one that was seen.
     fn calls(&self, script: &[u8]) -> u64 {
@@ -140,6 +149,16 @@ mod tests {
         ] {
             assert_eq!(cost_of(&texts, line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn what_always_costs_one_is_known_without_its_arguments() {
+        let table = Table::builtin();
+        let known = |name: &str| is_always_one(table.by_name(name).expect("a command"));
+        assert!(["get", "set", "ping", "hmget", "hgetall", "script|exists"].into_iter().all(known));
+        let others =
+            ["mget", "mset", "del", "eval", "evalsha", "fcall", "xread", "script|load", "sintercard", "rename"];
+        assert!(!others.into_iter().any(known));
     }
 
     #[test]

@@ -118,6 +118,16 @@ impl Lease {
         Ok(())
     }
 
+    /// Takes `cost` if twice as many are leased; credit is for those who ask. Whether they were.
+    pub fn take_of_plenty(&mut self, now: Nanos, cost: u64) -> bool {
+        self.lapse(now);
+        let is_plenty = u64::try_from(self.balance).unwrap_or(0) / 2 >= cost;
+        if is_plenty {
+            self.charge(cost);
+        }
+        is_plenty
+    }
+
     /// Charges `cost`, whatever is left.
     pub fn charge(&mut self, cost: u64) {
         self.balance = self.balance.saturating_sub_unsigned(cost);
@@ -314,6 +324,19 @@ mod tests {
         // It is unused again once it must be full, answer or not.
         lease.lost(at_ms(30));
         assert!(!lease.is_unused(at_ms(500)) && lease.is_unused(at_ms(2000)));
+    }
+
+    #[test]
+    fn only_of_what_is_leased_and_plenty_something_is_taken_in_advance() {
+        let mut lease = Lease::new(TERMS);
+        assert!(!lease.take_of_plenty(at_ms(10), 1), "there is credit, and nothing leased");
+        assert_eq!(lease.question(at_ms(10), 1), Some(Question { spent: 0, wanted: 10 }));
+        lease.answered(at_ms(10), answer(10, 40, 0));
+        assert!(!lease.take_of_plenty(at_ms(10), 6) && lease.take_of_plenty(at_ms(10), 5));
+        assert!(!lease.take_of_plenty(at_ms(10), 3));
+        lease.give_back(5);
+        assert!(lease.take_of_plenty(at_ms(10), 5));
+        assert!(!lease.take_of_plenty(at_ms(2000), 1), "it was given up");
     }
 
     #[test]

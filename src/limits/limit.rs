@@ -158,7 +158,7 @@ impl Limit {
 
     /// Tells the log that commands were refused, or would have been; not more often than every ten seconds. `refused`: how many
     /// so far.
-    pub fn complain(&self, now: Nanos, identity: &[u8], refused: impl FnOnce() -> u64) {
+    pub fn complain<'a>(&self, now: Nanos, identity: impl FnOnce() -> &'a [u8], refused: impl FnOnce() -> u64) {
         let quiet_until = self.quiet_until_ns.load(Relaxed);
         let later = (now + COMPLAIN_EVERY).0;
         if now.0 < quiet_until || self.quiet_until_ns.compare_exchange(quiet_until, later, Relaxed, Relaxed).is_err() {
@@ -166,7 +166,7 @@ impl Limit {
         }
         let refused = refused();
         let untold = refused.saturating_sub(self.told.swap(refused, Relaxed));
-        let (limit, identity) = (self.rate.name.as_str(), identity.escape_ascii().to_string());
+        let (limit, identity) = (self.rate.name.as_str(), identity().escape_ascii().to_string());
         if self.rate.dry_run {
             tracing::info!(limit, identity, commands = untold, "over the limit; not refused (dry_run)");
         } else {

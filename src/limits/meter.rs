@@ -1,21 +1,21 @@
 //! What one identity has left of one limit, in commands and in bytes, counted here.
 //!
-//! Safe to use from any thread: the token buckets are single numbers, a window is two or three behind a lock that is held
+//! Safe to use from any thread: the token buckets are single numbers, a window is three behind a lock that is held
 //! for a few additions.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::bucket::{ByteBucket, TokenBucket};
 use super::clock::Nanos;
-use super::window::{Fixed, Sliding, Window};
+use super::window::{Used, Window};
 use crate::config::{Algorithm, Rate};
 
 /// What is counted in windows.
 #[derive(Debug)]
-enum Windows {
-    Fixed(Window, Mutex<Fixed>),
-    Sliding(Window, Mutex<Sliding>),
+struct Windows {
+    window: Window,
+    used: Mutex<Used>,
 }
 
 #[derive(Debug)]
@@ -41,15 +41,14 @@ impl Meter {
     /// An unused one of this limit.
     pub fn new(rate: &Rate) -> Self {
         let windows = |per_second: u64| {
-            let window = |window_ms: u64| Window {
-                width_ns: window_ms.saturating_mul(1_000_000).max(1),
-                limit: (per_second.saturating_mul(window_ms) / 1000).max(1),
+            let (window_ms, slides) = match rate.algorithm {
+                Algorithm::SlidingWindow { window_ms } => (window_ms, true),
+                Algorithm::FixedWindow { window_ms } => (window_ms, false),
+                Algorithm::TokenBucket { .. } => return None,
             };
-            match rate.algorithm {
-                Algorithm::SlidingWindow { window_ms } => Some(Windows::Sliding(window(window_ms), Mutex::default())),
-                Algorithm::FixedWindow { window_ms } => Some(Windows::Fixed(window(window_ms), Mutex::default())),
-                Algorithm::TokenBucket { .. } => None,
-            }
+            let width_ns = window_ms.saturating_mul(1_000_000).max(1);
+            let limit = (per_second.saturating_mul(window_ms) / 1000).max(1);
+            Some(Windows { window: Window { width_ns, limit, slides }, used: Mutex::default() })
         };
         let burst = match rate.algorithm {
             Algorithm::TokenBucket { burst } => burst,
@@ -81,6 +80,18 @@ impl Meter {
             None => Ok(()),
             Some(Commands::Bucket(bucket)) => bucket.take(now, cost),
             Some(Commands::Windows(windows)) => windows.take(now, cost, cost),
+        }
+    }
+
+    /// Takes `cost` of the commands, if there are twice as many; never of a meter of bytes, which has to be asked each time.
+    pub fn take_of_plenty(&self, now: Nanos, cost: u64) -> bool {
+        match (&self.commands, &self.bytes) {
+            (Some(Commands::Bucket(bucket)), None) => bucket.take_of_plenty(now, cost),
+            (Some(Commands::Windows(windows)), None) => {
+                let twice = cost.saturating_mul(2);
+                windows.window.limit >= twice && windows.take(now, twice, cost).is_ok()
+            }
+            _ => false,
         }
     }
 
@@ -143,48 +154,28 @@ impl Meter {
 
 impl Windows {
     fn take(&self, now: Nanos, need: u64, cost: u64) -> Result<(), Duration> {
-        match self {
-            Self::Fixed(window, fixed) => lock(fixed).take(*window, now, need, cost),
-            Self::Sliding(window, sliding) => lock(sliding).take(*window, now, need, cost),
-        }
+        self.used().take(self.window, now, need, cost)
     }
 
     fn charge(&self, now: Nanos, cost: u64) {
-        match self {
-            Self::Fixed(window, fixed) => lock(fixed).charge(*window, now, cost),
-            Self::Sliding(window, sliding) => lock(sliding).charge(*window, now, cost),
-        }
+        self.used().charge(self.window, now, cost);
     }
 
-    fn give_back(&self, now: Nanos, cost: u64) {
-        match self {
-            Self::Fixed(window, fixed) => lock(fixed).give_back(*window, now, cost),
-            Self::Sliding(window, sliding) => lock(sliding).give_back(*window, now, cost),
-        }
+    fn give_back(&self, then: Nanos, cost: u64) {
+        self.used().give_back(self.window, then, cost);
     }
 
     fn is_unused(&self, now: Nanos) -> bool {
-        match self {
-            Self::Fixed(window, fixed) => lock(fixed).is_unused(*window, now),
-            Self::Sliding(window, sliding) => lock(sliding).is_unused(*window, now),
-        }
+        self.used().is_unused(self.window, now)
     }
 
     fn inherit(&self, from: &Self) {
-        match (self, from) {
-            (Self::Fixed(_, own), Self::Fixed(_, from)) => {
-                let from = *lock(from);
-                lock(own).inherit(from);
-            }
-            (Self::Sliding(_, own), Self::Sliding(_, from)) => {
-                let from = *lock(from);
-                lock(own).inherit(from);
-            }
-            _ => {}
-        }
+        // One after the other: two that take each other's must not wait for each other.
+        let from = *from.used();
+        self.used().inherit(from);
     }
-}
 
-fn lock<T>(counts: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

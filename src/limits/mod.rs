@@ -15,6 +15,7 @@
 //! | `limit` | what does a limit apply to, and what does it say? |
 //! | `throttle` | what does CL.THROTTLE become where redis-cell is missing? |
 //! | `cost` | what does a command cost? |
+//! | `prepaid` | what is taken from them for a whole batch? (pure) |
 //! | `purse` | from which budgets is a request of this session paid, all or none? |
 //!
 //! Architecture invariant: nothing here refuses anyone. What a refusal is to a client, inside MULTI too, is
@@ -27,6 +28,7 @@ mod cost;
 mod lease;
 mod limit;
 mod meter;
+mod prepaid;
 mod purse;
 pub mod shared;
 mod table;
@@ -34,15 +36,16 @@ pub mod throttle;
 mod window;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use budget::Budget;
 pub use clock::Nanos;
 pub use cost::{Texts, cost};
 pub use limit::{Held, Limit, Who};
-pub use purse::{Payer, Purse, Refused};
+pub use purse::{Ahead, Payer, Purse, Refused};
 
-use crate::command::Table;
+use crate::cache::Clock;
+use crate::command::{Command, Table, Toll};
 use crate::config;
 use crate::server::stats::Counter;
 
@@ -60,10 +63,20 @@ pub struct Counts {
     pub dry_run_refused: Counter,
 }
 
+/// What the limits have to do with one command, whoever asks for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applying {
+    /// Those that apply to it: a bit each.
+    pub limits: u64,
+    /// It costs one, whatever its arguments, and is let through or refused for that alone.
+    pub is_plain: bool,
+}
+
 /// Every limit, and what is counted of them. Shared by all workers.
 #[derive(Debug)]
 pub struct Limits {
-    start: Instant,
+    clock: Clock,
+    start_ns: u64,
     /// In the order of the file.
     pub all: Box<[Limit]>,
     /// How shared budgets stand.
@@ -75,13 +88,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// As configured, for so many workers.
-    pub fn new(config: &config::Limits, workers: usize) -> Self {
+    /// As configured, for so many workers. They count from now on, on this clock.
+    pub fn new(config: &config::Limits, workers: usize, clock: Clock) -> Self {
         let standing = Arc::<shared::Standing>::default();
         let all = config.rate.iter().map(|rate| Limit::new(rate.clone(), config.identities_max, &standing));
         let counts = || config.rate.iter().map(|_| Counts::default()).collect();
         Self {
-            start: Instant::now(),
+            start_ns: clock.nanos(),
+            clock,
             all: all.collect(),
             standing,
             texts: Texts::default(),
@@ -101,7 +115,12 @@ impl Limits {
 
     /// The time now.
     pub fn now(&self) -> Nanos {
-        Nanos::since(self.start)
+        self.at(self.clock.nanos())
+    }
+
+    /// A time on the clock, in nanoseconds, as the limits count it.
+    pub fn at(&self, clock_ns: u64) -> Nanos {
+        Nanos(clock_ns.saturating_sub(self.start_ns))
     }
 
     /// A worker's counts of a limit.
@@ -127,14 +146,25 @@ impl Limits {
         }
     }
 
-    /// For each command of the table, by its id, which limits apply to it: a bit each.
-    pub fn masks(&self, table: &Table) -> Vec<u64> {
-        let mask = |id: usize| {
-            let Some(command) = u16::try_from(id).ok().and_then(|id| table.get(id)) else { return 0 };
-            let concerned = self.all.iter().enumerate().filter(|(_, limit)| limit.concerns(command));
-            concerned.fold(0, |mask, (at, _)| mask | 1 << at)
+    /// What the limits have to do with each command of the table, by its id.
+    pub fn applying(&self, table: &Table) -> Vec<Applying> {
+        let applying = |id: usize| {
+            let command = u16::try_from(id).ok().and_then(|id| table.get(id));
+            command.map_or_else(Applying::default, |command| self.applying_to(command))
         };
-        if self.is_empty() { Vec::new() } else { (0..table.ids()).map(mask).collect() }
+        if self.is_empty() { Vec::new() } else { (0..table.ids()).map(applying).collect() }
+    }
+
+    fn applying_to(&self, command: &Command) -> Applying {
+        let concerned = self.all.iter().enumerate().filter(|(_, limit)| limit.concerns(command));
+        Applying {
+            limits: concerned.fold(0, |mask, (at, _)| mask | 1 << at),
+            is_plain: match command.toll() {
+                Toll::Free => true,
+                Toll::Owed => false,
+                Toll::Asked => cost::is_always_one(command),
+            },
+        }
     }
 }
 

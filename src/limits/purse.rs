@@ -1,7 +1,8 @@
 //! A session's budgets in hand, and paying from them: everything a request has to be paid from, or nothing.
 //!
-//! A purse is filled for one user and name and kept until those change, so that a request costs no look-up. Only budgets by key prefix
-//! are looked up each time.
+//! A purse is filled for one user and name and kept until those change, so that a request costs no look-up; and what the requests at
+//! hand will cost is taken together with the first of them (`prepaid`), if there is plenty. Only budgets by key prefix are looked up each time, and only
+//! those of bytes asked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use super::budget::Budget;
 use super::clock::Nanos;
 use super::cost::cost;
 use super::limit::{Held, Who};
-use super::{Counts, Limits};
+use super::prepaid::Prepaid;
+use super::{Applying, Counts, Limits};
 use crate::command::{Command, Toll};
 use crate::config::{By, Scope};
 use crate::resp::Args;
@@ -24,12 +26,23 @@ pub struct Refused {
     pub wait: Duration,
 }
 
+/// What is at hand, the next request included.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ahead {
+    /// Bytes received and not run.
+    pub bytes: usize,
+    /// Requests of these, at most, that are paid for as of the same instant.
+    pub requests: usize,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Purse {
     limits: Arc<Limits>,
     worker: usize,
     now: Nanos,
+    ahead: Ahead,
+    prepaid: Prepaid,
     /// Which limits concern this user: a bit each.
     mask: u64,
     /// Which count by key prefix, and which count bytes.
@@ -39,10 +52,13 @@ pub struct Purse {
     shared: u64,
     /// The budget of each limit, unless it is none of the session's.
     held: Vec<Option<Held>>,
-    /// User or name have changed, or a budget is a makeshift.
+    /// User or name have changed, or it is another batch and a budget is a makeshift.
     is_stale: bool,
+    is_makeshift: bool,
     /// Who pays for the replies of requests that these limits apply to.
     payer: Option<(u64, Arc<Payer>)>,
+    /// Someone pays for the reply of the request that was last paid for.
+    has_payer: bool,
     /// What was refused of the requests at hand: to what these limits applied, at which price. The clock stands still for
     /// them, so whatever costs as much is refused, too.
     refused: Option<(u64, u64, Refused)>,
@@ -85,34 +101,86 @@ impl Purse {
                 limits: limits.clone(),
                 worker,
                 now: Nanos::default(),
+                ahead: Ahead::default(),
+                prepaid: Prepaid::of(limits.all.len()),
                 mask: 0,
                 keyed: bits(|limit| matches!(limit.rate.by, By::KeyPrefix { .. })),
                 bytes: bits(|limit| limit.rate.bytes_per_second > 0),
                 shared: bits(|limit| limit.rate.scope == Scope::Shared),
                 held: Vec::new(),
                 is_stale: true,
+                is_makeshift: false,
                 payer: None,
+                has_payer: false,
                 refused: None,
             })
         };
         (!limits.is_empty()).then(purse)
     }
 
-    /// The requests at hand were received: they are paid for as of now.
-    pub fn begin(&mut self) {
-        self.begin_at(self.limits.now());
-    }
-
-    /// The same at a given time.
-    pub fn begin_at(&mut self, now: Nanos) {
-        (self.now, self.refused) = (now, None);
-        let mut held = self.limits.all.iter().zip(&self.held);
-        self.is_stale |= held.any(|(limit, held)| held.as_ref().is_some_and(|held| limit.is_makeshift(held)));
+    /// The requests at hand were received: they are paid for as of `now`. After them, [`Purse::settle`].
+    pub fn begin(&mut self, now: Nanos, ahead: Ahead) {
+        self.settle();
+        (self.now, self.ahead, self.refused) = (now, ahead, None);
+        self.is_stale |= self.is_makeshift;
     }
 
     /// The session has another user or name.
     pub fn introduced(&mut self) {
+        self.settle();
         self.is_stale = true;
+    }
+
+    /// Gives back what was taken in advance and not used.
+    pub fn settle(&mut self) {
+        for at in each_bit(self.prepaid.touched()) {
+            let (used, left) = self.prepaid.settle(at);
+            self.counts(at).allowed.add(u64::from(used));
+            let Some(held) = &self.held[at] else { continue };
+            if left > 0 {
+                held.give_back(self.now, u64::from(left));
+            }
+            if self.shared >> at & 1 == 1 {
+                held.budget().line_up(self.now);
+            }
+        }
+    }
+
+    /// Whether the request, of so many bytes, is paid for: in advance, or as the first of those that are now, or because nothing has
+    /// to be paid. Else it is to be [paid](Purse::pay) by itself.
+    #[inline]
+    pub fn covers(&mut self, applying: Applying, len: usize) -> bool {
+        if !applying.is_plain || self.is_stale || self.has_payer {
+            return false;
+        }
+        let limits = applying.limits & self.mask;
+        self.prepaid.spend(limits) || (self.pay_ahead(limits, len) && self.prepaid.spend(limits))
+    }
+
+    /// Takes for a request and those behind it, as many as there are if they are like it. Whether there was plenty.
+    #[inline(never)]
+    fn pay_ahead(&mut self, limits: u64, len: usize) -> bool {
+        let Ahead { bytes, requests } = self.ahead;
+        if limits & (self.keyed | self.bytes) != 0 || requests == 0 {
+            return false;
+        }
+        let alike = bytes / len.max(1);
+        // Some may be shorter than this one. To give back what was too much costs less than to ask again.
+        let some = if alike > 1 { alike / 8 + 1 } else { 0 };
+        let wanted = (alike + some).clamp(1, requests);
+        self.ahead = Ahead { bytes: bytes.saturating_sub(len * wanted), requests: requests - wanted };
+        for at in each_bit(limits) {
+            let Some(held) = &self.held[at] else { return false };
+            if !self.prepaid.has(at) {
+                if !held.take_of_plenty(self.now, wanted as u64) {
+                    // Those behind it need not try.
+                    self.ahead.requests = 0;
+                    return false;
+                }
+                self.prepaid.add(at, wanted as u32);
+            }
+        }
+        true
     }
 
     /// Whether it has to be filled before it is asked.
@@ -139,24 +207,35 @@ impl Purse {
             }
             *held = new;
         }
+        let mut held = self.limits.all.iter().zip(&self.held);
+        self.is_makeshift = held.any(|(limit, held)| held.as_ref().is_some_and(|held| limit.is_makeshift(held)));
     }
 
-    /// Pays for a request to which the limits in `applying` apply (a bit each, users aside). `positions`: room for those of its
-    /// keys. What comes out pays for its reply.
+    /// Pays for a request to which the limits in `applying` apply, users aside. `positions`: room for those of its keys. What comes
+    /// out pays for its reply.
     ///
     /// # Errors
     /// It may not run now, and nothing was paid.
     pub fn pay(
+        &mut self,
+        applying: Applying,
+        command: &Command,
+        args: &Args<'_>,
+        positions: &mut Vec<usize>,
+    ) -> Result<Option<Arc<Payer>>, Refused> {
+        let limits = applying.limits & self.mask;
+        let paid = if limits == 0 { Ok(None) } else { self.pay_all(limits, command, args, positions) };
+        self.has_payer = matches!(paid, Ok(Some(_)));
+        paid
+    }
+
+    fn pay_all(
         &mut self,
         applying: u64,
         command: &Command,
         args: &Args<'_>,
         positions: &mut Vec<usize>,
     ) -> Result<Option<Arc<Payer>>, Refused> {
-        let applying = applying & self.mask;
-        if applying == 0 {
-            return Ok(None);
-        }
         let bill = self.bill(applying, command, args, positions);
         if let Some((same, price, refused)) = self.refused
             && same == applying
@@ -169,11 +248,16 @@ impl Purse {
         // Let through by a limit that only looks on.
         let mut dry = 0;
         for at in each_bit(applying) {
-            let taken = self.take(at, &bill);
+            let mut taken = self.take(at, &bill);
+            if taken.is_err() && self.prepaid.has(at) {
+                // What was taken for those behind it was taken too early.
+                self.settle();
+                taken = self.take(at, &bill);
+            }
             if self.shared >> at & 1 == 1 {
                 self.parts(at, &bill).for_each(|(budget, _)| budget.line_up(self.now));
             }
-            let Err((wait, budget)) = taken else { continue };
+            let Err((wait, part)) = taken else { continue };
             let limit = &self.limits.all[at];
             if command.toll() == Toll::Owed {
                 self.parts(at, &bill).for_each(|(budget, cost)| budget.charge(self.now, cost));
@@ -182,14 +266,16 @@ impl Purse {
             if limit.rate.dry_run {
                 dry |= 1 << at;
                 self.counts(at).dry_run_refused.add(1);
-                limit.complain(self.now, &budget.identity, || self.limits.total(at, |counts| &counts.dry_run_refused));
+                let refused = || self.limits.total(at, |counts| &counts.dry_run_refused);
+                limit.complain(self.now, || self.identity(at, &bill, part), refused);
                 continue;
             }
             for before in each_bit(applying & !dry & ((1 << at) - 1)) {
                 self.parts(before, &bill).for_each(|(budget, cost)| budget.give_back(self.now, cost));
             }
             self.counts(at).refused.add(1);
-            limit.complain(self.now, &budget.identity, || self.limits.total(at, |counts| &counts.refused));
+            let all_refused = || self.limits.total(at, |counts| &counts.refused);
+            limit.complain(self.now, || self.identity(at, &bill, part), all_refused);
             let refused = Refused { limit: at, wait };
             // What a dry run would say of the others, and which keys they name, is not the same each time.
             if dry == 0 && applying & self.keyed == 0 {
@@ -231,13 +317,18 @@ impl Purse {
         own.into_iter().chain(keyed.map(|(_, budget, cost)| (budget, *cost)))
     }
 
-    /// Takes all of it, or nothing.
-    fn take<'a>(&'a self, limit: usize, bill: &'a Bill) -> Result<(), (Duration, &'a Budget)> {
+    /// Whose budget a part of the bill is paid from.
+    fn identity<'a>(&'a self, limit: usize, bill: &'a Bill, part: usize) -> &'a [u8] {
+        self.parts(limit, bill).nth(part).map_or(&[], |(budget, _)| &budget.identity)
+    }
+
+    /// Takes all of it, or nothing: then, how long until the part that was short may be asked again, and which it is.
+    fn take(&self, limit: usize, bill: &Bill) -> Result<(), (Duration, usize)> {
         for (nth, (budget, cost)) in self.parts(limit, bill).enumerate() {
             if let Err(wait) = budget.take(self.now, cost) {
                 let before = self.parts(limit, bill).take(nth);
                 before.for_each(|(budget, cost)| budget.give_back(self.now, cost));
-                return Err((wait, budget));
+                return Err((wait, nth));
             }
         }
         Ok(())
@@ -259,6 +350,13 @@ impl Purse {
         };
         payer.budgets.iter().for_each(|budget| budget.charge_bytes(self.now, bytes as u64));
         payer
+    }
+}
+
+impl Drop for Purse {
+    /// A session that is torn out of its batch keeps nothing, either.
+    fn drop(&mut self) {
+        self.settle();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Counting in windows of a fixed length: [`Fixed`] windows one after the other, and a [`Sliding`] one.
+//! Counting in windows of a fixed length: one after the other, each with a count of its own, or one that slides.
 //!
 //! The sliding window is the counter that the field knows by that name: the window before counts by the part of it that the
 //! sliding one still covers, as if it had been used evenly, to the nearest whole command. Two numbers an identity, where a log of instants would take as
@@ -20,6 +20,8 @@ pub struct Window {
     pub width_ns: u64,
     /// Commands or bytes; not 0.
     pub limit: u64,
+    /// Whether it is the window that ends now that counts, or the one at hand, which begins at a multiple of its length.
+    pub slides: bool,
 }
 
 impl Window {
@@ -37,79 +39,18 @@ impl Window {
     }
 }
 
-/// Each window has its own count; they begin at multiples of their length.
+/// What was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fixed {
+pub struct Used {
     number: u64,
-    used: u64,
-}
-
-impl Fixed {
-    fn turn(&mut self, window: Window, now: Nanos) {
-        let number = window.number(now);
-        // A clock of another thread may be a moment behind.
-        if number > self.number {
-            self.used = self.used.saturating_sub(window.limit.saturating_mul(number - self.number));
-            self.number = number;
-        }
-    }
-
-    /// Takes `cost`, if there is room for `need` of it; or says how long until there is.
-    ///
-    /// # Errors
-    /// Not now; nothing is taken.
-    pub fn take(&mut self, window: Window, now: Nanos, need: u64, cost: u64) -> Result<(), Duration> {
-        self.turn(window, now);
-        let room = window.limit - need.min(window.limit);
-        if self.used <= room {
-            self.used = self.used.saturating_add(cost).min(window.most());
-            return Ok(());
-        }
-        // Each window that passes takes its limit off.
-        let windows = (self.used - room).div_ceil(window.limit);
-        let begin = (self.number + windows).saturating_mul(window.width_ns);
-        Err(Nanos(begin).after(now))
-    }
-
-    /// Charges `cost`, whatever is left.
-    pub fn charge(&mut self, window: Window, now: Nanos, cost: u64) {
-        self.turn(window, now);
-        self.used = self.used.saturating_add(cost).min(window.most());
-    }
-
-    /// Undoes a charge, if its window still counts.
-    pub fn give_back(&mut self, window: Window, now: Nanos, cost: u64) {
-        self.turn(window, now);
-        self.used = self.used.saturating_sub(cost);
-    }
-
-    /// Whether nothing of it is used.
-    pub fn is_unused(&mut self, window: Window, now: Nanos) -> bool {
-        self.turn(window, now);
-        self.used == 0
-    }
-
-    /// Has no more left than `from`.
-    pub fn inherit(&mut self, from: Self) {
-        if from.number > self.number {
-            *self = from;
-        } else if from.number == self.number {
-            self.used = self.used.max(from.used);
-        }
-    }
-}
-
-/// The window that ends now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sliding {
-    number: u64,
-    /// Used in window `number`, and in the one before.
+    /// In window `number`, and in the one before.
     current: u64,
     previous: u64,
 }
 
-impl Sliding {
+impl Used {
     fn turn(&mut self, window: Window, now: Nanos) {
+        // A clock of another thread may be a moment behind.
         let passed = window.number(now).saturating_sub(self.number);
         if passed == 0 {
             return;
@@ -121,7 +62,9 @@ impl Sliding {
     /// The counts once `passed` windows have ended; not 0. Each takes its limit off what is owed.
     fn turned(&self, window: Window, passed: u64) -> (u64, u64) {
         let less = |windows: u64| self.current.saturating_sub(window.limit.saturating_mul(windows));
-        (less(passed - 1).min(window.limit), less(passed))
+        // Windows that do not slide forget the one before.
+        let previous = if window.slides { less(passed - 1).min(window.limit) } else { 0 };
+        (previous, less(passed))
     }
 
     /// Takes `cost`, if there is room for `need` of it; or says how long until there is.
@@ -160,10 +103,13 @@ impl Sliding {
         self.current = self.current.saturating_add(cost).min(window.most());
     }
 
-    /// Undoes a charge, as far as its window still counts in full.
-    pub fn give_back(&mut self, window: Window, now: Nanos, cost: u64) {
-        self.turn(window, now);
-        self.current = self.current.saturating_sub(cost);
+    /// Undoes a charge of that instant, if its window still counts.
+    pub fn give_back(&mut self, window: Window, then: Nanos, cost: u64) {
+        match self.number.saturating_sub(window.number(then)) {
+            0 => self.current = self.current.saturating_sub(cost),
+            1 => self.previous = self.previous.saturating_sub(cost),
+            _ => {}
+        }
     }
 
     /// Whether nothing of it is used.
@@ -207,7 +153,8 @@ mod tests {
     const MS: u64 = 1_000_000;
     const NS: Duration = Duration::from_nanos(1);
     /// 10 in each 100 ms.
-    const WINDOW: Window = Window { width_ns: 100 * MS, limit: 10 };
+    const FIXED: Window = Window { width_ns: 100 * MS, limit: 10, slides: false };
+    const SLIDING: Window = Window { slides: true, ..FIXED };
 
     fn at_ms(ms: u64) -> Nanos {
         Nanos(ms * MS)
@@ -223,93 +170,106 @@ mod tests {
 
     #[test]
     fn a_fixed_window_may_be_used_up_at_once_and_the_next_begins_anew() {
-        let mut fixed = Fixed::default();
-        assert_eq!(allowed(20, || fixed.take(WINDOW, at_ms(99), 1, 1)), 10);
-        assert_eq!(fixed.take(WINDOW, at_ms(99), 1, 1), Err(ms(1)));
-        assert_eq!(fixed.take(WINDOW, Nanos(100 * MS - 1), 1, 1), Err(Duration::from_nanos(1)));
+        let mut fixed = Used::default();
+        assert_eq!(allowed(20, || fixed.take(FIXED, at_ms(99), 1, 1)), 10);
+        assert_eq!(fixed.take(FIXED, at_ms(99), 1, 1), Err(ms(1)));
+        assert_eq!(fixed.take(FIXED, Nanos(100 * MS - 1), 1, 1), Err(Duration::from_nanos(1)));
         // Twice the limit around a boundary: the field's own warning about fixed windows.
-        assert_eq!(allowed(20, || fixed.take(WINDOW, at_ms(100), 1, 1)), 10);
-        assert_eq!(allowed(20, || fixed.take(WINDOW, at_ms(250), 1, 1)), 10);
-        assert!(!fixed.is_unused(WINDOW, at_ms(299)) && fixed.is_unused(WINDOW, at_ms(300)));
+        assert_eq!(allowed(20, || fixed.take(FIXED, at_ms(100), 1, 1)), 10);
+        assert_eq!(allowed(20, || fixed.take(FIXED, at_ms(250), 1, 1)), 10);
+        assert!(!fixed.is_unused(FIXED, at_ms(299)) && fixed.is_unused(FIXED, at_ms(300)));
     }
 
     #[test]
     fn what_a_fixed_window_does_not_hold_is_owed_by_those_that_follow() {
-        let mut fixed = Fixed::default();
-        assert_eq!(fixed.take(WINDOW, at_ms(0), 10, 25), Ok(()));
-        assert_eq!(fixed.take(WINDOW, at_ms(0), 1, 1), Err(ms(200)));
-        assert_eq!(fixed.take(WINDOW, at_ms(100), 1, 1), Err(ms(100)));
-        assert_eq!(fixed.take(WINDOW, at_ms(200), 5, 5), Ok(()), "5 are left of the third");
-        assert_eq!(fixed.take(WINDOW, at_ms(200), 1, 1), Err(ms(100)));
-        fixed.give_back(WINDOW, at_ms(200), 5);
-        assert_eq!(fixed.take(WINDOW, at_ms(200), 6, 6), Err(ms(100)), "not more than was taken");
-        assert_eq!(fixed.take(WINDOW, at_ms(200), 5, 5), Ok(()));
+        let mut fixed = Used::default();
+        assert_eq!(fixed.take(FIXED, at_ms(0), 10, 25), Ok(()));
+        assert_eq!(fixed.take(FIXED, at_ms(0), 1, 1), Err(ms(200)));
+        assert_eq!(fixed.take(FIXED, at_ms(100), 1, 1), Err(ms(100)));
+        assert_eq!(fixed.take(FIXED, at_ms(200), 5, 5), Ok(()), "5 are left of the third");
+        assert_eq!(fixed.take(FIXED, at_ms(200), 1, 1), Err(ms(100)));
+        fixed.give_back(FIXED, at_ms(200), 5);
+        assert_eq!(fixed.take(FIXED, at_ms(200), 6, 6), Err(ms(100)), "not more than was taken");
+        assert_eq!(fixed.take(FIXED, at_ms(200), 5, 5), Ok(()));
+    }
+
+    #[test]
+    fn what_is_given_back_late_makes_no_room_in_a_window_it_was_not_taken_from() {
+        let mut fixed = Used::default();
+        assert_eq!(fixed.take(FIXED, at_ms(99), 10, 10), Ok(()));
+        assert_eq!(fixed.take(FIXED, at_ms(100), 10, 10), Ok(()));
+        fixed.give_back(FIXED, at_ms(99), 5);
+        assert!(fixed.take(FIXED, at_ms(100), 1, 1).is_err());
+        // The one before still counts in a sliding one.
+        let mut sliding = Used::default();
+        assert_eq!(sliding.take(SLIDING, at_ms(99), 10, 10), Ok(()));
+        assert!(sliding.take(SLIDING, at_ms(100), 1, 1).is_err());
+        sliding.give_back(SLIDING, at_ms(99), 5);
+        assert_eq!(allowed(20, || sliding.take(SLIDING, at_ms(100), 1, 1)), 5);
     }
 
     #[test]
     fn a_sliding_window_does_not_let_a_boundary_be_used_twice() {
-        let mut sliding = Sliding::default();
-        assert_eq!(allowed(20, || sliding.take(WINDOW, at_ms(99), 1, 1)), 10);
-        assert_eq!(sliding.take(WINDOW, at_ms(99), 1, 1), Err(ms(6) + NS), "until 9.5 are covered");
-        assert_eq!(sliding.take(WINDOW, at_ms(100), 1, 1), Err(ms(5) + NS));
-        assert_eq!(sliding.take(WINDOW, at_ms(105), 1, 1), Err(NS));
-        assert_eq!(sliding.take(WINDOW, at_ms(105) + NS, 1, 1), Ok(()));
-        assert_eq!(sliding.take(WINDOW, at_ms(105) + NS, 1, 1), Err(ms(10)));
-        assert_eq!(allowed(20, || sliding.take(WINDOW, at_ms(150), 1, 1)), 4);
+        let mut sliding = Used::default();
+        assert_eq!(allowed(20, || sliding.take(SLIDING, at_ms(99), 1, 1)), 10);
+        assert_eq!(sliding.take(SLIDING, at_ms(99), 1, 1), Err(ms(6) + NS), "until 9.5 are covered");
+        assert_eq!(sliding.take(SLIDING, at_ms(100), 1, 1), Err(ms(5) + NS));
+        assert_eq!(sliding.take(SLIDING, at_ms(105), 1, 1), Err(NS));
+        assert_eq!(sliding.take(SLIDING, at_ms(105) + NS, 1, 1), Ok(()));
+        assert_eq!(sliding.take(SLIDING, at_ms(105) + NS, 1, 1), Err(ms(10)));
+        assert_eq!(allowed(20, || sliding.take(SLIDING, at_ms(150), 1, 1)), 4);
         // Of this window's 5, half are covered at 250.
-        assert_eq!(allowed(20, || sliding.take(WINDOW, at_ms(250), 1, 1)), 7);
-        assert!(!sliding.is_unused(WINDOW, at_ms(399)) && sliding.is_unused(WINDOW, at_ms(400)));
-        assert_eq!(allowed(20, || sliding.take(WINDOW, at_ms(1000), 1, 1)), 10);
+        assert_eq!(allowed(20, || sliding.take(SLIDING, at_ms(250), 1, 1)), 7);
+        assert!(!sliding.is_unused(SLIDING, at_ms(399)) && sliding.is_unused(SLIDING, at_ms(400)));
+        assert_eq!(allowed(20, || sliding.take(SLIDING, at_ms(1000), 1, 1)), 10);
     }
 
     #[test]
     fn at_ten_times_the_limit_each_window_gets_the_limit() {
-        let (mut fixed, mut sliding) = (Fixed::default(), Sliding::default());
+        let (mut fixed, mut sliding) = (Used::default(), Used::default());
         let asked = || (0..10_000u64).map(at_ms);
-        assert_eq!(asked().filter(|&now| fixed.take(WINDOW, now, 1, 1).is_ok()).count(), 1000);
-        assert_eq!(asked().filter(|&now| sliding.take(WINDOW, now, 1, 1).is_ok()).count(), 1000);
-        let (one, mut single) = (Window { limit: 1, ..WINDOW }, Sliding::default());
+        assert_eq!(asked().filter(|&now| fixed.take(FIXED, now, 1, 1).is_ok()).count(), 1000);
+        assert_eq!(asked().filter(|&now| sliding.take(SLIDING, now, 1, 1).is_ok()).count(), 1000);
+        let (one, mut single) = (Window { limit: 1, ..SLIDING }, Used::default());
         assert_eq!(asked().filter(|&now| single.take(one, now, 1, 1).is_ok()).count(), 100);
     }
 
     #[test]
     fn what_a_sliding_window_does_not_hold_is_owed_by_those_that_follow() {
-        let mut sliding = Sliding::default();
-        assert_eq!(sliding.take(WINDOW, at_ms(0), 10, 25), Ok(()));
+        let mut sliding = Used::default();
+        assert_eq!(sliding.take(SLIDING, at_ms(0), 10, 25), Ok(()));
         // 10 count in each of the two windows after, and 5 in the third, beside what the one before still counts.
-        let wait = sliding.take(WINDOW, at_ms(0), 1, 1).expect_err("it is used up");
-        assert_eq!(sliding.take(WINDOW, Nanos(0) + wait, 1, 1), Ok(()), "{wait:?}");
+        let wait = sliding.take(SLIDING, at_ms(0), 1, 1).expect_err("it is used up");
+        assert_eq!(sliding.take(SLIDING, Nanos(0) + wait, 1, 1), Ok(()), "{wait:?}");
         assert_eq!(wait, ms(255) + NS);
-        let mut early = Sliding::default();
-        assert_eq!(early.take(WINDOW, at_ms(0), 10, 25), Ok(()));
-        assert_eq!(early.take(WINDOW, at_ms(255), 1, 1), Err(NS));
+        let mut early = Used::default();
+        assert_eq!(early.take(SLIDING, at_ms(0), 10, 25), Ok(()));
+        assert_eq!(early.take(SLIDING, at_ms(255), 1, 1), Err(NS));
     }
 
     #[test]
     fn a_wait_is_never_too_short_and_never_a_whole_interval_too_long() {
         for cost in 1..40 {
             for later_ms in [0, 1, 37, 99, 100, 101, 155, 250] {
-                let mut sliding = Sliding::default();
-                assert_eq!(sliding.take(WINDOW, at_ms(30), cost.min(10), cost), Ok(()));
+                let mut sliding = Used::default();
+                assert_eq!(sliding.take(SLIDING, at_ms(30), cost.min(10), cost), Ok(()));
                 let now = at_ms(30 + later_ms);
-                let Err(wait) = sliding.take(WINDOW, now, 3, 3) else { continue };
+                let Err(wait) = sliding.take(SLIDING, now, 3, 3) else { continue };
                 let (mut early, mut late) = (sliding, sliding);
                 let due = now + wait;
-                assert_eq!(late.take(WINDOW, due, 3, 3), Ok(()), "{cost} {later_ms} {wait:?}");
-                assert!(early.take(WINDOW, Nanos(due.0 - MS), 3, 3).is_err(), "{cost} {later_ms} {wait:?}");
+                assert_eq!(late.take(SLIDING, due, 3, 3), Ok(()), "{cost} {later_ms} {wait:?}");
+                assert!(early.take(SLIDING, Nanos(due.0 - MS), 3, 3).is_err(), "{cost} {later_ms} {wait:?}");
             }
         }
     }
 
     #[test]
     fn who_takes_another_window_has_no_more_than_before() {
-        let (mut old, mut new) = (Sliding::default(), Sliding::default());
-        assert_eq!(old.take(WINDOW, at_ms(150), 9, 9), Ok(()));
-        new.inherit(old);
-        assert_eq!(allowed(5, || new.take(WINDOW, at_ms(150), 1, 1)), 1);
-        let (mut old, mut new) = (Fixed::default(), Fixed::default());
-        assert_eq!(old.take(WINDOW, at_ms(150), 9, 9), Ok(()));
-        new.inherit(old);
-        assert_eq!(allowed(5, || new.take(WINDOW, at_ms(150), 1, 1)), 1);
+        for window in [FIXED, SLIDING] {
+            let (mut old, mut new) = (Used::default(), Used::default());
+            assert_eq!(old.take(window, at_ms(150), 9, 9), Ok(()));
+            new.inherit(old);
+            assert_eq!(allowed(5, || new.take(window, at_ms(150), 1, 1)), 1);
+        }
     }
 }

@@ -107,10 +107,11 @@ impl Shared {
             admit_after: u8::try_from(cache.admit_after).unwrap_or(u8::MAX),
             ..CoherenceLimits::default()
         });
-        let limits = Arc::new(Limits::new(&config.limits, workers));
+        let clock = Clock::boot();
+        let limits = Arc::new(Limits::new(&config.limits, workers, clock.clone()));
         let (trackers_wanted, wanted) = mpsc::unbounded_channel();
         let shared = Self {
-            clock: Clock::boot(),
+            clock,
             trackers_wanted,
             rules: Rules::new(&config.commands),
             origins: Origins::new(&config.clients),

@@ -22,6 +22,7 @@ use crate::coherence::listener::{Doubt, Own};
 use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Marks, Near, Source, WriteMark};
 use crate::command::{Command, Denied, Table};
+use crate::limits::Applying;
 use crate::resp::{Args, Protocol, RequestScanner};
 use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Seq, Waiter, elements};
 use crate::upstream::connect::{Connection, Connector};
@@ -118,8 +119,8 @@ pub struct Worker {
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
     table: RefCell<(u64, Rc<Table>)>,
-    /// Which limits apply to each of its commands, by id; empty without limits.
-    limit_masks: RefCell<Vec<u64>>,
+    /// What the limits have to do with each of its commands, by id; empty without limits.
+    applying: RefCell<Vec<Applying>>,
     /// What the rules about commands refuse of it, by number.
     denied: RefCell<Vec<Denied>>,
     lanes: RefCell<Kept<LaneFor, Rc<Lane<Waiter>>>>,
@@ -151,7 +152,7 @@ impl Worker {
             stats: shared.stats[index].clone(),
             denied: RefCell::new(shared.rules.resolve(&table)),
             scratch: RefCell::default(),
-            limit_masks: RefCell::new(shared.limits.masks(&table)),
+            applying: RefCell::new(shared.limits.applying(&table)),
             table: RefCell::new((version, Rc::new((*table).clone()))),
             shared,
             lanes: RefCell::new(Kept::new(UNUSED_LANES_MAX)),
@@ -168,16 +169,17 @@ impl Worker {
         let mut table = self.table.borrow_mut();
         if table.0 != version {
             let (version, newer) = self.shared.table();
-            self.limit_masks.replace(self.shared.limits.masks(&newer));
+            self.applying.replace(self.shared.limits.applying(&newer));
             self.denied.replace(self.shared.rules.resolve(&newer));
             *table = (version, Rc::new((*newer).clone()));
         }
         table.1.clone()
     }
 
-    /// Which limits apply to a command of [`Worker::table`], whoever the user: a bit each.
-    pub fn limits_applying(&self, command: u16) -> u64 {
-        self.limit_masks.borrow().get(usize::from(command)).copied().unwrap_or(0)
+    /// What the limits have to do with a command of [`Worker::table`], whoever the user.
+    #[inline]
+    pub fn applying(&self, command: u16) -> Applying {
+        self.applying.borrow().get(usize::from(command)).copied().unwrap_or_default()
     }
 
     /// Whether rule number `rule` refuses this request, for which [`Worker::table`] has just found `command`.
@@ -189,6 +191,11 @@ impl Worker {
     /// The time on the clock that deadlines are on.
     pub fn now(&self) -> Millis {
         self.clock.now()
+    }
+
+    /// The same in nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        self.clock.nanos()
     }
 
     /// A read was answered from memory.

@@ -15,8 +15,19 @@ use crate::server::clients::Mode;
 
 impl Session {
     /// Has the request paid for. Whether it was too much, and has been answered so.
-    #[inline(never)]
+    #[inline]
     pub(super) fn is_too_much(&mut self, command: &Command, args: &Args<'_>) -> bool {
+        let Some(purse) = &mut self.purse else { return false };
+        let is_usual = !self.paid && self.closed.is_none();
+        if is_usual && purse.covers(self.worker.applying(command.id), args.raw().len()) {
+            self.paid = true;
+            return false;
+        }
+        self.is_more_than_left(command, args)
+    }
+
+    #[inline(never)]
+    fn is_more_than_left(&mut self, command: &Command, args: &Args<'_>) -> bool {
         // Before AUTH nobody is anybody: what is refused then is refused for that.
         if self.paid || self.must_authenticate() {
             return false;
@@ -24,13 +35,9 @@ impl Session {
         if let Some(refused) = self.closed {
             return self.in_closed_transaction(command, refused);
         }
-        let applying = self.worker.limits_applying(command.id);
+        let applying = self.worker.applying(command.id);
         let Some(purse) = &mut self.purse else { return false };
-        if applying == 0 {
-            self.outbox.set_payer(None);
-            return false;
-        }
-        if purse.is_stale() {
+        if applying.limits != 0 && purse.is_stale() {
             let ip = self.client.addr.rsplit_once(':').map_or(&*self.client.addr, |(ip, _)| ip);
             let name = self.client.labels().name.clone();
             purse.fill(Who { ip: ip.as_bytes(), user: self.identity.user(), name: &name });

@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 use super::request::Flow;
 use super::told;
 use super::{Backlog, End, Session, Way};
+use crate::cache::Millis;
+use crate::limits::Ahead;
 use crate::resp::{ProtocolError, RequestLimits, RequestScanner, Scanned};
 use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
@@ -314,6 +316,14 @@ impl Session {
     /// Runs requests until one has to wait or the bytes end. Returns how many bytes are done with, and whether the rest is
     /// only part of a request.
     fn run_requests(&mut self, bytes: &[u8], scanner: &mut RequestScanner) -> (usize, bool) {
+        let ran = self.run_in_order(bytes, scanner);
+        if let Some(purse) = &mut self.purse {
+            purse.settle();
+        }
+        ran
+    }
+
+    fn run_in_order(&mut self, bytes: &[u8], scanner: &mut RequestScanner) -> (usize, bool) {
         let (mut at, mut partial) = (0, false);
         if self.outbox.wants_buffer()
             && let Some(spare) = self.worker.spare_buffer()
@@ -324,10 +334,12 @@ impl Session {
         while at < bytes.len() && !self.is_held() {
             // All of them have been received, so each may be answered as of any instant from now on.
             if run % REQUESTS_PER_TICK == 0 {
-                self.now = self.worker.now();
+                let now_ns = self.worker.now_ns();
+                self.now = Millis::of_nanos(now_ns);
                 self.client.active.store(self.now.0, Relaxed);
                 if let Some(purse) = &mut self.purse {
-                    purse.begin();
+                    let ahead = Ahead { bytes: bytes.len() - at, requests: REQUESTS_PER_TICK };
+                    purse.begin(self.worker.shared.limits.at(now_ns), ahead);
                 }
             }
             run += 1;

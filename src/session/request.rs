@@ -40,7 +40,7 @@ impl Session {
             Found::Unknown | Found::UnknownSubcommand(_) => (table.unknown(), true),
             Found::WrongArity(command) => (command, false),
         };
-        if self.purse.is_some() && self.is_too_much(command, args) {
+        if self.is_too_much(command, args) {
             return Flow::Next;
         }
         // Also where the arguments are wrong by our table: the upstream may be of another mind, and run it.

@@ -25,8 +25,8 @@ class StartFailure(Exception):
 class Servers:
     """`with Servers(...) as servers:` gives the port to talk to; logs are written beside `log_stem`."""
 
-    def __init__(self, log_stem, scratch, proxy=None):
-        self.log_stem, self.scratch, self.proxy_path = log_stem, scratch, proxy
+    def __init__(self, log_stem, scratch, proxy=None, tls_directory=None):
+        self.log_stem, self.scratch, self.proxy_path, self.tls_directory = log_stem, scratch, proxy, tls_directory
         self.processes = {}
 
     def __enter__(self):
@@ -44,12 +44,25 @@ class Servers:
                     str(self.proxy_path), "--listen", f"127.0.0.1:{self.port}",
                     "--upstream", f"redis://127.0.0.1:{redis_port}",
                     # One worker cannot pass unit/pause: a pause begun inside EXEC is not noted, and holds up its lane.
-                    "--workers", "2",
+                    "--workers", "2", *self.tls(),
                 ])
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def tls(self):
+        """The arguments for a port for TLS, if there is a directory with what is shown there."""
+        if not self.tls_directory:
+            return []
+        self.tls_port = free_port()
+        path = f"{self.directory}/proxy.toml"
+        with open(path, "w") as config:
+            config.write(
+                f'[tls]\nlisten = "127.0.0.1:{self.tls_port}"\ncertificate_file = "{self.tls_directory}/shown.pem"\n'
+                f'key_file = "{self.tls_directory}/shown.key"\nreload_check_ms = 100\n'
+            )
+        return ["--config", path]
 
     def __exit__(self, *_):
         for process in reversed(self.processes.values()):

@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod canned;
+pub mod pace;
 pub mod scripted;
 
 use std::io::{Read, Write};
