@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::coherence::tracker::TrackerState;
+use crate::coherence::tracker::{Signal, TrackerState};
 use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
 use crate::config::Scope;
 use crate::limits::Limits;
@@ -183,15 +183,21 @@ fn coherence(lines: &mut Lines, shared: &Shared) {
     let totals = shared.coherence.totals();
     lines.title("Anteroom_coherence");
     let state = shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state());
-    let (word, why) = match state {
+    let (word, why) = match state.clone() {
         _ if !shared.config.cache.enabled => ("disabled", String::new()),
         None => ("none", String::new()),
-        Some(TrackerState::Armed) => ("armed", String::new()),
+        Some(TrackerState::Armed(_)) => ("armed", String::new()),
         Some(TrackerState::Down(why)) => ("down", why),
         Some(TrackerState::Unsupported(why)) => ("unsupported", why),
     };
     lines.field("tracker_state", word);
     lines.field("tracker_reason", why);
+    let signal = match state {
+        Some(TrackerState::Armed(Signal::Tracking)) => "tracking",
+        Some(TrackerState::Armed(Signal::Events)) => "keyspace_events",
+        _ => "none",
+    };
+    lines.field("tracker_signal", signal);
     lines.field("tracker_losses", totals.sources_lost);
     lines.field("invalidations", totals.invalidations.iter().sum::<u64>());
     for cause in Cause::ALL {

@@ -17,7 +17,7 @@
 //! | may this be stored | `ticket.rs` |
 //! | who is joining a fill in flight | `flights.rs` |
 //! | our own writes | `mark.rs` |
-//! | the connection that fills and listens | `tracker.rs`; what it hears: `push.rs`, `verbs.rs`; whom it tells: `mail.rs` |
+//! | the connection that fills and listens | `tracker.rs`; what it hears: `push.rs`, `events.rs`, `verbs.rs`; whom it tells: `mail.rs` |
 //! | reads that went upstream beside the tier | `watch.rs` |
 //! | what they mean for fills in flight | `outread.rs` |
 //! | whose data, and is its source alive | `source.rs`, `sources.rs` |
@@ -28,6 +28,7 @@
 pub mod broadcast;
 mod counters;
 mod epochs;
+mod events;
 mod flights;
 mod interest;
 pub mod listener;

@@ -43,6 +43,7 @@ use super::{Coherence, FillTicket, FlightId, Source};
 use crate::cache::{Clock, Millis};
 use crate::resp::Resp2Rule;
 use crate::upstream::connect::{Connector, reason};
+pub use handshake::Signal;
 pub(super) use handshake::{Refused, tracking_on};
 use line::Line;
 
@@ -105,6 +106,8 @@ pub struct TrackerLimits {
     pub max_age_ms: u64,
     /// The longest a view of a missing key is served.
     pub negative_max_age_ms: u64,
+    /// Whether keyspace events will do where the upstream does not track.
+    pub may_use_events: bool,
     /// Pause before connecting again: at first, and at most.
     pub reconnect: (Duration, Duration),
 }
@@ -115,7 +118,7 @@ pub enum TrackerState {
     /// Not connected, and why.
     Down(String),
     /// Connected, and everything the source vouches for is heard of.
-    Armed,
+    Armed(Signal),
     /// The upstream cannot or will not track, and why: nothing is served as `tracked`.
     Unsupported(String),
 }
@@ -168,6 +171,11 @@ impl Tracker {
         }
     }
 
+    /// Whether it hears of every key, read on its connection or not.
+    pub fn hears_all(&self) -> bool {
+        self.state() == TrackerState::Armed(Signal::Events)
+    }
+
     /// Whether what is filled can be kept, as far as is known.
     pub fn may_fill(&self, now: Millis) -> bool {
         now.0 >= self.no_fills_until.load(Relaxed)
@@ -213,7 +221,9 @@ impl Tracker {
         let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if *held != state {
             match &state {
-                TrackerState::Armed => tracing::info!(scope = self.source.scope().0, "tracker armed"),
+                TrackerState::Armed(signal) => {
+                    tracing::info!(scope = self.source.scope().0, ?signal, "tracker armed");
+                }
                 TrackerState::Down(why) => tracing::warn!(scope = self.source.scope().0, reason = why, "tracker lost"),
                 TrackerState::Unsupported(why) => {
                     tracing::warn!(reason = why, "no tracked tier: the upstream does not track");
@@ -231,10 +241,10 @@ impl Tracker {
     pub async fn run(self: Arc<Self>, coherence: Coherence, connector: Connector, clock: Clock, limits: TrackerLimits) {
         let mut pause = limits.reconnect.0;
         loop {
-            match tracking_on(&connector, "anteroom:tracker", &[]).await {
-                Ok(connection) => {
+            match handshake::listen(&connector, limits.may_use_events).await {
+                Ok((connection, signal)) => {
                     pause = limits.reconnect.0;
-                    let line = Line::new(&self, &coherence, connection, &clock, limits);
+                    let line = Line::new(&self, &coherence, connection, signal, &clock, limits);
                     let error = line.serve().await;
                     self.set_state(TrackerState::Down(reason(&error)));
                 }

@@ -14,11 +14,13 @@ pub struct Coherence {
     pub heartbeat_deadline_ms: u64,
     /// Fills (reads that may be stored) in flight at once.
     pub fills_inflight_max: usize,
+    /// Whether keyspace events will do where the upstream does not track.
+    pub keyspace_events: bool,
 }
 
 impl Default for Coherence {
     fn default() -> Self {
-        Self { heartbeat_ms: 500, heartbeat_deadline_ms: 1500, fills_inflight_max: 1024 }
+        Self { heartbeat_ms: 500, heartbeat_deadline_ms: 1500, fills_inflight_max: 1024, keyspace_events: false }
     }
 }
 

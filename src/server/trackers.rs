@@ -119,6 +119,7 @@ fn run(shared: &Arc<Shared>, identity: &Identity, tracker: Arc<Tracker>) -> impl
         reply_max_bytes: config.upstream.reply_max_bytes,
         max_age_ms: config.cache.max_age_ms,
         negative_max_age_ms: config.cache.negative_max_age_ms,
+        may_use_events: config.coherence.keyspace_events,
         reconnect: (
             Duration::from_millis(config.upstream.reconnect_min_ms),
             Duration::from_millis(config.upstream.reconnect_max_ms),

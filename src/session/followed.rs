@@ -127,7 +127,11 @@ impl Session {
     /// Before a request of this client is sent over its dedicated connection: Redis has the tracker told of what it reads there.
     pub(super) fn track_attached(&mut self) {
         let is_default = self.tracking.as_ref().is_some_and(|tracking| !tracking.is_broadcast());
-        if is_default && let Some(attached) = self.attached.as_mut().filter(|attached| attached.transaction.is_none()) {
+        let hears_all = self.identity.tracker.as_ref().is_some_and(|tracker| tracker.hears_all());
+        if is_default
+            && !hears_all
+            && let Some(attached) = self.attached.as_mut().filter(|attached| attached.transaction.is_none())
+        {
             attached.track(self.worker.shared.redirects.upstream_id());
         }
     }
@@ -143,7 +147,8 @@ impl Session {
         }
         // In this order: see `Broadcasts::upstream_id`.
         let told = self.worker.shared.redirects.upstream_id();
-        if told == 0 || self.attached.as_ref().is_none_or(|attached| attached.tracked() != told) {
+        let hears_all = self.identity.tracker.as_ref().is_some_and(|tracker| tracker.hears_all());
+        if !hears_all && (told == 0 || self.attached.as_ref().is_none_or(|attached| attached.tracked() != told)) {
             following.source = None;
         }
         Then::Followed { following, then: Box::new(then) }

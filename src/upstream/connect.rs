@@ -300,8 +300,8 @@ impl Conversation {
         Self { socket, buffer: Vec::new() }
     }
 
-    /// Sends one command and waits for its reply, which is returned as it came. Pushes in between are dropped.
-    pub async fn ask(&mut self, command: &[&[u8]]) -> io::Result<Vec<u8>> {
+    /// Sends one command and does not wait for what comes of it.
+    pub async fn tell(&mut self, command: &[&[u8]]) -> io::Result<()> {
         let mut request = Vec::new();
         encode::command(&mut request, command);
         let mut sent = 0;
@@ -313,6 +313,12 @@ impl Conversation {
                 Err(e) => return Err(e),
             }
         }
+        Ok(())
+    }
+
+    /// Sends one command and waits for its reply, which is returned as it came. Pushes in between are dropped.
+    pub async fn ask(&mut self, command: &[&[u8]]) -> io::Result<Vec<u8>> {
+        self.tell(command).await?;
         let mut splitter = ReplySplitter::default();
         loop {
             let frame =

@@ -4,6 +4,7 @@
 
 use std::io;
 
+use crate::coherence::events;
 use crate::resp::{Protocol, Understood};
 use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation};
 
@@ -19,6 +20,61 @@ impl From<ConnectError> for Refused {
     fn from(error: ConnectError) -> Self {
         Self::Connect(error)
     }
+}
+
+/// What a connection hears changes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// CLIENT TRACKING.
+    Tracking,
+    /// Keyspace events.
+    Events,
+}
+
+/// A connection for the tracker, and what it hears changes by: tracking, or else, if they may be used, keyspace events.
+pub(super) async fn listen(connector: &Connector, may_use_events: bool) -> Result<(Connection, Signal), Refused> {
+    const NAME: &str = "anteroom:tracker";
+    match tracking_on(connector, NAME, &[]).await {
+        Err(Refused::Unsupported(why)) if may_use_events => match events_on(connector, NAME).await {
+            Ok(connection) => Ok((connection, Signal::Events)),
+            Err(Refused::Unsupported(events)) => Err(Refused::Unsupported(format!("{why}; {events}"))),
+            Err(other) => Err(other),
+        },
+        tracked => Ok((tracked?, Signal::Tracking)),
+    }
+}
+
+async fn events_on(connector: &Connector, name: &str) -> Result<Connection, Refused> {
+    let connection = connector.open(Protocol::Resp3, name).await?;
+    if !connection.authenticated || connection.protocol != Protocol::Resp3 {
+        return Err(Refused::Unsupported("keyspace events are heard by RESP3 only".into()));
+    }
+    let mut asked = Conversation::new(connection.socket);
+    let ask = async {
+        let told = asked.ask(&[b"CONFIG", b"GET", events::SETTING.as_bytes()]).await?;
+        let Some(pattern) = events_pattern(&told) else {
+            return Ok(Err("keyspace events do not tell every change, or may not be asked about".to_owned()));
+        };
+        // Confirmed by a push, which a conversation passes over: an error would stand before the PONG.
+        asked.tell(&[b"PSUBSCRIBE", pattern]).await?;
+        let pong = asked.ask(&[b"PING"]).await?;
+        Ok(if pong == b"+PONG\r\n" { Ok(()) } else { Err("keyspace events may not be subscribed to".to_owned()) })
+    };
+    let told: io::Result<Result<(), String>> = tokio::time::timeout(connector.timeout, ask)
+        .await
+        .map_err(|_| Refused::Connect(ConnectError::TimedOut(connector.timeout.as_millis())))?;
+    match told {
+        Ok(Ok(())) => asked
+            .into_connection(Protocol::Resp3, connection.upstream_id, true)
+            .map_err(|error| Refused::Connect(error.into())),
+        Ok(Err(why)) => Err(Refused::Unsupported(why)),
+        Err(error) => Err(Refused::Connect(error.into())),
+    }
+}
+
+/// What CONFIG GET says of the setting: the channels to listen to, if they tell every change.
+pub(super) fn events_pattern(told: &[u8]) -> Option<&'static [u8]> {
+    events::pattern(Understood::decode(told)?.text(events::SETTING)?)
 }
 
 /// A connection, called `name` upstream, on which tracking is confirmed on, with these options.

@@ -9,8 +9,10 @@ use std::io;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Asked, Fill, Raised, Read, Tracker, TrackerLimits, TrackerState, post_all};
+use super::handshake;
+use super::{Asked, Fill, Raised, Read, Signal, Tracker, TrackerLimits, TrackerState, post_all};
 use crate::cache::{Clock, Millis, NewView, ViewKey};
+use crate::coherence::events::{self, Event};
 use crate::coherence::mail::Mail;
 use crate::coherence::push::{self, Push};
 use crate::coherence::{Armed, Cause, Coherence};
@@ -25,6 +27,8 @@ enum Owed {
     Value(Box<Fill>, Millis, Option<i64>),
     Read(Box<Read>),
     Pong(Instant, Millis, Vec<Raised>),
+    /// Whether keyspace events still tell every change.
+    Setting,
 }
 
 /// Requests on the wire at most, in commands; beyond it fills wait in the queue.
@@ -42,6 +46,7 @@ pub(super) struct Line<'a> {
     tracker: &'a Tracker,
     coherence: &'a Coherence,
     connection: Connection,
+    signal: Signal,
     clock: &'a Clock,
     limits: TrackerLimits,
     armed: Option<Armed>,
@@ -66,17 +71,19 @@ impl<'a> Line<'a> {
         tracker: &'a Tracker,
         coherence: &'a Coherence,
         connection: Connection,
+        signal: Signal,
         clock: &'a Clock,
         limits: TrackerLimits,
     ) -> Self {
         let lease = Millis(clock.now().0 + (limits.heartbeat + limits.deadline).as_millis() as u64);
         let armed = coherence.arm(&tracker.source, lease);
         tracker.queue().up = true;
-        tracker.set_state(TrackerState::Armed);
+        tracker.set_state(TrackerState::Armed(signal));
         Self {
             tracker,
             coherence,
             connection,
+            signal,
             clock,
             limits,
             armed: Some(armed),
@@ -120,6 +127,10 @@ impl<'a> Line<'a> {
                     self.check_silence()?;
                     // Each has its lease to give; beyond the bound those on their way must do.
                     if self.owed.len() < OWED_MAX {
+                        if self.signal == Signal::Events {
+                            encode::command(&mut self.out, &[b"CONFIG", b"GET", events::SETTING.as_bytes()]);
+                            self.owed.push_back(Owed::Setting);
+                        }
                         self.ping(Vec::new());
                     }
                     self.write()?;
@@ -222,17 +233,7 @@ impl<'a> Line<'a> {
     /// A frame that was there `now`.
     fn frame(&mut self, frame: &[u8], kind: FrameKind, now: Millis) -> io::Result<()> {
         if kind == FrameKind::Push {
-            match push::read(frame) {
-                Push::Keys(keys) => {
-                    self.coherence.invalidate_keys(keys.iter().copied(), Cause::Push);
-                    // After the epochs have moved: see `Coherence::follow`.
-                    keys.iter().for_each(|key| self.tracker.source.interests().changed(key));
-                }
-                Push::Flush | Push::Everything => {
-                    self.coherence.everything(Cause::Push);
-                    self.tracker.source.interests().everything();
-                }
-            }
+            self.heard(frame);
             return Ok(());
         }
         if kind.is_error() && is_another_server(frame) {
@@ -265,9 +266,35 @@ impl<'a> Line<'a> {
                 }
                 post_all(fences);
             }
+            Some(Owed::Setting) if handshake::events_pattern(frame).is_none() => {
+                return Err(io::Error::other("keyspace events do not tell every change any more"));
+            }
+            Some(Owed::Setting) => {}
             None => return Err(io::Error::other("a reply that no one asked for")),
         }
         Ok(())
+    }
+
+    fn heard(&self, push: &[u8]) {
+        let push = match self.signal {
+            Signal::Tracking => push::read(push),
+            Signal::Events => match events::read(push) {
+                Event::Key(key) => Push::Keys(vec![key]),
+                Event::Miss => return,
+                Event::Unknown => Push::Everything,
+            },
+        };
+        match push {
+            Push::Keys(keys) => {
+                self.coherence.invalidate_keys(keys.iter().copied(), Cause::Push);
+                // After the epochs have moved: see `Coherence::follow`.
+                keys.iter().for_each(|key| self.tracker.source.interests().changed(key));
+            }
+            Push::Flush | Push::Everything => {
+                self.coherence.everything(Cause::Push);
+                self.tracker.source.interests().everything();
+            }
+        }
     }
 
     /// Stores the reply if it may be stored, and answers those who wait in any case.
@@ -339,7 +366,7 @@ impl Drop for Line<'_> {
         let mut partial = self.buffer.len();
         for owed in std::mem::take(&mut self.owed) {
             match owed {
-                Owed::Select => {}
+                Owed::Select | Owed::Setting => {}
                 Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.give_up(partial, self.clock.now()),
                 Owed::Read(read) => read.fail(),
                 Owed::Pong(_, _, fences) => post_all(fences),
