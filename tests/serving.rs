@@ -101,3 +101,28 @@ fn an_mget_of_one_key_a_thousand_times_is_not_built_beyond_what_one_reply_may_be
     assert_eq!(client.text(&request), refused);
     assert_eq!(proxy.client().text(&["PING"]), "+PONG\r\n");
 }
+
+#[test]
+fn a_request_that_has_to_wait_is_counted_once() {
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    let mut client = proxy.client();
+    let before = proxy.count("anteroom_requests");
+    // Each waits for the replies before it, some then for a connection or a word of the upstream's, and is planned anew.
+    let pipeline: &[&[&str]] = &[
+        &["SET", "k", "1"],
+        &["SELECT", "7"],
+        &["SET", "k", "2"],
+        &["WATCH", "k"],
+        &["MULTI"],
+        &["GET", "k"],
+        &["EXEC"],
+        &["BLPOP", "nothing", "0.01"],
+        &["SELECT", "0"],
+        &["GET", "k"],
+    ];
+    let replies = client.pipeline(pipeline);
+    assert_eq!(replies.last().map(String::as_str), Some("$1\r\n1\r\n"), "{replies:?}");
+    // And the question itself.
+    assert_eq!(proxy.count("anteroom_requests"), before + pipeline.len() as u64 + 1);
+}

@@ -213,6 +213,8 @@ pub struct Session {
     purse: Option<Box<Purse>>,
     /// The request at hand has been paid for, whatever it waits for now.
     paid: bool,
+    /// The request at hand has been counted, however often it is still to be planned.
+    counted: bool,
     /// A limit has refused MULTI, and everything is refused until its EXEC or DISCARD.
     closed: Option<Refused>,
     backlog: Option<Box<Backlog>>,
@@ -253,6 +255,7 @@ impl Session {
             operation: None,
             verdict: None,
             paid: false,
+            counted: false,
             closed: None,
             backlog: None,
             ending: None,

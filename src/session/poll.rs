@@ -341,6 +341,7 @@ impl Session {
                         // A verdict belongs to the request that asked for it; it must not answer, or lend rights to, another.
                         self.verdict = None;
                         self.paid = false;
+                        self.counted = false;
                         at += len;
                     }
                     Flow::Hold => break,
