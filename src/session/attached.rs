@@ -73,6 +73,8 @@ pub struct Attached {
     pub pinned: bool,
     /// State was left on the connection that only closing it removes.
     pub spoiled: bool,
+    /// The client is done with it, and so has the upstream been told: losing it is nothing more to anybody.
+    pub leaving: bool,
     /// The server, or a script, has answered that it is not the one to ask; the session passes that on.
     pub refused: Option<(Refusal, SaidBy)>,
     /// Silence is no sign of a dead upstream now: a client has paused it.
@@ -113,6 +115,7 @@ impl Attached {
             tunnel: false,
             pinned: false,
             spoiled: false,
+            leaving: false,
             refused: None,
             blocking: 0,
             paused: false,

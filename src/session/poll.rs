@@ -152,7 +152,7 @@ impl Session {
         let Some(mut attached) = self.attached.take() else { return };
         // The client believes in a transaction, watches or subscriptions that are no more. Redis would have closed its
         // connection with them; so do we, after the errors for what it had in flight.
-        let believed = attached.is_sticky();
+        let believed = attached.is_sticky() && !attached.leaving;
         attached.fail(&self.outbox, why);
         self.client.upstream_id.store(0, Relaxed);
         self.show_mode(Mode::Normal);
