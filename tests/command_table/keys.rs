@@ -56,7 +56,7 @@ fn is_looked_for(client: &mut Client, request: &[Vec<u8>], ours: &[Vec<u8>]) -> 
     refusal(client, request).is_some_and(|text| text.starts_with(&named))
 }
 
-/// Whether SORT itself stores at the last of our keys, and not at the last of theirs.
+/// Whether the command itself stores at the last of our keys, and not at the last of theirs.
 fn is_stored_there(client: &mut Client, request: &[Vec<u8>], ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> bool {
     let (Some(ours), Some(theirs)) = (ours.last(), theirs.last()) else { return false };
     client.ask("FLUSHALL");
@@ -67,7 +67,10 @@ fn is_stored_there(client: &mut Client, request: &[Vec<u8>], ours: &[Vec<u8>], t
     let before = [dump(ours), dump(theirs)];
     client.ask_words(request);
     let mut dump = |key: &Vec<u8>| format!("{:?}", client.ask_words(&[words("DUMP"), vec![key.clone()]].concat()));
-    before[0] != dump(ours) && before[1] == dump(theirs)
+    let stored = before[0] != dump(ours) && before[1] == dump(theirs);
+    // A key of a wrong type would have the next requests refused for that.
+    client.ask("FLUSHALL");
+    stored
 }
 
 /// Compares the keys of one request. The only licence: where the form of a request decides (options before STREAMS, several
@@ -98,7 +101,10 @@ fn compare_keys(table: &Table, client: &mut Client, request: &[Vec<u8>], theirs:
                 // A key that is itself named "store" misleads GETKEYS; what is really stored, the tier's tests see.
                 Keys::GeoRadius { .. } => {
                     let named = |some: &[Vec<u8>], all: &[Vec<u8>]| some.iter().all(|key| all.contains(key));
-                    named(theirs, &ours) || named(&ours, theirs) || is_refused(client, request)
+                    named(theirs, &ours)
+                        || named(&ours, theirs)
+                        || is_refused(client, request)
+                        || is_stored_there(client, request, &ours, theirs)
                 }
                 Keys::Streams => is_refused(client, request) || is_looked_for(client, request, &ours),
                 Keys::Sort => is_refused(client, request) || is_stored_there(client, request, &ours, theirs),
