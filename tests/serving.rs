@@ -126,3 +126,35 @@ fn a_request_that_has_to_wait_is_counted_once() {
     // And the question itself.
     assert_eq!(proxy.count("anteroom_requests"), before + pipeline.len() as u64 + 1);
 }
+
+#[test]
+fn what_a_tracking_client_is_doing_shows_while_it_does_it() {
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    let (mut client, mut other) = (proxy.client3(), proxy.client());
+    let id = client.text(&["CLIENT", "ID"]);
+    let flags = |other: &mut support::Client| {
+        let list = other.text(&["CLIENT", "LIST", "ID", id[1..].trim_end()]);
+        let flags = list.split(" flags=").nth(1).and_then(|rest| rest.split(' ').next());
+        flags.unwrap_or_default().to_owned()
+    };
+    client.ask(&["CLIENT", "TRACKING", "ON"]);
+    assert_eq!(flags(&mut other), "N");
+    client.send(&["BLPOP", "q", "0"]);
+    eventually("it waits", || flags(&mut other) == "b");
+    other.ask(&["RPUSH", "q", "x"]);
+    client.frame();
+    assert_eq!(flags(&mut other), "N");
+    client.ask(&["MULTI"]);
+    assert_eq!(flags(&mut other), "x");
+    client.ask(&["EXEC"]);
+    assert_eq!(flags(&mut other), "N");
+    client.ask(&["SUBSCRIBE", "c"]);
+    assert_eq!(flags(&mut other), "P");
+    client.ask(&["BLPOP", "q", "0.01"]);
+    assert_eq!(flags(&mut other), "P");
+    client.ask(&["UNSUBSCRIBE", "c"]);
+    assert_eq!(flags(&mut other), "N");
+    client.send(&["PSYNC", "?", "-1"]);
+    eventually("it is a replica", || flags(&mut other) == "S");
+}

@@ -176,8 +176,15 @@ impl Session {
         for (shown, count) in self.client.subscribed.iter().zip([counts.channels, counts.patterns, counts.shards]) {
             shown.store(count as u32, Relaxed);
         }
-        if attached.blocking == 0 && !attached.is_sticky() {
-            self.client.mode.store(Mode::Normal as u8, Relaxed);
+        // A transaction that a limit keeps closed is none of the connection's.
+        if attached.blocking == 0 && attached.transaction.is_none() && self.closed.is_none() {
+            let mode = match attached {
+                _ if attached.tunnel => Mode::Replica,
+                _ if attached.monitoring => Mode::Monitor,
+                _ if attached.is_subscribed() => Mode::Subscribed,
+                _ => Mode::Normal,
+            };
+            self.client.mode.store(mode as u8, Relaxed);
         }
         if attached.is_quiet() && !attached.is_sticky() {
             self.client.upstream_id.store(0, Relaxed);
