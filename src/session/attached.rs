@@ -106,7 +106,7 @@ impl Attached {
             out: Vec::new(),
             head: 0,
             buffer: Vec::new(),
-            splitter: ReplySplitter::default(),
+            splitter: ReplySplitter::with_nested_pushes(),
             owed: VecDeque::new(),
             transaction: None,
             watching: false,

@@ -125,7 +125,10 @@ impl Session {
         }
         self.protocol = Protocol::Resp2;
         self.client.protocol.store(2, Relaxed);
-        self.mute = Mute::Off;
+        // It ends CLIENT REPLY OFF, and so is answered; a SKIP is for it.
+        if self.mute == Mute::On {
+            self.mute = Mute::Off;
+        }
         self.set_db(0);
         self.client.labels().name.clear();
         self.client.queued.store(-1, Relaxed);
