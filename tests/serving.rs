@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use support::{Proxy, Redis, eventually};
 
 #[test]
@@ -67,6 +69,37 @@ fn a_popped_element_reaches_a_client_that_has_closed_its_half() {
         client.stream.shutdown(std::net::Shutdown::Write).expect("a connection");
         assert_eq!(String::from_utf8_lossy(&client.rest()), "*2\r\n$1\r\nl\r\n$7\r\nelement\r\n");
     }
+}
+
+#[test]
+fn nothing_is_popped_for_a_client_that_is_gone() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(&redis);
+    let mut control = redis.client();
+    let mut blocked = |many: usize| {
+        eventually("so many are blocked", || {
+            control.text(&["INFO", "clients"]).contains(&format!("blocked_clients:{many}\r\n"))
+        });
+    };
+    // How long it takes for the upstream to hear of it, at best.
+    let mut best = Duration::MAX;
+    for round in 0..10 {
+        let mut client = proxy.client();
+        client.send([&["BLPOP", "l", "0"][..], &["BLMOVE", "l", "m", "LEFT", "LEFT", "0"]][round % 2]);
+        blocked(1);
+        let left = Instant::now();
+        drop(client);
+        blocked(0);
+        best = best.min(left.elapsed());
+    }
+    assert!(best < Duration::from_millis(50), "{best:?}");
+    // And whoever waits next is not disturbed by it.
+    let mut next = proxy.client();
+    next.send(&["BLPOP", "l", "0"]);
+    blocked(1);
+    assert!(next.soon().is_none());
+    redis.client().ask(&["RPUSH", "l", "x"]);
+    assert_eq!(next.text_frame(), "*2\r\n$1\r\nl\r\n$1\r\nx\r\n");
 }
 
 #[test]

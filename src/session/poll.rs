@@ -15,8 +15,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes read ahead of a request that cannot run yet.
 const READ_AHEAD_MAX_BYTES: usize = 64 * 1024;
-/// How long a client that closed its half is kept for the reply of a blocking command.
-const HALF_CLOSE_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
 /// How long a client with half a request is kept once the proxy is to stop: to send the other half, if it was just about to.
 const HALF_REQUEST_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
 /// Requests of one read that are run as of one look at the clock.
@@ -60,8 +58,7 @@ impl Session {
         }
         moved |= self.poll_attached(cx);
         if self.eof && self.attached.as_ref().is_some_and(|a| a.blocking > 0) {
-            let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSE_GRACE)));
-            let _ = grace.as_mut().poll(cx);
+            self.recall(cx);
         }
         if self.outbox.pending() == 0 {
             self.settle = false;
@@ -119,7 +116,7 @@ impl Session {
         // behind it is not run, as Redis would not.
         if let Some(grace) = &self.grace {
             let answered = drained && self.attached.as_ref().is_none_or(|a| a.blocking == 0);
-            return if answered || grace.is_elapsed() { Poll::Ready(End::Left) } else { Poll::Pending };
+            return if answered || grace.is_over() { Poll::Ready(End::Left) } else { Poll::Pending };
         }
         let endless = self.attached.as_ref().is_some_and(|a| listens(a));
         let stuck = endless || (drained && self.operation.is_none() && !unrun);
