@@ -348,6 +348,8 @@ fn raw_bytes_get_the_same_bytes_back_and_the_same_close() {
         b"CLIENT SETNAME me\r\nRESET\r\nCLIENT GETNAME\r\n",
         b"RESET x\r\n",
         b"CLIENT REPLY OFF\r\nPING\r\nRESET\r\nPING\r\n",
+        b"CLIENT REPLY SKIP\r\nRESET\r\nPING\r\n",
+        b"HELLO 3\r\nSUBSCRIBE a\r\nMULTI\r\nPUBLISH a m\r\nPING\r\nPUBLISH a n\r\nSELECT 3\r\nEXEC\r\nSET in:3 x\r\nPING\r\n",
         b"CLIENT REPLY SKIP\r\nMULTI\r\nPING\r\nEXEC\r\n",
         b"CLIENT REPLY OFF\r\nMULTI\r\nSET q 10\r\nEXEC\r\nCLIENT REPLY ON\r\nGET q\r\n",
         b"CLIENT REPLY OFF\r\nSUBSCRIBE a\r\nUNSUBSCRIBE a\r\nCLIENT REPLY ON\r\nPING\r\n",

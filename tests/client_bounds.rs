@@ -121,40 +121,57 @@ fn connections_beyond_the_accept_rate_wait_and_are_all_served() {
     assert!(begun.elapsed() >= Duration::from_millis(550), "{:?}", begun.elapsed());
 }
 
+/// What its clients have to arrive.
+const HANDSHAKE: Duration = Duration::from_millis(400);
+
 #[test]
 fn who_does_not_arrive_in_time_is_closed_and_who_does_is_not() {
     let redis = Redis::start_with(&["--requirepass", "secret"]);
     let proxy = Proxy::start_with(redis.addr(), |config| {
         config.upstream.url = format!("redis://:secret@{}", redis.addr()).parse().expect("a sound URL");
-        config.clients.handshake_timeout_ms = 400;
+        config.clients.handshake_timeout_ms = HANDSHAKE.as_millis() as u64;
     });
-    let login = || {
-        let mut client = proxy.client();
-        assert_eq!(client.text(&["AUTH", "secret"]), "+OK\r\n");
-        client
+    // The answer, unless the connection is closed.
+    let told = |client: &mut Client, request: &[&str]| {
+        client.send_best_effort(request);
+        client.try_frame().map_or_else(|_| String::new(), |frame| String::from_utf8_lossy(&frame).into_owned())
     };
     eventually("it is known that a password is wanted", || {
-        proxy.client().text(&["PING"]).starts_with("-NOAUTH") && login().text(&["PING"]) == "+PONG\r\n"
+        let mut client = proxy.client();
+        told(&mut client, &["PING"]).starts_with("-NOAUTH")
+            && told(&mut client, &["AUTH", "secret"]) == "+OK\r\n"
+            && told(&mut client, &["PING"]) == "+PONG\r\n"
     });
-    let begun = Instant::now();
-    let (mut good, mut back) = (login(), login());
-    let mut late: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
-    late[1].send_raw(b"*2\r\n$4\r\nAUTH\r\n$6\r\nsec");
-    assert!(late[2].text(&["GET", "k"]).starts_with("-NOAUTH"));
-    assert!(late[3].text(&["AUTH", "wrong"]).starts_with("-WRONGPASS"));
-    for client in &mut late {
-        assert!(client.is_closed());
-    }
-    assert!(begun.elapsed() >= Duration::from_millis(400), "{:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let given_up = Instant::now() + support::PATIENCE;
+    let (begun, mut good, mut back, mut late) = loop {
+        let begun = Instant::now();
+        let (mut good, mut back) = (proxy.client(), proxy.client());
+        let arrived = [&mut good, &mut back].map(|client| told(client, &["AUTH", "secret"]));
+        let mut late: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
+        let _ = late[1].stream.write_all(b"*2\r\n$4\r\nAUTH\r\n$6\r\nsec");
+        let refused = (told(&mut late[2], &["GET", "k"]), told(&mut late[3], &["AUTH", "wrong"]));
+        // Where so much took longer than they have, nothing that was told says anything: once more.
+        if begun.elapsed() < HANDSHAKE {
+            assert_eq!(arrived, ["+OK\r\n", "+OK\r\n"]);
+            assert!(refused.0.starts_with("-NOAUTH") && refused.1.starts_with("-WRONGPASS"), "{refused:?}");
+            break (begun, good, back, late);
+        }
+        assert!(Instant::now() < given_up, "this machine is too slow to say anything");
+    };
+    assert!(late.iter_mut().all(Client::is_closed));
+    assert!(begun.elapsed() >= HANDSHAKE, "{:?}", begun.elapsed());
+    eventually("they are counted", || {
+        let mut client = proxy.client();
+        told(&mut client, &["AUTH", "secret"]);
+        let text = told(&mut client, &["INFO", "anteroom_clients"]);
+        let count = text.lines().find_map(|line| line.strip_prefix("anteroom_clients_ended_handshake_timeout:"));
+        count.is_some_and(|count| count.parse::<u64>().expect("a number") >= 4)
+    });
     assert_eq!(good.text(&["PING"]), "+PONG\r\n");
     // Only arriving is timed: who goes back to the beginning later is not thrown out for it.
     assert_eq!(back.text(&["RESET"]), "+RESET\r\n");
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(HANDSHAKE / 2);
     assert!(back.text(&["PING"]).starts_with("-NOAUTH"));
-    let mut info = login();
-    let text = info.text(&["INFO", "anteroom_clients"]);
-    assert!(text.contains("anteroom_clients_ended_handshake_timeout:4\r\n"), "{text}");
 }
 
 #[test]

@@ -701,3 +701,61 @@ fn a_connection_lent_for_one_request_never_serves_another() {
     assert_eq!(third.text(&["RESET"]), "+RESET\r\n");
     assert!(third.text(&["EVAL", "return 1", "0"]).starts_with("-NOPERM"), "alice's rights outlived RESET");
 }
+
+#[test]
+fn who_has_been_told_goodbye_is_no_longer_listening_upstream() {
+    let redis = Redis::start();
+    let proxy = one_worker(&redis);
+    let mut publisher = redis.client();
+    for round in 0..100 {
+        let (farewell, told) = [("QUIT", "+OK\r\n"), ("RESET", "+RESET\r\n")][round % 2];
+        let mut client = if round % 4 < 2 { proxy.client() } else { proxy.client3() };
+        client.ask(&["SUBSCRIBE", "c"]);
+        assert_eq!(publisher.text(&["PUBLISH", "c", "m"]), ":1\r\n");
+        assert!(client.text_frame().contains("message"));
+        // Read first, or in one write with what follows.
+        if round % 8 < 4 {
+            assert_eq!(client.text(&[farewell]), told);
+        } else {
+            client.send_raw(&[request(&[farewell]), request(&["PING"])].concat());
+            assert_eq!(client.text_frame(), told);
+        }
+        assert_eq!(publisher.text(&["PUBLISH", "c", "m"]), ":0\r\n", "after {farewell}, round {round}");
+        match (farewell, round % 8 < 4) {
+            ("QUIT", _) => assert!(client.is_closed()),
+            (_, true) => assert_eq!(client.text(&["PING"]), "+PONG\r\n"),
+            (_, false) => assert_eq!(client.text_frame(), "+PONG\r\n"),
+        }
+    }
+}
+
+#[test]
+fn what_a_client_tracked_is_nobody_s_once_it_has_been_told_goodbye() {
+    let redis = Redis::start();
+    let proxy = one_worker(&redis);
+    let mut writer = redis.client();
+    for _ in 0..50 {
+        let (mut target, mut reader) = (proxy.client(), proxy.client3());
+        let id = target.text(&["CLIENT", "ID"]);
+        target.ask(&["SUBSCRIBE", "__redis__:invalidate"]);
+        assert_eq!(reader.text(&["CLIENT", "TRACKING", "ON", "REDIRECT", id[1..].trim_end()]), "+OK\r\n");
+        reader.ask(&["GET", "k"]);
+        assert_eq!(target.text(&["QUIT"]), "+OK\r\n");
+        assert_eq!(writer.text(&["SET", "k", "v"]), "+OK\r\n");
+        let pushed = reader.text_frame();
+        assert!(pushed.starts_with(">2\r\n$21\r\ntracking-redir-broken\r\n"), "{pushed}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_a_dead_upstream_is_told_so_all_the_same() {
+    let redis = Redis::start();
+    let proxy = Proxy::start_with(redis.addr(), |config| config.upstream.timeout_ms = 300);
+    for (farewell, told) in [("QUIT", "+OK\r\n"), ("RESET", "+RESET\r\n")] {
+        let mut client = proxy.client();
+        client.ask(&["SUBSCRIBE", "c"]);
+        redis.pause();
+        assert_eq!(client.text(&[farewell]), told);
+        redis.resume();
+    }
+}

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use support::{Proxy, Redis, eventually};
 
 #[test]
@@ -70,6 +72,37 @@ fn a_popped_element_reaches_a_client_that_has_closed_its_half() {
 }
 
 #[test]
+fn nothing_is_popped_for_a_client_that_is_gone() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(&redis);
+    let mut control = redis.client();
+    let mut blocked = |many: usize| {
+        eventually("so many are blocked", || {
+            control.text(&["INFO", "clients"]).contains(&format!("blocked_clients:{many}\r\n"))
+        });
+    };
+    // How long it takes for the upstream to hear of it, at best.
+    let mut best = Duration::MAX;
+    for round in 0..10 {
+        let mut client = proxy.client();
+        client.send([&["BLPOP", "l", "0"][..], &["BLMOVE", "l", "m", "LEFT", "LEFT", "0"]][round % 2]);
+        blocked(1);
+        let left = Instant::now();
+        drop(client);
+        blocked(0);
+        best = best.min(left.elapsed());
+    }
+    assert!(best < Duration::from_millis(50), "{best:?}");
+    // And whoever waits next is not disturbed by it.
+    let mut next = proxy.client();
+    next.send(&["BLPOP", "l", "0"]);
+    blocked(1);
+    assert!(next.soon().is_none());
+    redis.client().ask(&["RPUSH", "l", "x"]);
+    assert_eq!(next.text_frame(), "*2\r\n$1\r\nl\r\n$1\r\nx\r\n");
+}
+
+#[test]
 fn a_refused_replconf_leaves_an_ordinary_client() {
     let redis = Redis::start();
     redis.client().ask(&["ACL", "SETUSER", "y", "on", ">pw", "~*", "+@all", "-replconf", "-psync"]);
@@ -100,4 +133,61 @@ fn an_mget_of_one_key_a_thousand_times_is_not_built_beyond_what_one_reply_may_be
     let refused = "-ERR anteroom: a reply longer than upstream.reply_max_bytes\r\n";
     assert_eq!(client.text(&request), refused);
     assert_eq!(proxy.client().text(&["PING"]), "+PONG\r\n");
+}
+
+#[test]
+fn a_request_that_has_to_wait_is_counted_once() {
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    let mut client = proxy.client();
+    let before = proxy.count("anteroom_requests");
+    // Each waits for the replies before it, some then for a connection or a word of the upstream's, and is planned anew.
+    let pipeline: &[&[&str]] = &[
+        &["SET", "k", "1"],
+        &["SELECT", "7"],
+        &["SET", "k", "2"],
+        &["WATCH", "k"],
+        &["MULTI"],
+        &["GET", "k"],
+        &["EXEC"],
+        &["BLPOP", "nothing", "0.01"],
+        &["SELECT", "0"],
+        &["GET", "k"],
+    ];
+    let replies = client.pipeline(pipeline);
+    assert_eq!(replies.last().map(String::as_str), Some("$1\r\n1\r\n"), "{replies:?}");
+    // And the question itself.
+    assert_eq!(proxy.count("anteroom_requests"), before + pipeline.len() as u64 + 1);
+}
+
+#[test]
+fn what_a_tracking_client_is_doing_shows_while_it_does_it() {
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    let (mut client, mut other) = (proxy.client3(), proxy.client());
+    let id = client.text(&["CLIENT", "ID"]);
+    let flags = |other: &mut support::Client| {
+        let list = other.text(&["CLIENT", "LIST", "ID", id[1..].trim_end()]);
+        let flags = list.split(" flags=").nth(1).and_then(|rest| rest.split(' ').next());
+        flags.unwrap_or_default().to_owned()
+    };
+    client.ask(&["CLIENT", "TRACKING", "ON"]);
+    assert_eq!(flags(&mut other), "N");
+    client.send(&["BLPOP", "q", "0"]);
+    eventually("it waits", || flags(&mut other) == "b");
+    other.ask(&["RPUSH", "q", "x"]);
+    client.frame();
+    assert_eq!(flags(&mut other), "N");
+    client.ask(&["MULTI"]);
+    assert_eq!(flags(&mut other), "x");
+    client.ask(&["EXEC"]);
+    assert_eq!(flags(&mut other), "N");
+    client.ask(&["SUBSCRIBE", "c"]);
+    assert_eq!(flags(&mut other), "P");
+    client.ask(&["BLPOP", "q", "0.01"]);
+    assert_eq!(flags(&mut other), "P");
+    client.ask(&["UNSUBSCRIBE", "c"]);
+    assert_eq!(flags(&mut other), "N");
+    client.send(&["PSYNC", "?", "-1"]);
+    eventually("it is a replica", || flags(&mut other) == "S");
 }

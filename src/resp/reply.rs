@@ -91,9 +91,17 @@ pub struct ReplySplitter {
     searched: usize,
     /// Known once an attribute before the frame, if any, is behind us.
     kind: Option<FrameKind>,
+    /// Pushes may stand inside a frame.
+    nested_pushes: bool,
 }
 
 impl ReplySplitter {
+    /// For a connection whose client hears its own messages: Redis 7.0 puts what a subscriber in RESP3 publishes from inside EXEC
+    /// between the elements of EXEC's reply. It belongs to the frame and counts as none of its elements.
+    pub fn with_nested_pushes() -> Self {
+        Self { nested_pushes: true, ..Self::default() }
+    }
+
     /// Looks for one frame at the beginning of `buf`.
     ///
     /// After `None` the next call must bring the same bytes and more: the scan goes on where it stopped. After a frame
@@ -112,6 +120,8 @@ impl ReplySplitter {
             if element.mark == b'|' {
                 // An attribute stands before the element it describes and does not count as one.
                 self.outstanding = more(self.outstanding, element.children)?;
+            } else if element.mark == b'>' && self.nested_pushes && self.kind.is_some() {
+                self.outstanding = more(self.outstanding, element.children)?;
             } else {
                 if self.kind.is_none() && self.outstanding == 1 {
                     self.kind = Some(FrameKind::of(element.mark));
@@ -123,7 +133,7 @@ impl ReplySplitter {
             self.at = element.next;
         }
         let frame = self.kind.map(|kind| Frame { len: self.at, kind });
-        *self = Self::default();
+        *self = Self { nested_pushes: self.nested_pushes, ..Self::default() };
         Ok(frame)
     }
 

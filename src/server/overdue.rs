@@ -38,7 +38,8 @@ impl Patience {
 
     /// Why this client should go `now`, by what can be seen from outside.
     pub fn ends_with(&self, client: &Client, now: Millis, auth_required: bool) -> Option<End> {
-        let is_over = |since: u64, bound_ms: u64| bound_ms != 0 && now.0.saturating_sub(since) >= bound_ms;
+        // More, not as much: both ends are whole milliseconds, so what they are apart may be one too many.
+        let is_over = |since: u64, bound_ms: u64| bound_ms != 0 && now.0.saturating_sub(since) > bound_ms;
         if is_over(client.since.0, self.handshake_ms) && !client.has_arrived() {
             if client.has_asked() && !(auth_required && client.identity.load(Relaxed) == 0) {
                 client.arrived();

@@ -79,6 +79,8 @@ pub struct Attached {
     pub pinned: bool,
     /// State was left on the connection that only closing it removes.
     pub spoiled: bool,
+    /// The client is done with it, and so has the upstream been told: losing it is nothing more to anybody.
+    pub leaving: bool,
     /// The server, or a script, has answered that it is not the one to ask; the session passes that on.
     pub refused: Option<(Refusal, SaidBy)>,
     /// Silence is no sign of a dead upstream now: a client has paused it.
@@ -112,7 +114,7 @@ impl Attached {
             out: Vec::new(),
             head: 0,
             buffer: Vec::new(),
-            splitter: ReplySplitter::default(),
+            splitter: ReplySplitter::with_nested_pushes(),
             owed: VecDeque::new(),
             transaction: None,
             watching: false,
@@ -121,6 +123,7 @@ impl Attached {
             tunnel: false,
             pinned: false,
             spoiled: false,
+            leaving: false,
             refused: None,
             blocking: 0,
             paused: false,

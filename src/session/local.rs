@@ -35,6 +35,9 @@ impl Session {
             Local::Echo => self.answer(|out, _| encode::bulk(out, args.get(1).unwrap_or_default())),
             Local::Readonly | Local::Readwrite => self.answer(|out, _| encode::simple(out, "OK")),
             Local::Quit => {
+                if !self.has_taken_leave(b"QUIT") {
+                    return Flow::Hold;
+                }
                 self.answer(|out, _| encode::simple(out, "OK"));
                 self.ending = Some(End::Left);
             }
@@ -105,9 +108,21 @@ impl Session {
         }
     }
 
+    /// Whether nobody else can find any more what the client's own connection upstream stood for: its subscriptions, or what
+    /// it tracked. Who is told that a client has left, or begun anew, may ask about that over another connection, and the
+    /// two have no common order. So the upstream is told first. (Should it not answer, the connection is lost in its time.)
+    fn has_taken_leave(&mut self, command: &[u8]) -> bool {
+        let Some(attached) = &mut self.attached else { return true };
+        if !attached.leaving && (attached.is_subscribed() || attached.pinned) {
+            attached.leaving = true;
+            attached.insert(&[command]);
+        }
+        !attached.leaving || attached.inflight() == 0
+    }
+
     /// Everything as on a new connection. What is in flight is answered first, in the protocol it was asked in.
     fn reset(&mut self) -> Flow {
-        if !self.is_settled() {
+        if !self.is_settled() || !self.has_taken_leave(b"RESET") {
             return Flow::Hold;
         }
         if let Some(attached) = self.attached.take() {
@@ -116,7 +131,10 @@ impl Session {
         self.stop_tracking();
         self.protocol = Protocol::Resp2;
         self.client.protocol.store(2, Relaxed);
-        self.mute = Mute::Off;
+        // It ends CLIENT REPLY OFF, and so is answered; a SKIP is for it.
+        if self.mute == Mute::On {
+            self.mute = Mute::Off;
+        }
         self.set_db(0);
         self.client.labels().name.clear();
         self.client.queued.store(-1, Relaxed);

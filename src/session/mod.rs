@@ -17,6 +17,7 @@
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
+//! | `recall` | what of a blocking command whose client has gone? |
 //! | `overdue` | does a client end that takes too long, or is asked to? |
 //! | `gather` | when does part of a batch's replies leave before the rest? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
@@ -39,6 +40,7 @@ mod permission;
 mod poll;
 mod pubsub;
 mod read;
+mod recall;
 mod request;
 mod ride;
 mod then;
@@ -219,6 +221,8 @@ pub struct Session {
     purse: Option<Box<Purse>>,
     /// The request at hand has been paid for, whatever it waits for now.
     paid: bool,
+    /// The request at hand has been counted, however often it is still to be planned.
+    counted: bool,
     /// A limit has refused MULTI, and everything is refused until its EXEC or DISCARD.
     closed: Option<Refused>,
     backlog: Option<Box<Backlog>>,
@@ -227,7 +231,7 @@ pub struct Session {
     /// The client will send nothing more.
     eof: bool,
     /// How long a blocking command of such a client is still waited for.
-    grace: Option<Pin<Box<tokio::time::Sleep>>>,
+    grace: Option<recall::Grace>,
     /// How long a client with half a request is still kept while the proxy stops.
     late: Option<Pin<Box<tokio::time::Sleep>>>,
     /// How long a client that takes nothing is still kept, while it matters.
@@ -265,6 +269,7 @@ impl Session {
             operation: None,
             verdict: None,
             paid: false,
+            counted: false,
             closed: None,
             backlog: None,
             ending: None,

@@ -18,8 +18,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes read ahead of a request that cannot run yet.
 const READ_AHEAD_MAX_BYTES: usize = 64 * 1024;
-/// How long a client that closed its half is kept for the reply of a blocking command.
-const HALF_CLOSE_GRACE: std::time::Duration = std::time::Duration::from_millis(100);
 /// How long a client with half a request is kept once the proxy is to stop: to send the other half, if it was just about to.
 const HALF_REQUEST_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
 /// Requests of one read that are run as of one look at the clock.
@@ -70,8 +68,7 @@ impl Session {
         }
         moved |= self.poll_attached(cx);
         if self.eof && self.attached.as_ref().is_some_and(|a| a.blocking > 0) {
-            let grace = self.grace.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSE_GRACE)));
-            let _ = grace.as_mut().poll(cx);
+            self.recall(cx);
         }
         if self.outbox.pending() == 0 {
             self.settle = false;
@@ -129,7 +126,7 @@ impl Session {
         // behind it is not run, as Redis would not.
         if let Some(grace) = &self.grace {
             let answered = drained && self.attached.as_ref().is_none_or(|a| a.blocking == 0);
-            return if answered || grace.is_elapsed() { Poll::Ready(End::Left) } else { Poll::Pending };
+            return if answered || grace.is_over() { Poll::Ready(End::Left) } else { Poll::Pending };
         }
         let endless = self.attached.as_ref().is_some_and(|a| listens(a));
         let stuck = endless || (drained && self.operation.is_none() && !unrun);
@@ -163,7 +160,7 @@ impl Session {
         self.untrack(&attached);
         // The client believes in a transaction, watches or subscriptions that are no more. Redis would have closed its
         // connection with them; so do we, after the errors for what it had in flight.
-        let believed = attached.is_sticky();
+        let believed = attached.is_sticky() && !attached.leaving;
         attached.fail(&self.outbox, why);
         self.client.upstream_id.store(0, Relaxed);
         self.show_mode(Mode::Normal);
@@ -187,8 +184,15 @@ impl Session {
         for (shown, count) in self.client.subscribed.iter().zip([counts.channels, counts.patterns, counts.shards]) {
             shown.store(count as u32, Relaxed);
         }
-        if attached.blocking == 0 && !attached.is_sticky() {
-            self.client.mode.store(Mode::Normal as u8, Relaxed);
+        // A transaction that a limit keeps closed is none of the connection's.
+        if attached.blocking == 0 && attached.transaction.is_none() && self.closed.is_none() {
+            let mode = match attached {
+                _ if attached.tunnel => Mode::Replica,
+                _ if attached.monitoring => Mode::Monitor,
+                _ if attached.is_subscribed() => Mode::Subscribed,
+                _ => Mode::Normal,
+            };
+            self.client.mode.store(mode as u8, Relaxed);
         }
         if attached.is_quiet() && !attached.is_sticky() && attached.tracked() == 0 {
             self.client.upstream_id.store(0, Relaxed);
@@ -362,6 +366,7 @@ impl Session {
                         // A verdict belongs to the request that asked for it; it must not answer, or lend rights to, another.
                         self.verdict = None;
                         self.paid = false;
+                        self.counted = false;
                         at += len;
                     }
                     Flow::Hold => break,

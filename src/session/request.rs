@@ -112,9 +112,11 @@ impl Session {
         }
     }
 
-    /// What CLIENT LIST shows of the last request.
-    fn note(&self, command: &Command) {
-        self.worker.stats.requests.add(1);
+    /// What INFO counts, once however often the request is planned, and CLIENT LIST shows of the last one.
+    fn note(&mut self, command: &Command) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.worker.stats.requests.add(1);
+        }
         self.client.command.store(command.id, Relaxed);
     }
 

@@ -244,13 +244,15 @@ impl WatchedMany {
     }
 }
 
-/// The elements of an array, as frames.
+/// The elements of an array, as frames; a push between them is none.
 pub fn elements(frame: &[u8]) -> Vec<&[u8]> {
     let mut found = Vec::new();
     let mut splitter = ReplySplitter::default();
     let mut rest = frame.iter().position(|b| *b == b'\n').map_or(&frame[..0], |end| &frame[end + 1..]);
     while let Ok(Some(element)) = splitter.split(rest) {
-        found.push(&rest[..element.len]);
+        if element.kind != FrameKind::Push {
+            found.push(&rest[..element.len]);
+        }
         rest = &rest[element.len..];
     }
     found

@@ -31,21 +31,52 @@ fn shown(request: &[Vec<u8>]) -> String {
     request.iter().map(|word| word.escape_ascii().to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether the server refuses to carry the request out for its form. Inside MULTI nothing blocks.
-fn is_refused(client: &mut Client, request: &[Vec<u8>]) -> bool {
+/// The error with which the server refuses to carry the request out, if it does. Inside MULTI nothing blocks.
+fn refusal(client: &mut Client, request: &[Vec<u8>]) -> Option<String> {
     client.ask("MULTI");
     client.ask_words(request);
     match client.ask("EXEC") {
-        Reply::Array(replies) => {
-            matches!(&replies[0], Reply::Error(text) if text.starts_with("ERR "))
-        }
+        Reply::Array(mut replies) => match replies.remove(0) {
+            Reply::Error(text) => Some(text),
+            _ => None,
+        },
         other => panic!("{other:?} for {}", shown(request)),
     }
 }
 
+/// Whether it does so for the request's form.
+fn is_refused(client: &mut Client, request: &[Vec<u8>]) -> bool {
+    refusal(client, request).is_some_and(|text| text.starts_with("ERR "))
+}
+
+/// Whether XREADGROUP itself looks for its group at the first of these keys: the error it gives where there is none names it.
+fn is_looked_for(client: &mut Client, request: &[Vec<u8>], ours: &[Vec<u8>]) -> bool {
+    let Some(key) = ours.first() else { return false };
+    let named = format!("NOGROUP No such key '{}' or consumer group '", String::from_utf8_lossy(key));
+    refusal(client, request).is_some_and(|text| text.starts_with(&named))
+}
+
+/// Whether the command itself stores at the last of our keys, and not at the last of theirs.
+fn is_stored_there(client: &mut Client, request: &[Vec<u8>], ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> bool {
+    let (Some(ours), Some(theirs)) = (ours.last(), theirs.last()) else { return false };
+    client.ask("FLUSHALL");
+    for key in [ours, theirs] {
+        client.ask_words(&[words("RPUSH"), vec![key.clone()], words("3 1 2")].concat());
+    }
+    let mut dump = |key: &Vec<u8>| format!("{:?}", client.ask_words(&[words("DUMP"), vec![key.clone()]].concat()));
+    let before = [dump(ours), dump(theirs)];
+    client.ask_words(request);
+    let mut dump = |key: &Vec<u8>| format!("{:?}", client.ask_words(&[words("DUMP"), vec![key.clone()]].concat()));
+    let stored = before[0] != dump(ours) && before[1] == dump(theirs);
+    // A key of a wrong type would have the next requests refused for that.
+    client.ask("FLUSHALL");
+    stored
+}
+
 /// Compares the keys of one request. The only licence: where the form of a request decides (options before STREAMS, several
-/// STOREs), GETKEYS searches for the first keyword while the command reads option by option; then ours must name all of
-/// theirs, or the server must refuse the request.
+/// STOREs), GETKEYS searches for the first keyword while the command reads option by option (behind other options a group or
+/// consumer named STREAMS misleads it, and so does a key named STORE behind STORE); then ours must name all of theirs, or be those
+/// that the command itself turns out to use, or the server must refuse the request.
 fn compare_keys(table: &Table, client: &mut Client, request: &[Vec<u8>], theirs: &Theirs) {
     let owned = Request::new(request);
     let args = owned.args();
@@ -70,9 +101,14 @@ fn compare_keys(table: &Table, client: &mut Client, request: &[Vec<u8>], theirs:
                 // A key that is itself named "store" misleads GETKEYS; what is really stored, the tier's tests see.
                 Keys::GeoRadius { .. } => {
                     let named = |some: &[Vec<u8>], all: &[Vec<u8>]| some.iter().all(|key| all.contains(key));
-                    named(theirs, &ours) || named(&ours, theirs) || is_refused(client, request)
+                    named(theirs, &ours)
+                        || named(&ours, theirs)
+                        || is_refused(client, request)
+                        || is_stored_there(client, request, &ours, theirs)
                 }
-                Keys::Streams | Keys::Sort | Keys::Migrate => is_refused(client, request),
+                Keys::Streams => is_refused(client, request) || is_looked_for(client, request, &ours),
+                Keys::Sort => is_refused(client, request) || is_stored_there(client, request, &ours, theirs),
+                Keys::Migrate => is_refused(client, request),
                 _ => false,
             };
             assert!(licensed, "{}: GETKEYS says {}, ours are {}", shown(request), shown(theirs), shown(&ours));
@@ -117,17 +153,28 @@ const VOCABULARY: &[&str] = &[
     "\"\"",
 ];
 
+/// Made-up requests of each command; `ANTEROOM_TEST_REQUESTS=<number>` makes up more of them.
+const REQUESTS_PER_COMMAND: usize = 300;
+
+fn requests_per_command() -> usize {
+    let asked = std::env::var("ANTEROOM_TEST_REQUESTS").ok();
+    asked.map_or(REQUESTS_PER_COMMAND, |number| number.parse().expect("ANTEROOM_TEST_REQUESTS is a number"))
+}
+
 #[test]
 fn keys_are_those_the_server_finds() {
-    const REQUESTS_PER_COMMAND: usize = 300;
     let server = Server::start();
     let (table, mut client) = (Table::builtin(), server.client());
     let mut random = Random(0x5EED_CAFE_F00D_0001);
     let mut compared = BTreeMap::new();
-    for live in live_rows(&mut client).iter().filter(|row| !row.container) {
+    let mut rows = live_rows(&mut client);
+    // The server tells them in the order of a hash table with a seed of its own: as they come, each run would make up other
+    // requests, and a failure would not repeat.
+    rows.sort_by(|one, other| one.name.cmp(&other.name));
+    for live in rows.iter().filter(|row| !row.container) {
         let name: Vec<Vec<u8>> = live.name.split('|').map(|word| word.as_bytes().to_vec()).collect();
         let least = live.arity.unsigned_abs() as usize;
-        let requests: Vec<Vec<Vec<u8>>> = (0..REQUESTS_PER_COMMAND)
+        let requests: Vec<Vec<Vec<u8>>> = (0..requests_per_command())
             .map(|_| {
                 let length = if live.arity > 0 { least } else { least.max(2) + random.below(10) };
                 let mut request = name.clone();
@@ -202,14 +249,39 @@ fn client_getkeys(server: &Server, request: &[Vec<u8>]) -> Reply {
 fn the_server_reads_the_option_and_not_the_keyword() {
     let server = Server::start();
     let (table, mut client) = (Table::builtin(), server.client());
-    client.ask("XADD k 1-1 a 1");
-    client.ask("XGROUP CREATE k STREAMS 0");
-    let line = "XREADGROUP COUNT 1 GROUP STREAMS STREAMS STREAMS k >";
-    let getkeys = client.ask(&format!("COMMAND GETKEYS {line}"));
-    assert_ne!(getkeys.items()[0].text(), "k", "GETKEYS is mistaken here");
-    assert_eq!(client.ask(line).items()[0].items()[0].text(), "k");
-    let owned = Request::new(&words(line));
-    let mut positions = Vec::new();
-    find(&table, &owned.args()).keys(&owned.args(), &mut positions).unwrap();
-    assert_eq!(positions, [7]);
+    for stream in ["k", "STREAMS"] {
+        client.ask(&format!("XADD {stream} 1-1 a 1"));
+        client.ask(&format!("XGROUP CREATE {stream} STREAMS 0"));
+        client.ask(&format!("XGROUP CREATE {stream} g 0"));
+    }
+    // GETKEYS takes the first STREAMS from the fourth argument on for the keyword. Where a group or a consumer of that name
+    // stands there, it is mistaken.
+    for (line, mistaken, at) in [
+        ("XREADGROUP GROUP STREAMS c STREAMS k >", false, 5),
+        ("XREADGROUP GROUP g STREAMS STREAMS k >", false, 5),
+        ("XREADGROUP GROUP STREAMS STREAMS STREAMS STREAMS >", false, 5),
+        ("XREADGROUP GROUP g c STREAMS STREAMS >", false, 5),
+        ("XREADGROUP GROUP g c COUNT 1 STREAMS STREAMS >", false, 7),
+        ("XREADGROUP COUNT 1 GROUP STREAMS c STREAMS k >", true, 7),
+        ("XREADGROUP COUNT 1 GROUP g STREAMS STREAMS k >", true, 7),
+        ("XREADGROUP COUNT 1 GROUP STREAMS STREAMS STREAMS k >", true, 7),
+        ("XREADGROUP NOACK GROUP g STREAMS STREAMS k >", true, 6),
+        ("XREADGROUP NOACK GROUP STREAMS c STREAMS STREAMS >", false, 6),
+        ("XREADGROUP GROUP g c NOACK BLOCK 1 STREAMS k >", false, 8),
+        ("XREAD STREAMS STREAMS 0", false, 2),
+        ("XREAD COUNT 1 BLOCK 1 STREAMS k 0", false, 6),
+    ] {
+        let request = words(line);
+        let owned = Request::new(&request);
+        let mut positions = Vec::new();
+        find(&table, &owned.args()).keys(&owned.args(), &mut positions).unwrap();
+        assert_eq!(positions, [at], "{line}");
+        let key = String::from_utf8_lossy(&request[at]).into_owned();
+        let getkeys: Vec<String> =
+            client.ask(&format!("COMMAND GETKEYS {line}")).items().iter().map(Reply::text).collect();
+        assert_eq!(getkeys != [key.clone()], mistaken, "{line}: {getkeys:?}");
+        // What the command itself reads settles it: it tells the stream's name.
+        client.ask(&format!("XADD {key} * a 1"));
+        assert_eq!(client.ask(line).items()[0].items()[0].text(), key, "{line}");
+    }
 }

@@ -37,6 +37,22 @@ fn whole(stream: &[u8]) -> (Vec<Frame>, Result<usize, FrameError>) {
 }
 
 #[test]
+fn a_push_inside_a_frame_is_part_of_it_where_that_is_allowed() {
+    let stream = b"*2\r\n>3\r\n$7\r\nmessage\r\n$1\r\na\r\n*1\r\n:9\r\n:1\r\n+PONG\r\n>1\r\n+x\r\n+OK\r\n";
+    let mut splitter = ReplySplitter::with_nested_pushes();
+    let (mut frames, mut start) = (Vec::new(), 0);
+    for end in 1..=stream.len() {
+        if let Some(frame) = splitter.split(&stream[start..end]).expect("it is allowed") {
+            frames.push((stream[start..end].escape_ascii().to_string(), frame.kind));
+            start = end;
+        }
+    }
+    let first = stream[..stream.len() - 13].escape_ascii().to_string();
+    assert_eq!(frames[0], (first, FrameKind::Array));
+    assert_eq!(frames[1..].iter().map(|frame| frame.1).collect::<Vec<_>>(), [FrameKind::Push, FrameKind::Simple]);
+}
+
+#[test]
 fn every_type_ends_where_it_ends() {
     use FrameKind::*;
     for (text, kind) in [

@@ -97,6 +97,11 @@ impl Attached {
             Some(Owed::Reply { seq, then }) => then.answered(outbox, seq, frame, kind),
             Some(Owed::Blocking { seq, then, .. }) => {
                 self.blocking -= 1;
+                if self.leaving && frame.starts_with(b"-UNBLOCKED") {
+                    // Recalled: it did nothing, and Redis would have said nothing.
+                    outbox.complete(seq, b"");
+                    return Ok(());
+                }
                 then.answered(outbox, seq, frame, kind);
             }
             Some(Owed::Unknown { seq, then }) => {
