@@ -93,6 +93,8 @@ fn lockstep(protocol: u8) -> usize {
     let pair = Pair::start();
     let mut differences = Differences::default();
     for group in groups().iter().filter(|g| g.speaks(protocol)) {
+        // What a group did to its server (REPLICAOF) may have cost the proxy its tracker, without which no client's read can be followed.
+        pair.proxy.wait_armed();
         let mut connections = [pair.clients(protocol), pair.clients(protocol)];
         for client in &mut connections[0] {
             for reset in [&["FLUSHALL"][..], &["SCRIPT", "FLUSH"], &["FUNCTION", "FLUSH"]] {

@@ -172,22 +172,22 @@ fn what_a_tracking_client_is_doing_shows_while_it_does_it() {
         flags.unwrap_or_default().to_owned()
     };
     client.ask(&["CLIENT", "TRACKING", "ON"]);
-    assert_eq!(flags(&mut other), "N");
+    assert_eq!(flags(&mut other), "t");
     client.send(&["BLPOP", "q", "0"]);
-    eventually("it waits", || flags(&mut other) == "b");
+    eventually("it waits", || flags(&mut other) == "bt");
     other.ask(&["RPUSH", "q", "x"]);
     client.frame();
-    assert_eq!(flags(&mut other), "N");
+    assert_eq!(flags(&mut other), "t");
     client.ask(&["MULTI"]);
-    assert_eq!(flags(&mut other), "x");
+    assert_eq!(flags(&mut other), "xt");
     client.ask(&["EXEC"]);
-    assert_eq!(flags(&mut other), "N");
+    assert_eq!(flags(&mut other), "t");
     client.ask(&["SUBSCRIBE", "c"]);
-    assert_eq!(flags(&mut other), "P");
+    assert_eq!(flags(&mut other), "Pt");
     client.ask(&["BLPOP", "q", "0.01"]);
-    assert_eq!(flags(&mut other), "P");
+    assert_eq!(flags(&mut other), "Pt");
     client.ask(&["UNSUBSCRIBE", "c"]);
-    assert_eq!(flags(&mut other), "N");
+    assert_eq!(flags(&mut other), "t");
     client.send(&["PSYNC", "?", "-1"]);
-    eventually("it is a replica", || flags(&mut other) == "S");
+    eventually("it is a replica", || flags(&mut other) == "St");
 }

@@ -67,6 +67,7 @@ impl Interests {
     pub fn register(&self, key: &[u8], listener: &Arc<Listener>) {
         let evicted = {
             let (mut shard, hash) = self.shard(key);
+            // Counted under the lock that whoever takes it out needs.
             if let Some(listeners) = shard.get_mut(key) {
                 if listeners.iter().any(|known| Arc::ptr_eq(known, listener)) {
                     return;

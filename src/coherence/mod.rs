@@ -187,12 +187,6 @@ impl Coherence {
                 || shared.oversized.contains(shared.question_hash(hash, question), now))
     }
 
-    /// Whether anything about this key was so of late.
-    pub fn is_oversized_key(&self, key: &[u8], now: Millis) -> bool {
-        let shared = self.shared();
-        !shared.oversized.is_empty() && shared.oversized.contains(self.hash(key), now)
-    }
-
     /// What the tier holds.
     pub fn size(&self) -> TierSize {
         self.shared().tier.size()

@@ -4,7 +4,8 @@
 //!   hit ────────────────────────────────► the reply, its interest entered, what was seen compared (coherence/interest.rs)
 //!   miss, fill ─────────────────────────► the same when the fill is back
 //!   any other read of known keys ───────► made on the tracker's connection, which enters the interests itself
-//!   transactions, scripts, blocking ────► on the session's dedicated connection, which has Redis tell the tracker
+//!   transactions, scripts, blocking, or
+//!   too large for that connection ──────► on the session's dedicated connection, which has Redis tell the tracker
 //!   whatever cannot be followed ────────► the reply, and right behind it that the keys have changed
 //! ```
 //!
@@ -21,6 +22,7 @@ use super::request::Flow;
 use super::then::Then;
 use super::told::{Ear, Touches};
 use super::{Way, attached::Attached};
+use crate::cache::ViewKey;
 use crate::coherence::Source;
 use crate::coherence::tracker::{Asked, Read};
 use crate::command::{Access, Command, Dedicated, Effect, Route};
@@ -83,6 +85,10 @@ impl Session {
 
     /// A read that goes upstream, on the tracker's connection.
     pub(super) fn read_through_tracker(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        let keys = self.keys_of(command, args);
+        if self.is_heavy(command, args, &keys) {
+            return self.on_dedicated(Dedicated::Followed, command, args);
+        }
         if self.way != Way::Fills && !self.is_settled() {
             return Flow::Hold;
         }
@@ -91,7 +97,7 @@ impl Session {
             return Flow::Hold;
         }
         self.way = Way::Fills;
-        let following = self.following(self.keys_of(command, args));
+        let following = self.following(keys);
         let mut joiner = self.joiner(args, lane);
         joiner.following = following;
         self.reads.add(self.worker.coherence.hash(&joiner.key));
@@ -99,15 +105,21 @@ impl Session {
         Flow::Next
     }
 
-    pub(super) fn launch_read(&mut self, command: &Command, args: &Args<'_>, joiner: Joiner) {
+    /// Whether it would hold up the tracker's connection, where everyone's fills and invalidations are behind it: by its own size, or by what
+    /// the replies about these keys were of late.
+    pub(super) fn is_heavy(&self, command: &Command, args: &Args<'_>, keys: &[Box<[u8]>]) -> bool {
         let coherence = &self.worker.coherence;
+        let tail = args.raw_after(1).get(2..).unwrap_or_default();
+        let question = ViewKey { db: self.db, command: command.id, tail };
+        args.raw().len() > FILL_REQUEST_MAX_BYTES
+            || keys.iter().any(|key| coherence.is_oversized(coherence.hash(key), &question, self.now))
+    }
+
+    pub(super) fn launch_read(&mut self, command: &Command, args: &Args<'_>, joiner: Joiner) {
         let (Some(tracker), Some(following)) = (&self.identity.tracker, &joiner.following) else {
             return joiner.ask();
         };
-        // What takes the connection long is not asked there: everyone's fills and invalidations are behind it.
-        if args.raw().len() > FILL_REQUEST_MAX_BYTES
-            || following.keys.iter().any(|key| coherence.is_oversized_key(key, self.now))
-        {
+        if self.is_heavy(command, args, &following.keys) {
             return joiner.ask();
         }
         let (listener, keys) = (following.ear.listener.clone(), following.keys.clone());

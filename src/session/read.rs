@@ -136,6 +136,9 @@ impl Session {
             }
             return self.pass_read(command, args, source.scope(), miss);
         }
+        if follows && self.is_heavy(command, args, &[asked.key.into()]) {
+            return self.read_through_tracker(command, args);
+        }
         if follows && self.way != Way::Fills && !self.is_settled() {
             return Flow::Hold;
         }

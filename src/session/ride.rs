@@ -227,6 +227,7 @@ impl Session {
                 }
                 Flow::Next
             }
+            Dedicated::Followed => self.ride_plain(command, args),
             Dedicated::Unknown => self.ride_unknown(command, args),
         }
     }
