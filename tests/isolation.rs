@@ -759,3 +759,21 @@ fn a_client_that_leaves_a_dead_upstream_is_told_so_all_the_same() {
         redis.resume();
     }
 }
+
+#[test]
+fn a_tracking_client_s_ping_is_answered_after_the_invalidations_before_it() {
+    let redis = Redis::start();
+    let proxy = one_worker(&redis);
+    let mut client = proxy.client3();
+    client.ask(&["CLIENT", "TRACKING", "ON"]);
+    for ask in [&["PING"][..], &["ECHO", "x"]] {
+        // Known to be permitted, so that nothing of the upstream's would be waited for.
+        client.ask(ask);
+        client.ask(&["GET", "k"]);
+        let replies = client.pipeline(&[&["SET", "k", "v"], ask, &["GET", "k"], &["SET", "k", "w"]]);
+        assert_eq!(replies[0], "+OK\r\n");
+        assert!(replies[1].starts_with(">2\r\n$10\r\ninvalidate\r\n"), "{replies:?}");
+        client.frame();
+        client.frame();
+    }
+}

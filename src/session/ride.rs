@@ -78,6 +78,7 @@ impl Session {
         let Some(attached) = &self.attached else { return Flow::Hold };
         let in_transaction = attached.transaction.is_some();
         let listening = attached.is_subscribed() && self.protocol == Protocol::Resp2;
+        let pinned = attached.pinned;
         let upstream_answers = in_transaction || listening || attached.monitoring;
         // Whether a RESP2 client still listens, and so who answers, is known only once every (un)subscription is confirmed.
         if matches!(route, Route::Local(local) if local != Local::Ping)
@@ -103,8 +104,9 @@ impl Session {
             {
                 self.refuse_in_transaction(command)
             }
-            // Behind the client's own script, not beside it: see `Session::local`.
-            Route::Local(Local::Ping | Local::Echo) if self.worker.shared.scripts_run() => {
+            // Behind the client's own script, not beside it: see `Session::local`. And behind the invalidations of a client that
+            // tracks: it may ask so as to know that all there were until now have come.
+            Route::Local(Local::Ping | Local::Echo) if pinned || self.worker.shared.scripts_run() => {
                 self.ride_plain(command, args)
             }
             Route::Local(Local::Select) if !upstream_answers => self.select_attached(args),
