@@ -22,6 +22,8 @@
 //! | what they mean for fills in flight | `outread.rs` |
 //! | whose data, and is its source alive | `source.rs`, `sources.rs` |
 //! | the slots and their locks | `epochs.rs` |
+//! | what must go by pattern | `matching.rs` |
+//! | what is told to others | `news.rs` |
 //! | what INFO and the metrics say | `counters.rs` |
 
 mod counters;
@@ -29,7 +31,9 @@ mod epochs;
 mod flights;
 pub mod mail;
 mod mark;
+mod matching;
 mod near;
+pub mod news;
 mod outread;
 mod places;
 mod push;
@@ -57,13 +61,15 @@ pub(crate) use epochs::SlotGuard;
 use epochs::{Epochs, Slot};
 pub use flights::{FlightId, FlightKey, Flights};
 pub use mark::{FlushMark, Marks, WriteMark};
+pub use matching::{PATTERN_MAX_BYTES, Pattern};
 pub use near::Near;
+pub use news::Names;
 pub use serve::{Hit, Miss, MissReason};
 pub use snapshot::{Seen, Snapshot};
 pub use source::{Armed, ScopeId, Source, SourceKind};
 use sources::Sources;
 pub use ticket::{CommitRefused, FillTicket, TicketCheck, TicketRefused};
-pub use verbs::Cause;
+pub use verbs::{Cause, Invalidation};
 pub use watch::{ReadWatch, Sight};
 
 /// The bounds and choices of the cache.
@@ -123,6 +129,7 @@ struct Shared {
     sources: Sources,
     admission: Admission,
     oversized: Oversized,
+    news: news::News,
     /// False while memory is short: nothing new is kept.
     filling: AtomicBool,
     /// How often memory was to be freed: then near tables let go of what they hold.
@@ -141,6 +148,7 @@ impl Coherence {
             sources: Sources::new(limits.sources_max),
             admission: Admission::new(limits.admission_counters, keys_max(&limits), limits.admit_after),
             oversized: Oversized::default(),
+            news: news::News::default(),
             filling: AtomicBool::new(true),
             sheds: AtomicU64::new(0),
             registered: counters::Registered::default(),

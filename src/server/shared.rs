@@ -24,6 +24,7 @@ use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
 use crate::limits::Limits;
+use crate::peers::Bus;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
 use crate::upstream::lane::Refusal;
@@ -69,6 +70,8 @@ pub struct Shared {
     scripts: Arc<AtomicUsize>,
     /// How much clients may ask.
     pub limits: Arc<Limits>,
+    /// What is said and heard on publish and subscribe.
+    pub bus: Arc<Bus>,
     /// What clients have asked the upstream to hold back.
     pub pause: Arc<Pause>,
     /// A [`Sight`], by number.
@@ -103,6 +106,7 @@ impl Shared {
             ..CoherenceLimits::default()
         });
         let limits = Arc::new(Limits::new(&config.limits, workers));
+        let bus = Bus::new(&config);
         let (trackers_wanted, wanted) = mpsc::unbounded_channel();
         let shared = Self {
             clock: Clock::boot(),
@@ -124,6 +128,7 @@ impl Shared {
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
             limits,
+            bus,
             pause: Arc::default(),
             sight: AtomicUsize::new(Sight::Off as usize),
             facts: RwLock::default(),

@@ -5,11 +5,10 @@
 //! longer than it should, the lease bounds what that means for others (`coherence/tracker.rs`).
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::identity::Identity;
@@ -22,13 +21,13 @@ pub(super) struct Waiting {
     /// The identities that want one.
     pub(super) wanted: mpsc::UnboundedReceiver<Arc<Identity>>,
     /// Closed once every worker has drained.
-    pub(super) all_drained: mpsc::Receiver<Infallible>,
+    pub(super) all_drained: watch::Receiver<()>,
 }
 
 /// Trackers that run.
 pub(super) struct Running {
     all: tokio::task::JoinHandle<()>,
-    all_drained: mpsc::Receiver<Infallible>,
+    all_drained: watch::Receiver<()>,
 }
 
 impl Waiting {
@@ -41,7 +40,8 @@ impl Waiting {
 impl Running {
     /// Ends them once every worker has drained: until then fills and fences of requests in flight still wait for their tracker.
     pub(super) async fn end(mut self) {
-        let _ = self.all_drained.recv().await;
+        // An error is what is waited for: whoever could send is gone.
+        while self.all_drained.changed().await.is_ok() {}
         self.all.abort();
     }
 }

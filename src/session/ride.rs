@@ -266,7 +266,7 @@ impl Session {
             _ if !effect.drops() => self.beside(command, args),
             Effect::DropEverything => self.after_write(command, args),
             _ if is_diverted => self.after_write(command, args),
-            _ => self.fence_only(),
+            _ => self.fence_only(command, args),
         };
         self.send_blocking(args, then, command.waits_for(args))
     }

@@ -137,7 +137,9 @@ impl Then {
             }
             Self::Fence { worker, mark } => worker.fence(outbox, seq, frame, mark),
             Self::Queued { worker } if !kind.is_error() && frame != b"+QUEUED\r\n" => {
-                worker.fence(outbox, seq, frame, None);
+                let mut mark = worker.marks.write_mark([]);
+                mark.is_unnamed();
+                worker.fence(outbox, seq, frame, Some(mark));
             }
             Self::Queued { .. } => outbox.complete(seq, frame),
             Self::Paused { worker, noted, then } => {
