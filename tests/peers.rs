@@ -7,6 +7,8 @@ mod applications;
 #[path = "peers/console.rs"]
 mod console;
 mod support;
+#[path = "peers/walk.rs"]
+mod walk;
 #[path = "peers/wire.rs"]
 mod wire;
 
