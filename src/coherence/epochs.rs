@@ -207,7 +207,7 @@ impl Epochs {
     }
 
     /// What a near table holds is looked up again. Calls `step` with the number of each slot.
-    pub(crate) fn move_stored(&self, step: impl Fn(usize)) {
+    pub(crate) fn move_stored(&self, mut step: impl FnMut(usize)) {
         for at in 0..self.slots.len() {
             step(at);
             let held = self.lock(at as u32);

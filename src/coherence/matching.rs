@@ -1,7 +1,7 @@
 //! Invalidating by pattern: all keys of the tier that match, without holding anyone up.
 //!
 //! The tier is found by hash, so every entry is looked at. That takes most of a second for a million; it is for a thread of its own, holds
-//! one slot's lock at a time, and gives the processor away between [`STEP`]s.
+//! one slot's lock at a time, and gives the processor away after each stretch of [`WORK`].
 //!
 //! When it returns, nothing is served that was read from Redis before it was called:
 //!
@@ -17,11 +17,20 @@
 //!    state stands. So the state of each slot that something was stored under is moved, *after* the walk: whoever looks again finds in the
 //!    tier what does not match, or what is newer.
 
+use std::time::{Duration, Instant};
+
 use super::{Cause, Coherence};
 use crate::glob;
 
-/// Entries, or slots, looked at between two moments at which others may have the processor.
-const STEP: usize = 256;
+/// Entries, or slots, between two looks at the clock; how long is worked at a stretch, and how long the processor is then left to others. A
+/// thread that works on until it is interrupted has others wait for milliseconds where there are more of them than processors.
+const STEP: usize = 32;
+const WORK: Duration = Duration::from_micros(200);
+const REST: Duration = Duration::from_micros(100);
+
+/// Entries dropped between two times that moka's housekeeping is done here. Its queue of what was inserted and removed has room for 384: were it
+/// full, whoever stores something would have to wait, and from 64 on do the housekeeping itself.
+const DROPPED_PER_TIDY: u64 = 32;
 
 /// The longest pattern, in bytes: matching takes up to so many steps for each byte of a key.
 pub const PATTERN_MAX_BYTES: usize = 1024;
@@ -58,20 +67,31 @@ impl Coherence {
     pub fn invalidate_matching(&self, patterns: &[Pattern], cause: Cause) -> u64 {
         let shared = self.shared();
         shared.epochs.void_open_fills();
-        let mut dropped = 0;
+        let (mut dropped, mut pace) = (0u64, Pace(Instant::now()));
         for (at, entry) in shared.tier.iter().enumerate() {
-            if at % STEP == STEP - 1 {
-                std::thread::yield_now();
-            }
-            if patterns.iter().any(|pattern| pattern.matches(entry.key())) {
-                dropped += u64::from(self.local.invalidate(self.hash(entry.key()), cause));
+            pace.step(at);
+            if patterns.iter().any(|pattern| pattern.matches(entry.key()))
+                && self.local.invalidate(self.hash(entry.key()), cause)
+            {
+                dropped += 1;
+                if dropped.is_multiple_of(DROPPED_PER_TIDY) {
+                    shared.tier.tidy();
+                }
             }
         }
-        shared.epochs.move_stored(|at| {
-            if at % STEP == STEP - 1 {
-                std::thread::yield_now();
-            }
-        });
+        shared.epochs.move_stored(|at| pace.step(at));
         dropped
+    }
+}
+
+/// Since when the thread has worked at a stretch.
+struct Pace(Instant);
+
+impl Pace {
+    fn step(&mut self, at: usize) {
+        if at.is_multiple_of(STEP) && self.0.elapsed() >= WORK {
+            std::thread::sleep(REST);
+            self.0 = Instant::now();
+        }
     }
 }
