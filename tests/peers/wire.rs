@@ -1,9 +1,19 @@
 //! Messages lost, repeated, reordered, forged, and connections cut.
 
 use std::net::TcpListener;
+use std::time::Instant;
 
 use super::support::scripted::{Middleman, Way};
 use super::*;
+
+/// Has Redis close all connections of this name.
+fn kill(direct: &mut Client, name: &str) {
+    let list = direct.text(&["CLIENT", "LIST"]);
+    for line in list.lines().filter(|line| line.contains(&format!("name={name} "))) {
+        let id = line.split("id=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an id");
+        direct.ask(&["CLIENT", "KILL", "ID", id]);
+    }
+}
 
 /// A peer that is nobody: what it says is published by hand.
 struct Forger {
@@ -159,11 +169,7 @@ fn the_loss_of_the_subscription_costs_what_rests_on_it_and_the_peers_hear_each_o
     for (round, name) in ["anteroom:peers", "anteroom:publish"].iter().enumerate() {
         warm(&b, &mut reader, "t:1");
         warm(&b, &mut reader, "tracked");
-        let list = direct.text(&["CLIENT", "LIST"]);
-        for line in list.lines().filter(|line| line.contains(&format!("name={name} "))) {
-            let id = line.split("id=").nth(1).and_then(|rest| rest.split(' ').next()).expect("an id");
-            direct.ask(&["CLIENT", "KILL", "ID", id]);
-        }
+        kill(&mut direct, name);
         eventually("both noticed", || {
             [&a, &b].iter().all(|proxy| proxy.count("anteroom_peers_losses") == round as u64 + 1)
         });
@@ -193,6 +199,37 @@ fn a_write_while_the_other_is_cut_off_is_seen_once_it_is_back() {
     eventually("its own signs of life do not come back", || b.count("anteroom_peers_losses") == 1);
     assert_eq!(reader.text(&["GET", "t:1"]), bulk("new"), "what rested on it is gone");
     await_acquainted(&a, &b);
+}
+
+/// The window that `src/peers/mod.rs` argues about: A does not know of B yet, and tells nobody what it writes.
+#[test]
+fn what_was_kept_before_the_other_could_know_of_us_goes_when_it_says_that_it_does() {
+    let redis = Redis::start();
+    let man = Middleman::before(redis.addr());
+    let a = Proxy::start_with(man.addr, |config| {
+        timed(config);
+        config.peers.timeout_ms = 60_000;
+    });
+    eventually("it listens", || a.info("anteroom_peers_state") == "up");
+    let line = man.line("anteroom:peers", 0);
+    line.hold(Way::Down);
+    let b = proxy(&redis);
+    eventually("B hears A", || b.count("anteroom_peers") == 1);
+    std::thread::sleep(2 * BRAKE);
+    let (mut writer, mut reader) = (a.client(), b.client());
+    writer.ask(&["SET", "t:1", "old"]);
+    assert_eq!(warm(&b, &mut reader, "t:1"), bulk("old"));
+    writer.ask(&["SET", "t:1", "new"]);
+    assert_eq!(kept(&b, &mut reader, "t:1"), Some(bulk("old")), "time alone vouches for it");
+    assert_eq!((b.count("anteroom_peers_acknowledged"), b.count("anteroom_invalidations_peer")), (0, 0));
+    line.release(Way::Down);
+    eventually("A says that it hears B", || b.count("anteroom_peers_acknowledged") == 1);
+    eventually("what was kept goes", || reader.text(&["GET", "t:1"]) == bulk("new"));
+    assert_eq!(b.count("anteroom_invalidations_peer"), 0, "nobody ever named it");
+    await_acquainted(&a, &b);
+    warm(&b, &mut reader, "t:1");
+    writer.ask(&["SET", "t:1", "newer"]);
+    eventually("from now on it is told", || reader.text(&["GET", "t:1"]) == bulk("newer"));
 }
 
 #[test]
@@ -282,4 +319,57 @@ fn nobody_listens_on_a_port_that_is_no_redis_and_the_proxy_says_why() {
     let proxy = Proxy::start_with(addr, timed);
     eventually("it says why", || proxy.info("anteroom_peers_reason") == "connection refused");
     assert_eq!(proxy.info("anteroom_peers_state"), "down");
+}
+
+/// Each key has one writer, through one of the proxies, and its numbers increase; a minute's time to live would keep what is stale.
+#[test]
+fn nothing_stale_stays_under_load_though_connections_are_cut_all_the_time() {
+    const KEYS: usize = 16;
+    let redis = Redis::start();
+    let (a, b) = pair(&redis);
+    let end = Instant::now() + Duration::from_secs(4);
+    let addresses = [a.addr, b.addr];
+    let kills = std::thread::scope(|scope| {
+        for (writer, address) in addresses.into_iter().enumerate() {
+            scope.spawn(move || {
+                let mut client = Client::connect(address);
+                let mut number = 0u64;
+                while Instant::now() < end {
+                    number += 1;
+                    let key = format!("t:{}", number as usize % KEYS / 2 * 2 + writer);
+                    assert_eq!(client.text(&["SET", &key, &number.to_string()]), OK);
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            });
+        }
+        for address in addresses {
+            scope.spawn(move || {
+                let mut client = Client::connect(address);
+                for n in 0.. {
+                    client.ask(&["GET", &format!("t:{}", n % KEYS)]);
+                    if Instant::now() > end {
+                        break;
+                    }
+                }
+            });
+        }
+        let mut direct = redis.client();
+        let mut kills = 0;
+        while Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(150));
+            kill(&mut direct, ["anteroom:peers", "anteroom:publish"][kills % 2]);
+            kills += 1;
+        }
+        kills
+    });
+    await_acquainted(&a, &b);
+    let (mut direct, mut one, mut two) = (redis.client(), a.client(), b.client());
+    for n in 0..KEYS {
+        let key = format!("t:{n}");
+        let held = direct.text(&["GET", &key]);
+        let told = [&mut one, &mut two].map(|client| client.text(&["GET", &key]));
+        assert_eq!(told, [held.clone(), held], "{key} after {kills} cuts");
+    }
+    let hits = a.count("anteroom_cache_hits") + b.count("anteroom_cache_hits");
+    assert!(hits > 1000 && kills > 10, "{hits} hits and {kills} cuts prove little");
 }
