@@ -22,26 +22,23 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::applications::{self, Said};
 use super::brake::Brake;
 use super::company::{Company, Loss};
+use super::half::{Half, strings};
 use super::message::{self, Message, Pen, Says, Speaker};
 use super::{Bus, State, random};
 use crate::coherence::{Cause, Coherence, Invalidation};
-use crate::resp::{Protocol, ReplySplitter, encode};
+use crate::resp::{Protocol, encode};
 use crate::server::complaints::Complaints;
-use crate::socket::Socket;
 use crate::upstream::connect::{Connection, Connector, reason};
 
 /// What the connections are called in the upstream's CLIENT LIST.
 const LISTENS: &str = "anteroom:peers";
 const SPEAKS: &str = "anteroom:publish";
 
-/// The longest message that is listened to, in bytes; a longer one ends the stay.
-const FRAME_MAX_BYTES: usize = 1 << 20;
-const READ_BYTES: usize = 16 << 10;
 /// Requests sent and not answered, at most; beyond it what is to be told gathers in its outlet.
 const OWED_MAX: usize = 1024;
 /// Between two signs of life, at least, whoever is new.
 const HERE_PAUSE: Duration = Duration::from_millis(20);
-/// How often at most the log says that a message cannot be read.
+/// How often at most the log says that a message cannot be read, or is out of order.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Says and hears until everyone has drained.
@@ -53,7 +50,7 @@ pub(super) async fn keep(
     mut drained: watch::Receiver<()>,
 ) {
     let stays = async {
-        let (complaints, mut pause) = (Unreadable::default(), reconnect.0);
+        let (complaints, mut pause) = (Complained::default(), reconnect.0);
         loop {
             let stay = connect(&bus, &coherence, &connector, &complaints);
             let why = tokio::select! {
@@ -86,8 +83,9 @@ pub(super) async fn keep(
 }
 
 #[derive(Default)]
-struct Unreadable {
+struct Complained {
     of_peers: Complaints,
+    out_of_order: Complaints,
     of_applications: Complaints,
 }
 
@@ -96,7 +94,7 @@ async fn connect<'a>(
     bus: &'a Bus,
     coherence: &'a Coherence,
     connector: &Connector,
-    complaints: &'a Unreadable,
+    complaints: &'a Complained,
 ) -> Result<Line<'a>, String> {
     let open = async |name| {
         let connection: Connection = connector.open(Protocol::Resp2, name).await.map_err(|error| error.to_string())?;
@@ -124,91 +122,11 @@ async fn connect<'a>(
     Ok(Line::new(bus, coherence, listens, speaks, complaints))
 }
 
-/// One connection.
-struct Half {
-    socket: Socket,
-    out: Vec<u8>,
-    sent: usize,
-    buffer: Vec<u8>,
-    splitter: ReplySplitter,
-}
-
-impl Half {
-    fn new(socket: Socket) -> Self {
-        Self { socket, out: Vec::new(), sent: 0, buffer: Vec::new(), splitter: ReplySplitter::default() }
-    }
-
-    fn has_unsent(&self) -> bool {
-        self.sent < self.out.len()
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        while self.has_unsent() {
-            match self.socket.try_write(&self.out[self.sent..]) {
-                Ok(n) => self.sent += n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e),
-            }
-        }
-        self.out = Vec::new();
-        self.sent = 0;
-        Ok(())
-    }
-
-    /// Reads what is there.
-    fn read(&mut self) -> io::Result<()> {
-        self.buffer.reserve(READ_BYTES);
-        match self.socket.try_read_buf(&mut self.buffer) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// The next whole frame of what was read.
-    fn frame(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let split = self.splitter.split(&self.buffer);
-        let frame = split.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-        let Some(frame) = frame else {
-            if self.buffer.len() > FRAME_MAX_BYTES {
-                return Err(io::Error::other("a message is too long"));
-            }
-            if self.buffer.is_empty() {
-                self.buffer = Vec::new();
-            }
-            return Ok(None);
-        };
-        let frame: Vec<u8> = self.buffer.drain(..frame.len).collect();
-        if frame.starts_with(b"-") {
-            return Err(io::Error::other(String::from_utf8_lossy(&frame[1..]).trim_end().to_owned()));
-        }
-        Ok(Some(frame))
-    }
-
-    /// Sends, and waits for so many confirmations.
-    async fn confirmed(&mut self, mut count: usize) -> io::Result<()> {
-        while count > 0 {
-            if self.has_unsent() {
-                poll_fn(|cx| self.socket.poll_write_ready(cx)).await?;
-                self.write()?;
-                continue;
-            }
-            poll_fn(|cx| self.socket.poll_read_ready(cx)).await?;
-            self.read()?;
-            while count > 0 && self.frame()?.is_some() {
-                count -= 1;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// See the head of this file.
 struct Line<'a> {
     bus: &'a Bus,
     coherence: &'a Coherence,
-    complaints: &'a Unreadable,
+    complaints: &'a Complained,
     listens: Option<Half>,
     speaks: Half,
     /// When each request that is not answered was sent.
@@ -231,7 +149,7 @@ impl<'a> Line<'a> {
         coherence: &'a Coherence,
         listens: Option<Half>,
         speaks: Half,
-        complaints: &'a Unreadable,
+        complaints: &'a Complained,
     ) -> Self {
         let now = Instant::now();
         let me = Speaker { source: bus.source, boot: random() };
@@ -412,6 +330,15 @@ impl<'a> Line<'a> {
         }
         standing.received.fetch_add(1, Relaxed);
         let heard = self.company.hear(&message, self.hasher.hash_one(payload), now.into_std());
+        if heard.loss == Loss::Everything {
+            self.complaints.out_of_order.tell_every(COMPLAIN_EVERY, |times| {
+                tracing::warn!(
+                    times,
+                    source = message.from.source,
+                    "a peer's messages are out of order: everything is dropped"
+                );
+            });
+        }
         if heard.is_new {
             // In this order: whatever is written from now on is told, and only then is it said that we hear.
             self.coherence.news().peers.open();
@@ -494,26 +421,4 @@ async fn readable(half: &mut Option<Half>) -> io::Result<()> {
         Some(half) => poll_fn(|cx| half.socket.poll_read_ready(cx)).await,
         None => std::future::pending().await,
     }
-}
-
-/// An array of strings, which is all that a listening connection is sent.
-fn strings(frame: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut rest = frame;
-    let count = number(&mut rest, b'*')?;
-    let mut strings = Vec::new();
-    for _ in 0..count {
-        let len = number(&mut rest, b'$')?;
-        let (string, after) = rest.split_at_checked(len)?;
-        strings.push(string);
-        rest = after.strip_prefix(b"\r\n")?;
-    }
-    rest.is_empty().then_some(strings)
-}
-
-fn number(rest: &mut &[u8], kind: u8) -> Option<usize> {
-    let line_end = rest.iter().position(|b| *b == b'\r')?;
-    let digits = rest[..line_end].strip_prefix(&[kind])?;
-    let value = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    *rest = rest[line_end..].strip_prefix(b"\r\n")?;
-    Some(value)
 }

@@ -34,13 +34,14 @@
 //! | `message` | how does a proxy say it? |
 //! | `company` | who else is here, and what must go when one is heard, or not heard? |
 //! | `applications` | how do applications say it, and how are they told? |
-//! | `line` | what happens on the two connections? |
+//! | `line`, `half` | what happens on the two connections, and on each? |
 //! | `brake` | how often may everything go? |
 //! | `walks` | who walks through memory for a pattern? |
 
 pub mod applications;
 mod brake;
 pub mod company;
+mod half;
 mod line;
 pub mod message;
 pub mod walks;
