@@ -192,8 +192,8 @@ impl<'a> Line<'a> {
             if last_words && !unsent && self.owed.is_empty() {
                 return Ok(());
             }
+            // Not in this order: a flood of messages must not keep signs of life from leaving.
             tokio::select! {
-                biased;
                 ready = readable(&mut self.listens) => {
                     ready?;
                     self.hear()?;
