@@ -10,6 +10,7 @@
 //! | [`command`] | what a command means (pure) | wait, or know a connection |
 //! | [`cache`] | entries and views | know the network, or decide when one must go |
 //! | [`coherence`] | when a reply may be kept, served, and must go; the tracker | decide what is worth keeping |
+//! | [`peers`] | what is said and heard on publish and subscribe: other proxies, applications | decide what must go |
 //! | [`limits`] | how much clients may ask: budgets, and what a command costs | refuse anyone itself, or know a connection |
 //! | [`upstream`] | connections to Redis: lanes, dedicated ones, the control plane | know the cache |
 //! | [`tls`] | keys, certificates, whom to trust, records | know what the bytes mean |
@@ -49,8 +50,10 @@ pub mod coherence;
 pub mod command;
 pub mod config;
 pub mod descriptors;
+pub mod glob;
 pub mod limits;
 mod listen;
+pub mod peers;
 pub mod resp;
 pub mod server;
 pub mod session;

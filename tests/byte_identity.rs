@@ -35,7 +35,9 @@ struct Pair {
 impl Pair {
     fn start() -> Self {
         let (direct, behind) = (Redis::start(), Redis::start());
-        let proxy = Proxy::armed(&behind);
+        // The channel on which proxies talk shows in PUBSUB CHANNELS; README says so.
+        let proxy = Proxy::start_with(behind.addr(), |config| config.peers.enabled = false);
+        proxy.wait_armed();
         Self { direct, _behind: behind, proxy }
     }
 

@@ -37,15 +37,36 @@ const DEADLINE_MS: u64 = 500;
 
 #[test]
 fn nobody_ever_reads_what_the_promises_rule_out() {
+    check(false);
+}
+
+/// The others' writes go through another proxy, which tells of them.
+#[test]
+fn nobody_ever_reads_what_the_promises_rule_out_when_others_write_through_a_peer() {
+    check(true);
+}
+
+fn check(through_a_peer: bool) {
     let target = std::env::var("ANTEROOM_CHECK_OPERATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(OPERATIONS);
     let redis = Redis::start();
-    let proxy = Proxy::start_with(redis.addr(), |config| {
-        config.cache.admit_after = 1;
-        config.coherence.heartbeat_ms = HEARTBEAT_MS;
-        config.coherence.heartbeat_deadline_ms = DEADLINE_MS;
-        config.log.level = "error".into();
-    });
-    proxy.wait_armed();
+    let start = || {
+        let proxy = Proxy::start_with(redis.addr(), |config| {
+            config.cache.admit_after = 1;
+            config.coherence.heartbeat_ms = HEARTBEAT_MS;
+            config.coherence.heartbeat_deadline_ms = DEADLINE_MS;
+            config.log.level = "error".into();
+        });
+        proxy.wait_armed();
+        proxy
+    };
+    let proxy = start();
+    let peer = through_a_peer.then(start);
+    if let Some(peer) = &peer {
+        for proxy in [&proxy, peer] {
+            eventually("both hear each other", || proxy.info("anteroom_peers_acknowledged") == "1");
+        }
+    }
+    let theirs = peer.as_ref().map_or(redis.addr(), |peer| peer.addr);
     let world = World::new(target);
     let over = AtomicBool::new(false);
     let started = Instant::now();
@@ -64,8 +85,7 @@ fn nobody_ever_reads_what_the_promises_rule_out() {
         let foreign = |seed| {
             scope.spawn({
                 let world = &world;
-                let addr = redis.addr();
-                move || Driver::new(world, addr, false, seed).run_foreign()
+                move || Driver::new(world, theirs, false, seed).run_foreign()
             })
         };
         let foreign: Vec<_> = (100..100 + FOREIGN).map(foreign).collect();
@@ -79,6 +99,8 @@ fn nobody_ever_reads_what_the_promises_rule_out() {
     everyone_agrees(&world, &redis, &proxy);
     let (operations, failures) = (world.operations(), world.failures.load(Ordering::Relaxed));
     let hits = proxy.count("anteroom_cache_hits");
+    let told = proxy.count("anteroom_invalidations_peer");
+    assert_eq!(told > 0, through_a_peer, "{told} keys were told by peers");
     let verdict = judge::judge(&world.into_history(), &clients);
     let share = hits as f64 / verdict.reads as f64;
     let lag = |part: f64| verdict.lags.get((verdict.lags.len() as f64 * part) as usize).copied().unwrap_or_default();

@@ -256,11 +256,11 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         ("\nworkers = 1025", "line 2: workers = 1025: expected 0 to 1024"),
         (
             "wrokers = 1",
-            "line 1: wrokers: no such key here; there are cache, clients, coherence, commands, drain, limits, listen, log, memory, tls, upstream, workers",
+            "line 1: wrokers: no such key here; there are applications, cache, clients, coherence, commands, drain, limits, listen, log, memory, peers, publish, tls, upstream, workers",
         ),
         (
             "[drian]\ntimeout_ms = 1",
-            "line 1: drian: no such key here; there are cache, clients, coherence, commands, drain, limits, listen, log, memory, tls, upstream, workers",
+            "line 1: drian: no such key here; there are applications, cache, clients, coherence, commands, drain, limits, listen, log, memory, peers, publish, tls, upstream, workers",
         ),
         ("[drain]\ntimeout = 1", "line 2: drain.timeout: no such key here; there are timeout_ms"),
         ("drain = 5", "line 1: drain = 5: expected a table, [drain]"),
@@ -289,6 +289,34 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         (
             "[memory]\nbudget_bytes = \"128MiB\"",
             "line 2: memory.budget_bytes = \"128MiB\": expected at least cache.max_bytes, which is 268435456",
+        ),
+        (
+            "[peers]\nheartbeat_ms = 2000",
+            "line 2: peers.heartbeat_ms = 2000: expected at most half of peers.timeout_ms, which is 3000",
+        ),
+        (
+            "[peers]\ntimeout_ms = 1500",
+            "line 2: peers.timeout_ms = 1500: expected at least twice peers.heartbeat_ms, which is 1000",
+        ),
+        (
+            "[peers]\nchannel = \"\"",
+            "line 2: peers.channel = \"\": expected the name of a channel; peers.enabled = false switches it off",
+        ),
+        (
+            "[publish]\nchannel = \"\"",
+            "line 2: publish.channel = \"\": expected the name of a channel; publish.keys = [] switches it off",
+        ),
+        (
+            "[applications]\nchannel = \"anteroom:invalidate\"",
+            "line 2: applications.channel = \"anteroom:invalidate\": the same as peers.channel, where proxies take what they cannot read for a reason to drop all",
+        ),
+        (
+            "[publish]\nkeys = \"product:*\"",
+            "line 2: publish.keys = \"product:*\": expected a list of patterns of keys, such as [\"product:*\"]",
+        ),
+        (
+            "[publish]\nkeys = [\"a\", \"\"]",
+            "line 2: publish.keys = [\"a\", \"\"]: pattern 1: an empty pattern matches only the empty key; \"*\" matches all",
         ),
         ("[log]\nformat = \"xml\"", "line 2: log.format = \"xml\": expected \"text\" or \"json\""),
         (
@@ -355,7 +383,7 @@ fn every_number_has_an_upper_bound() {
         let keys = section.as_table().map(numbers).unwrap_or_default();
         cases.extend(keys.into_iter().map(|key| (format!("[{name}]\n"), key)));
     }
-    assert_eq!(cases.len(), 43, "{cases:?}");
+    assert_eq!(cases.len(), 45, "{cases:?}");
     for (section, key) in cases {
         let found = problems(&format!("{section}{key} = {}", i64::MAX));
         let bounded = |line: &String| line.contains(": expected ") && line.contains(" to ");

@@ -11,7 +11,8 @@
 //! | R11, other databases | `races/flush.rs` |
 //! | R12 and the policies | `races/expiry.rs` (R13, a clock that jumps: unit tests of `coherence`) |
 //! | R18 | `races/mget.rs` |
-//! | R20 to R22 | with downstream tracking and peers, which are yet to come |
+//! | R20, R21 | with downstream tracking, which is yet to come |
+//! | R22 | `tests/peers.rs` |
 
 #[path = "races/expiry.rs"]
 mod expiry;

@@ -1,18 +1,72 @@
 //! `PROXY <sub>`: the console, in RESP, so that redis-cli is the tool.
+//!
+//! Says what a command is to do; what takes time is done elsewhere (`session/local.rs`).
 
-use crate::resp::{Args, Protocol, encode};
-use crate::server::worker::Worker;
+use crate::coherence::{Invalidation, PATTERN_MAX_BYTES, Pattern};
+use crate::resp::{Args, encode};
 
-/// Answers one console command.
-pub fn answer(_worker: &Worker, args: &Args<'_>, out: &mut Vec<u8>, _protocol: Protocol) {
-    match args.get(1).map(<[u8]>::to_ascii_lowercase).as_deref() {
-        Some(b"help") | None => {
-            encode::array_header(out, 2);
-            encode::bulk(out, b"PROXY <subcommand>. Subcommands are:");
-            encode::bulk(out, b"HELP -- This text.");
-        }
-        Some(other) => {
-            encode::error(out, format!("ERR anteroom: unknown PROXY subcommand '{}'", String::from_utf8_lossy(other)));
-        }
+const HELP: [&str; 10] = [
+    "PROXY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "HELP",
+    "    Print this help.",
+    "INVALIDATE KEY <key> [<key> ...] | PATTERN <glob> | PREFIX <prefix> | ALL",
+    "    Forget what is kept of these keys, here and in all proxies on this Redis, and",
+    "    tell applications (publish.keys). Nothing in Redis changes.",
+    "    KEY, PATTERN, PREFIX: answers how many of them this proxy kept something of.",
+    "    PATTERN matches as KEYS does, and walks through all that is kept, beside what",
+    "    is served meanwhile.",
+    "    ALL: answers about how many entries this proxy held.",
+];
+
+/// What a console command comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Order {
+    /// These bytes are the reply.
+    Reply(Vec<u8>),
+    /// This is to go, here and elsewhere.
+    Invalidate(Invalidation),
+}
+
+impl Order {
+    /// Reads one console command.
+    pub fn read(args: &Args<'_>) -> Order {
+        read(args)
     }
+}
+
+fn read(args: &Args<'_>) -> Order {
+    let word = |at: usize| args.get(at).map(<[u8]>::to_ascii_lowercase);
+    match word(1).as_deref() {
+        Some(b"help") | None => {
+            let mut reply = Vec::new();
+            encode::array_header(&mut reply, HELP.len());
+            HELP.iter().for_each(|line| encode::simple(&mut reply, line));
+            Order::Reply(reply)
+        }
+        Some(b"invalidate") => invalidate(word(2).as_deref(), args),
+        Some(other) => refuse(format!(
+            "unknown PROXY subcommand '{}'. Try PROXY HELP.",
+            String::from_utf8_lossy(&other[..other.len().min(128)])
+        )),
+    }
+}
+
+fn invalidate(what: Option<&[u8]>, args: &Args<'_>) -> Order {
+    let pattern = |of: fn(Vec<u8>) -> Pattern| match args.get(3) {
+        Some(text) if text.len() <= PATTERN_MAX_BYTES => Order::Invalidate(Invalidation::Matching(of(text.to_vec()))),
+        _ => refuse(format!("a pattern has at most {PATTERN_MAX_BYTES} bytes")),
+    };
+    match (what, args.len()) {
+        (Some(b"key"), 4..) => Order::Invalidate(Invalidation::Keys(args.iter().skip(3).collect())),
+        (Some(b"pattern"), 4) => pattern(Pattern::Glob),
+        (Some(b"prefix"), 4) => pattern(Pattern::Prefix),
+        (Some(b"all"), 3) => Order::Invalidate(Invalidation::Everything),
+        _ => refuse("PROXY INVALIDATE takes KEY key [key ...], PATTERN glob, PREFIX prefix or ALL".to_owned()),
+    }
+}
+
+fn refuse(why: String) -> Order {
+    let mut reply = Vec::new();
+    encode::error(&mut reply, format!("ERR anteroom: {why}"));
+    Order::Reply(reply)
 }

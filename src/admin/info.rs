@@ -1,11 +1,13 @@
 //! INFO: the upstream's own text, with the proxy's sections behind it.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::coherence::tracker::{Signal, TrackerState};
 use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
 use crate::config::Scope;
 use crate::limits::Limits;
+use crate::peers::{Standing, State};
 use crate::resp::{Args, Protocol, encode};
 use crate::server::memory::resident_bytes;
 use crate::server::origins::Refused;
@@ -206,6 +208,34 @@ fn coherence(lines: &mut Lines, shared: &Shared) {
         lines.field(&format!("entries_dropped_{word}"), totals.dropped[cause as usize]);
         lines.field(&format!("flushes_{word}"), totals.flushes[cause as usize]);
     }
+    peers(lines, &shared.bus.standing);
+}
+
+fn peers(lines: &mut Lines, standing: &Standing) {
+    let (word, why) = match standing.state() {
+        State::Off => ("off", String::new()),
+        State::Down(why) => ("down", why),
+        State::Up => ("up", String::new()),
+    };
+    let count = |of: &AtomicU64| of.load(Relaxed);
+    lines.field("peers_state", word);
+    lines.field("peers_reason", why);
+    lines.field("peers", standing.heard.load(Relaxed));
+    lines.field("peers_acknowledged", standing.acknowledged.load(Relaxed));
+    lines.field("peers_losses", count(&standing.losses));
+    lines.field("peers_messages_sent", count(&standing.sent));
+    lines.field("peers_messages_echoed", count(&standing.echoed));
+    lines.field("peers_messages_received", count(&standing.received));
+    lines.field("peers_messages_unreadable", count(&standing.unreadable));
+    let counts = standing.counts();
+    lines.field("peers_messages_repeated", counts.repeated);
+    lines.field("peers_messages_crowded_out", counts.crowded_out);
+    lines.field("peers_gaps", counts.gaps);
+    lines.field("peers_restarts", counts.restarts);
+    lines.field("peers_silent", counts.silent);
+    lines.field("applications_messages_received", count(&standing.applications_received));
+    lines.field("applications_messages_unreadable", count(&standing.applications_unreadable));
+    lines.field("applications_messages_sent", count(&standing.applications_sent));
 }
 
 /// A line for each limit, in the manner of Redis's own `cmdstat_…`.

@@ -100,6 +100,11 @@ impl Tier {
         named.take(keys_max).collect()
     }
 
+    /// Every entry that is there now and still is when its turn comes; perhaps others.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Entry> {
+        self.entries.iter().map(|(_, entry)| entry)
+    }
+
     /// Does moka's outstanding housekeeping now.
     pub(crate) fn tidy(&self) {
         self.entries.run_pending_tasks();

@@ -148,7 +148,7 @@ impl Broadcasts {
     /// Anything may have changed. (Who is yet to be told that it listens need not hear of it.)
     pub fn everything(&self) {
         if let ListensTo::Redirects(coherence) = &self.to {
-            return coherence.tell_everything();
+            return coherence.tell_interested();
         }
         let held = self.held();
         let newcomers = held.waiting.iter().filter(|waiting| waiting.is_new).map(|waiting| &waiting.listener);

@@ -112,6 +112,11 @@ impl Slot {
         false
     }
 
+    /// Under the slot's lock.
+    fn move_epoch(&self) {
+        self.state.fetch_add(EPOCH, Ordering::SeqCst);
+    }
+
     /// Lifts one mark and moves the epoch, in one step. Needs no lock: see `mark.rs`.
     pub(crate) fn unmark(&self) {
         self.state.fetch_add(EPOCH - 1, Ordering::SeqCst);
@@ -132,7 +137,7 @@ impl SlotGuard<'_> {
 
     /// Moves the epoch. Release, and after the removal from the tier: see [`Slot::state`].
     pub(crate) fn move_epoch(&self) {
-        self.slot.state.fetch_add(EPOCH, Ordering::SeqCst);
+        self.slot.move_epoch();
     }
 
     /// Puts up one mark and moves the epoch, in one step.
@@ -191,6 +196,25 @@ impl Epochs {
 
     pub(crate) fn slot(&self, index: u32) -> &Slot {
         &self.slots[index as usize]
+    }
+
+    /// Every fill in flight may no longer store, nor be joined.
+    pub(crate) fn void_open_fills(&self) {
+        for lock in &self.locks {
+            let open = lock.0.lock().unwrap_or_else(PoisonError::into_inner);
+            open.keys().for_each(|key| self.slot(self.index(key)).move_epoch());
+        }
+    }
+
+    /// What a near table holds is looked up again. Calls `step` with the number of each slot.
+    pub(crate) fn move_stored(&self, mut step: impl FnMut(usize)) {
+        for at in 0..self.slots.len() {
+            step(at);
+            let held = self.lock(at as u32);
+            if held.is_stored_under() {
+                held.move_epoch();
+            }
+        }
     }
 
     /// Locks the slot. A holder never takes a second one, so there is no order to keep and no deadlock.

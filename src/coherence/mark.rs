@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::verbs::Cause;
-use super::{Coherence, Local};
+use super::{Coherence, Local, Names};
 
 /// A write in flight to one or more keys. While it stands, none of them is in the tier.
 #[must_use = "a mark that is dropped before the reply was handled protects nothing"]
@@ -23,6 +23,10 @@ pub struct WriteMark {
     first: Option<u32>,
     /// The slots of further keys.
     others: Vec<u32>,
+    /// The keys, if anyone is to be told of them (`news.rs`), or if no mark stands on them.
+    names: Option<Box<Names>>,
+    /// Whether it stands. If not, its keys are dropped when it ends.
+    stands: bool,
 }
 
 /// Where a worker's write marks come from. Each has its own, which stays on its thread: marks then share no count with other
@@ -35,9 +39,16 @@ pub struct Marks {
 impl Marks {
     /// Marks every key of a write. To be called before any byte of it is sent, and before the client's next request is planned.
     pub fn write_mark<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> WriteMark {
-        let mut mark = WriteMark { home: self.home.clone(), first: None, others: Vec::new() };
+        let names = self.home.shared.news.is_wanted().then(Box::default);
+        let mut mark = WriteMark { home: self.home.clone(), first: None, others: Vec::new(), names, stands: true };
         keys.into_iter().for_each(|key| mark.add(key));
         mark
+    }
+
+    /// For a write that may not run for hours: no mark stands, but its keys are dropped, and told, when it is over.
+    pub fn write_without_mark<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> WriteMark {
+        let names = Some(Box::new(keys.into_iter().collect()));
+        WriteMark { home: self.home.clone(), first: None, others: Vec::new(), names, stands: false }
     }
 }
 
@@ -62,6 +73,9 @@ impl WriteMark {
     /// Marks one more key (a transaction's, queued since).
     pub fn add(&mut self, key: &[u8]) {
         let local = &*self.home;
+        if let Some(names) = &mut self.names {
+            names.push(key);
+        }
         let epochs = &local.shared.epochs;
         let hash = local.shared.key_hash(key);
         let slot = epochs.index(hash);
@@ -78,6 +92,11 @@ impl WriteMark {
             Some(_) => self.others.push(slot),
         }
     }
+
+    /// Its arguments do not tell which keys it writes: nobody is told names.
+    pub fn is_unnamed(&mut self) {
+        self.names = None;
+    }
 }
 
 impl Drop for WriteMark {
@@ -89,6 +108,18 @@ impl Drop for WriteMark {
         let epochs = &self.home.shared.epochs;
         let slots = self.first.iter().chain(&self.others);
         slots.for_each(|slot| epochs.slot(*slot).unmark());
+        if !self.stands
+            && let Some(names) = &self.names
+        {
+            for key in names.iter() {
+                self.home.invalidate(self.home.shared.key_hash(key), Cause::Write);
+            }
+        }
+        // Whatever became of it: who is told for nothing loses a hit.
+        let news = &self.home.shared.news;
+        if news.is_wanted() {
+            news.written(self.names.as_deref());
+        }
     }
 }
 
@@ -107,5 +138,6 @@ impl Drop for FlushMark {
         let sources = &self.local.shared.sources;
         sources.forget_everything();
         sources.flush_ends();
+        self.local.shared.news.flushed();
     }
 }

@@ -23,6 +23,8 @@
 //! | whose data, and is its source alive | `source.rs`, `sources.rs` |
 //! | the slots and their locks | `epochs.rs` |
 //! | clients that cache for themselves: who is one | `listener.rs`; who must hear of a key: `interest.rs`; of a prefix: `broadcast.rs` |
+//! | what must go by pattern | `matching.rs` |
+//! | what is told to others | `news.rs` |
 //! | what INFO and the metrics say | `counters.rs` |
 
 pub mod broadcast;
@@ -34,7 +36,9 @@ mod interest;
 pub mod listener;
 pub mod mail;
 mod mark;
+mod matching;
 mod near;
+pub mod news;
 mod outread;
 mod places;
 mod push;
@@ -57,19 +61,22 @@ use ahash::RandomState;
 
 use crate::cache::{Admission, Millis, Oversized, Tier, TierLimits, TierSize, ViewKey};
 
+use broadcast::Broadcasts;
 pub use counters::{Counters, Totals};
 pub(crate) use epochs::SlotGuard;
 use epochs::{Epochs, Slot};
 pub use flights::{FlightId, FlightKey, Flights};
 pub use interest::{Followed, Interests};
 pub use mark::{FlushMark, Marks, WriteMark};
+pub use matching::{PATTERN_MAX_BYTES, Pattern};
 pub use near::Near;
+pub use news::Names;
 pub use serve::{Hit, Miss, MissReason};
 pub use snapshot::{Seen, Snapshot};
 pub use source::{Armed, ScopeId, Source, SourceKind};
 use sources::Sources;
 pub use ticket::{CommitRefused, FillTicket, TicketCheck, TicketRefused};
-pub use verbs::Cause;
+pub use verbs::{Cause, Invalidation};
 pub use watch::{ReadWatch, Sight};
 
 /// The bounds and choices of the cache.
@@ -132,6 +139,9 @@ struct Shared {
     sources: Sources,
     admission: Admission,
     oversized: Oversized,
+    news: news::News,
+    /// Clients that are told of every change under a prefix.
+    broadcasts: Arc<Broadcasts>,
     /// False while memory is short: nothing new is kept.
     filling: AtomicBool,
     /// How often memory was to be freed: then near tables let go of what they hold.
@@ -150,6 +160,8 @@ impl Coherence {
             sources: Sources::new(limits.sources_max, limits.interests_max),
             admission: Admission::new(limits.admission_counters, keys_max(&limits), limits.admit_after),
             oversized: Oversized::default(),
+            news: news::News::default(),
+            broadcasts: Broadcasts::of_prefixes(),
             filling: AtomicBool::new(true),
             sheds: AtomicU64::new(0),
             registered: counters::Registered::default(),
@@ -185,6 +197,11 @@ impl Coherence {
         !shared.oversized.is_empty()
             && (shared.oversized.contains(hash, now)
                 || shared.oversized.contains(shared.question_hash(hash, question), now))
+    }
+
+    /// Clients that are told of every change under a prefix.
+    pub fn broadcasts(&self) -> &Arc<Broadcasts> {
+        &self.shared().broadcasts
     }
 
     /// What the tier holds.

@@ -60,6 +60,11 @@ impl OpenFills {
         closed
     }
 
+    /// The hash of the key of each.
+    pub(super) fn keys(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|open| open.key)
+    }
+
     /// It is over.
     pub(super) fn close(&mut self, fill: &Closed) {
         fill.set();

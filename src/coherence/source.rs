@@ -174,6 +174,7 @@ impl Drop for Armed {
             if self.source.kind == SourceKind::Tracked {
                 self.source.stamp.store(0, Ordering::SeqCst);
             }
+            self.coherence.news().missed();
             self.coherence.counters().source_lost();
         }
     }

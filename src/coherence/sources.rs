@@ -79,6 +79,13 @@ impl Sources {
         self.known().sources.iter().for_each(|source| source.forget_everything());
     }
 
+    /// The same for those that no tracker vouches for; says whether there is one that is in use.
+    pub(super) fn forget_untracked(&self) -> bool {
+        let known = self.known();
+        let untracked = known.sources.iter().filter(|source| source.kind() == SourceKind::Ttl);
+        untracked.map(|source| source.forget_everything()).count() > 0
+    }
+
     pub(super) fn flush_begins(&self) {
         self.flushes.0.fetch_add(1, Ordering::SeqCst);
     }

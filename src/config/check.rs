@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     rates(report);
     command_rules(report);
     agreements(config, report);
+    channels(config, report);
     client_tls(config, report);
     upstream_tls(config, report);
     if let Err(expected) = level(&config.log.level) {
@@ -33,8 +34,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 43] {
-    let Config { tls, upstream, cache, coherence, clients, memory, limits, drain, .. } = config;
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 45] {
+    let Config { tls, upstream, cache, coherence, peers, clients, memory, limits, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
         ("tls.handshake_timeout_ms", tls.handshake_timeout_ms, 1..=DAY_MS),
@@ -61,6 +62,8 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 43] {
         ("coherence.heartbeat_ms", coherence.heartbeat_ms, 1..=DAY_MS),
         ("coherence.heartbeat_deadline_ms", coherence.heartbeat_deadline_ms, 1..=DAY_MS),
         ("coherence.fills_inflight_max", coherence.fills_inflight_max as u64, 1..=1 << 20),
+        ("peers.heartbeat_ms", peers.heartbeat_ms, 10..=DAY_MS),
+        ("peers.timeout_ms", peers.timeout_ms, 20..=DAY_MS),
         ("clients.max", clients.max as u64, 1..=1_000_000),
         ("clients.max_per_ip", clients.max_per_ip as u64, 0..=1_000_000),
         ("clients.accepts_per_second", clients.accepts_per_second, 0..=1_000_000),
@@ -213,6 +216,43 @@ fn agreements(config: &Config, report: &mut Report) {
             } else {
                 report.reject(high, format!("expected at least {low}, which is {at_most}"));
             }
+        }
+    }
+}
+
+/// Bytes of a channel's name.
+const CHANNEL_MAX_BYTES: usize = 512;
+
+/// What is said on one channel must not be heard as something else, and silence must not be over before a sign of life is due.
+fn channels(config: &Config, report: &mut Report) {
+    let (peers, applications, publish) = (&config.peers, &config.applications, &config.publish);
+    let (of_peers, told, heard) = ("peers.channel", "publish.channel", "applications.channel");
+    let named = [(of_peers, &peers.channel), (told, &publish.channel), (heard, &applications.channel)];
+    for (key, channel) in named {
+        if channel.len() > CHANNEL_MAX_BYTES {
+            report.reject(key, format!("expected at most {CHANNEL_MAX_BYTES} bytes"));
+        } else if channel.is_empty() && key == of_peers {
+            report.reject(key, "expected the name of a channel; peers.enabled = false switches it off");
+        } else if channel.is_empty() && key == told {
+            report.reject(key, "expected the name of a channel; publish.keys = [] switches it off");
+        } else if key != of_peers && *channel == peers.channel && !report.has_refused(of_peers) {
+            report.reject(
+                key,
+                "the same as peers.channel, where proxies take what they cannot read for a reason to drop all",
+            );
+        }
+    }
+    if let Some(at) = publish.keys.iter().position(|pattern| pattern.as_str().is_empty()) {
+        let expected = "an empty pattern matches only the empty key; \"*\" matches all";
+        report.reject("publish.keys", format!("pattern {at}: {expected}"));
+    }
+    let (beat, timeout) = ("peers.heartbeat_ms", "peers.timeout_ms");
+    if peers.timeout_ms < 2 * peers.heartbeat_ms && !report.has_refused(beat) && !report.has_refused(timeout) {
+        // Blamed on the one that was written.
+        if report.sources.contains_key(beat) {
+            report.reject(beat, format!("expected at most half of {timeout}, which is {}", peers.timeout_ms));
+        } else {
+            report.reject(timeout, format!("expected at least twice {beat}, which is {}", peers.heartbeat_ms));
         }
     }
 }

@@ -11,8 +11,8 @@ mod cache;
 mod check;
 mod commands;
 mod document;
-mod glob;
 mod load;
+mod peers;
 mod policy;
 mod problem;
 mod rate;
@@ -28,11 +28,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::glob::Glob;
 pub use arguments::{Arguments, Usage};
 pub use cache::Cache;
 pub use commands::{CommandRule, Commands};
-pub use glob::Glob;
 pub use load::{Key, Loaded, Override, Sources, load};
+pub use peers::{Applications, Peers, Publish};
 pub use policy::{Mode, Policy};
 pub use problem::{Problem, Problems};
 pub use rate::{Algorithm, By, Limits, Rate, Scope};
@@ -58,6 +59,12 @@ pub struct Config {
     pub cache: Cache,
     /// How changes made elsewhere are heard of.
     pub coherence: Coherence,
+    /// What proxies on one Redis tell each other.
+    pub peers: Peers,
+    /// What applications tell proxies.
+    pub applications: Applications,
+    /// What applications are told.
+    pub publish: Publish,
     /// What clients may use up.
     pub clients: Clients,
     /// Which commands are refused.
@@ -81,6 +88,9 @@ impl Default for Config {
             upstream: Upstream::default(),
             cache: Cache::default(),
             coherence: Coherence::default(),
+            peers: Peers::default(),
+            applications: Applications::default(),
+            publish: Publish::default(),
             clients: Clients::default(),
             commands: Commands::default(),
             memory: Memory::default(),
@@ -88,5 +98,12 @@ impl Default for Config {
             log: Log::default(),
             drain: Drain::default(),
         }
+    }
+}
+
+impl Config {
+    /// Whether anyone has to be told of writes made through this proxy: its own memory, other proxies, or applications.
+    pub fn follows_writes(&self) -> bool {
+        self.cache.enabled || self.peers.enabled || self.publish.is_on()
     }
 }

@@ -53,6 +53,7 @@ pub(super) fn expected_value(path: &str, example: &Value) -> String {
         ("format", _) => return "expected \"text\" or \"json\"".to_owned(),
         ("mode", _) => return "expected \"strict\", \"tracked\" or \"ttl\"".to_owned(),
         ("policy" | "rate" | "rule", _) => return format!("expected [[{path}]] tables"),
+        ("keys", _) => return "expected a list of patterns of keys, such as [\"product:*\"]".to_owned(),
         ("deny" | "allow", _) => "expected a list of commands and ACL categories",
         ("by", _) => {
             return "expected \"ip\", \"user\", \"client-name\", \"connection\" or \"key-prefix\"".to_owned();

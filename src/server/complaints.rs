@@ -19,7 +19,12 @@ struct Unsaid {
 impl Complaints {
     /// It happened once more. If that is to be told, `say` is given how many times this one stands for, itself included.
     pub fn tell(&self, say: impl FnOnce(u64)) {
-        let due = self.0.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now());
+        self.tell_every(COMPLAIN_EVERY, say);
+    }
+
+    /// The same, at most so often.
+    pub fn tell_every(&self, pause: Duration, say: impl FnOnce(u64)) {
+        let due = self.0.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now(), pause);
         if let Some(times) = due {
             say(times);
         }
@@ -27,9 +32,9 @@ impl Complaints {
 }
 
 impl Unsaid {
-    fn due(&mut self, now: Instant) -> Option<u64> {
+    fn due(&mut self, now: Instant, pause: Duration) -> Option<u64> {
         self.times += 1;
-        if self.last.is_some_and(|last| now.duration_since(last) < COMPLAIN_EVERY) {
+        if self.last.is_some_and(|last| now.duration_since(last) < pause) {
             return None;
         }
         self.last = Some(now);
@@ -44,11 +49,11 @@ mod tests {
     #[test]
     fn what_happens_in_a_row_is_told_at_once_and_then_as_one() {
         let (mut unsaid, start) = (Unsaid::default(), Instant::now());
-        assert_eq!(unsaid.due(start), Some(1));
+        assert_eq!(unsaid.due(start, COMPLAIN_EVERY), Some(1));
         for after_ms in [20, 40, 9_999] {
-            assert_eq!(unsaid.due(start + Duration::from_millis(after_ms)), None);
+            assert_eq!(unsaid.due(start + Duration::from_millis(after_ms), COMPLAIN_EVERY), None);
         }
-        assert_eq!(unsaid.due(start + COMPLAIN_EVERY), Some(4));
-        assert_eq!(unsaid.due(start + COMPLAIN_EVERY * 3), Some(1));
+        assert_eq!(unsaid.due(start + COMPLAIN_EVERY, COMPLAIN_EVERY), Some(4));
+        assert_eq!(unsaid.due(start + COMPLAIN_EVERY * 3, COMPLAIN_EVERY), Some(1));
     }
 }

@@ -41,15 +41,17 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::RunError;
 use crate::config::Config;
 use crate::listen::Listeners;
+use crate::peers;
 use crate::session::Session;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
 use crate::tls::{ClientTls, Flaw, UpstreamTls};
+use crate::upstream::connect::Connector;
 use crate::upstream::control::Control;
 use acceptor::Arrival;
 use shared::Shared;
@@ -85,8 +87,8 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
     let mut doors = Vec::new();
     let mut threads = Vec::new();
     // Nothing is ever sent: it closes when the last worker has drained.
-    let (at_work, all_drained) = mpsc::channel(1);
-    let mut trackers = Some(Waiting { wanted: trackers_wanted, all_drained });
+    let (at_work, all_drained) = watch::channel(());
+    let mut trackers = Some(Waiting { wanted: trackers_wanted, all_drained: all_drained.clone() });
     for index in 0..count {
         let (door, arrivals) = mpsc::channel(ARRIVALS_MAX);
         let (shared, shutdown, at_work, trackers) =
@@ -125,6 +127,7 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         let limits = tokio::spawn(crate::limits::keep_tidy(shared.limits.clone()));
         let overdue = tokio::spawn(overdue::keep(shared.clone()));
         let memory = tokio::spawn(memory::keep(shared.clone()));
+        let bus = begin_bus(&shared, all_drained.clone());
         let accepted = acceptor::accept(listeners, shared.clone(), doors, shutdown).await;
         survey.abort();
         certificates.abort();
@@ -135,12 +138,22 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         tidy.abort();
         limits.abort();
         leases.abort();
+        // What clients write while the workers drain is told, too.
+        bus.end(all_drained).await;
         accepted
     });
     for thread in threads {
         thread.join().map_err(|_| RunError::Internal("a worker panicked".into()))??;
     }
     outcome
+}
+
+fn begin_bus(shared: &Arc<Shared>, all_drained: watch::Receiver<()>) -> peers::Running {
+    let upstream = &shared.config.upstream;
+    let reconnect =
+        (Duration::from_millis(upstream.reconnect_min_ms), Duration::from_millis(upstream.reconnect_max_ms));
+    let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
+    peers::Running::begin(shared.bus.clone(), shared.coherence.fork(), connector, reconnect, all_drained)
 }
 
 fn no_runtime(error: std::io::Error) -> RunError {

@@ -25,6 +25,7 @@ use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
 use crate::limits::Limits;
+use crate::peers::Bus;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
 use crate::upstream::lane::Refusal;
@@ -58,8 +59,6 @@ pub struct Shared {
     pub rules: Rules,
     /// When values may be kept and served; each worker forks its own handle.
     pub coherence: Coherence,
-    /// Clients that are told of every change under a prefix.
-    pub broadcasts: Arc<Broadcasts>,
     /// Where Redis tells of what sessions of tracking clients read over dedicated connections.
     pub redirects: Arc<Broadcasts>,
     /// The clock that deadlines are on.
@@ -74,6 +73,8 @@ pub struct Shared {
     scripts: Arc<AtomicUsize>,
     /// How much clients may ask.
     pub limits: Arc<Limits>,
+    /// What is said and heard on publish and subscribe.
+    pub bus: Arc<Bus>,
     /// What clients have asked the upstream to hold back.
     pub pause: Arc<Pause>,
     /// A [`Sight`], by number.
@@ -109,6 +110,7 @@ impl Shared {
         });
         let clock = Clock::boot();
         let limits = Arc::new(Limits::new(&config.limits, workers, clock.clone()));
+        let bus = Bus::new(&config);
         let (trackers_wanted, wanted) = mpsc::unbounded_channel();
         let shared = Self {
             clock,
@@ -130,13 +132,13 @@ impl Shared {
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
             limits,
+            bus,
             pause: Arc::default(),
             sight: AtomicUsize::new(Sight::Off as usize),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
             table_version: AtomicU64::new(0),
-            broadcasts: Broadcasts::of_prefixes(),
             redirects: Broadcasts::of_redirects(coherence.fork()),
             coherence,
         };
@@ -240,12 +242,6 @@ impl Shared {
             SaidBy::Server | SaidBy::Script => self.survey_bell.notify_one(),
         }
         by == SaidBy::Server || expected
-    }
-
-    /// Tells every client that caches for itself that anything may have changed, where Redis will not.
-    pub fn tell_everything(&self) {
-        self.coherence.tell_everything();
-        self.broadcasts.everything();
     }
 
     /// How to connect as this identity.

@@ -5,11 +5,10 @@
 //! longer than it should, the lease bounds what that means for others (`coherence/tracker.rs`).
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::identity::Identity;
@@ -24,13 +23,13 @@ pub(super) struct Waiting {
     /// The identities that want one.
     pub(super) wanted: mpsc::UnboundedReceiver<Arc<Identity>>,
     /// Closed once every worker has drained.
-    pub(super) all_drained: mpsc::Receiver<Infallible>,
+    pub(super) all_drained: watch::Receiver<()>,
 }
 
 /// Trackers that run.
 pub(super) struct Running {
     all: tokio::task::JoinHandle<()>,
-    all_drained: mpsc::Receiver<Infallible>,
+    all_drained: watch::Receiver<()>,
 }
 
 impl Waiting {
@@ -43,7 +42,8 @@ impl Waiting {
 impl Running {
     /// Ends them once every worker has drained: until then fills and fences of requests in flight still wait for their tracker.
     pub(super) async fn end(mut self) {
-        let _ = self.all_drained.recv().await;
+        // An error is what is waited for: whoever could send is gone.
+        while self.all_drained.changed().await.is_ok() {}
         self.all.abort();
     }
 }
@@ -56,7 +56,7 @@ async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Ident
     let mut retire = tokio::time::interval(looking_every(idle));
     trackers.start(&shared, shared.identities.nobody());
     if shared.config.cache.enabled {
-        trackers.running.spawn(listening(&shared, &shared.broadcasts));
+        trackers.running.spawn(listening(&shared, shared.coherence.broadcasts()));
         trackers.running.spawn(listening(&shared, &shared.redirects));
     }
     loop {

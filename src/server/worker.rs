@@ -219,7 +219,7 @@ impl Worker {
         let trackers = identities.iter().filter_map(|i| i.tracker.as_ref());
         let mut left = trackers.filter(|tracker| tracker.fence(&self.mailbox, id)).count();
         let (own, source) = own.map_or((None, None), |(own, source)| (Some(own), source));
-        for listening in [&self.shared.broadcasts, &self.shared.redirects] {
+        for listening in [self.coherence.broadcasts(), &self.shared.redirects] {
             left += usize::from(listening.fence(&self.mailbox, id));
         }
         let held = Fence { left, outbox: outbox.clone(), seq, reply: reply.to_vec(), mark, own, source };

@@ -8,6 +8,8 @@ use super::then::Then;
 use super::waiter::lost_reply;
 use super::{End, Mute, Session, Verdict};
 use crate::admin;
+use crate::admin::console::Order;
+use crate::coherence::{Cause, Invalidation};
 use crate::command::Local;
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
@@ -46,12 +48,36 @@ impl Session {
             Local::Hello => return self.hello(args),
             Local::Auth => return self.auth(args),
             Local::Info => return self.info(args),
-            Local::Proxy => {
-                let worker = self.worker.clone();
-                self.answer(|out, protocol| admin::console::answer(&worker, args, out, protocol));
-            }
+            Local::Proxy => return self.console(args),
             Local::Client(which) => return self.client_command(which, args),
         }
+        Flow::Next
+    }
+
+    /// What an operator asks of the proxy itself.
+    fn console(&mut self, args: &Args<'_>) -> Flow {
+        let invalidation = match Order::read(args) {
+            Order::Reply(reply) => {
+                self.answer(|out, _| out.extend_from_slice(&reply));
+                return Flow::Next;
+            }
+            Order::Invalidate(invalidation) => invalidation,
+        };
+        let worker = self.worker.clone();
+        // Told first, so that others begin as early as this one; what is read after the reply is newer than either.
+        worker.coherence.pass_on(&invalidation);
+        if let Invalidation::Matching(pattern) = invalidation {
+            // Answered as a request of its own verdict, once memory has been walked through.
+            self.operation = Some(Box::pin(async move {
+                let dropped = worker.shared.bus.walks.walk(&worker.coherence, vec![pattern], Cause::Console).await;
+                let mut reply = Vec::new();
+                encode::integer(&mut reply, i64::try_from(dropped).unwrap_or(i64::MAX));
+                Verdict::Reply(reply)
+            }));
+            return Flow::Hold;
+        }
+        let dropped = worker.coherence.invalidate(&invalidation, Cause::Console);
+        self.answer(|out, _| encode::integer(out, i64::try_from(dropped).unwrap_or(i64::MAX)));
         Flow::Next
     }
 

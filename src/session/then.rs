@@ -164,7 +164,9 @@ impl Then {
                 following.missed(seq);
             }
             Self::Queued { worker } if !kind.is_error() && frame != b"+QUEUED\r\n" => {
-                worker.fence(outbox, seq, frame, None, None);
+                let mut mark = worker.marks.write_mark([]);
+                mark.is_unnamed();
+                worker.fence(outbox, seq, frame, Some(mark), None);
             }
             Self::Queued { .. } => outbox.complete(seq, frame),
             Self::Paused { worker, noted, then } => {

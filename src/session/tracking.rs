@@ -139,7 +139,7 @@ impl Session {
             .then(|| if asked.prefixes.is_empty() { vec![Box::default()] } else { asked.prefixes.clone() });
         ear.listener.aim(asked.redirect.clone(), asked.noloop);
         if let Some(prefixes) = &prefixes {
-            let mut covered = self.worker.shared.broadcasts.join(prefixes, &ear.listener);
+            let mut covered = self.worker.coherence.broadcasts().join(prefixes, &ear.listener);
             if covered.try_recv().is_err() {
                 return self.wait_for_cover(covered);
             }
@@ -206,7 +206,7 @@ impl Session {
         self.tracking = None;
         let Some(ear) = self.ear.take() else { return };
         ear.listener.turn_off();
-        self.worker.shared.broadcasts.leave(&ear.listener);
+        self.worker.coherence.broadcasts().leave(&ear.listener);
         self.worker.shared.redirects.leave(&ear.listener);
         self.client.tracking.store(0, Relaxed);
         self.client.redirect.store(0, Relaxed);

@@ -43,7 +43,7 @@ impl Session {
     pub(super) fn after_write(&mut self, command: &Command, args: &Args<'_>) -> Then {
         let worker = self.worker.clone();
         let effect = command.effect_for(args);
-        if !worker.shared.config.cache.enabled {
+        if !worker.shared.config.follows_writes() {
             return if effect == Effect::DropEverything { self.after_flush() } else { Then::Nothing };
         }
         match effect {
@@ -53,10 +53,13 @@ impl Session {
                 let mut at = worker.key_positions.take();
                 // Those it only reads too: what it makes of them may show its client more than memory knows of them yet.
                 let parsed = command.keys(args, &mut at);
-                let mark = worker.marks.write_mark(at.iter().filter_map(|&i| args.get(i)));
+                let mut mark = worker.marks.write_mark(at.iter().filter_map(|&i| args.get(i)));
                 let own = self.own_write(command, args, &at);
                 let heard = self.hears_of(args, &at);
                 worker.key_positions.replace(at);
+                if parsed.is_err() {
+                    mark.is_unnamed();
+                }
                 // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.
                 if effect == Effect::DropKeysAndFence || parsed.is_err() || own.is_some() || heard {
                     // What a script has changed is not in sight.
@@ -71,18 +74,21 @@ impl Session {
 
     fn after_flush(&self) -> Then {
         let worker = self.worker.clone();
-        let mark = worker.shared.config.cache.enabled.then(|| worker.coherence.flush_mark());
+        let mark = worker.shared.config.follows_writes().then(|| worker.coherence.flush_mark());
         Then::LiftFlush { worker, mark }
     }
 
-    /// For a write that may not run for hours: no mark, but its change is known before its client sees the reply.
+    /// For a write that may not run for hours: no mark stands, but its change is known before its client sees the reply.
     pub(super) fn fence_only(&mut self, command: &Command, args: &Args<'_>) -> Then {
         self.reads.add_all();
-        let mut at = Vec::new();
+        let worker = self.worker.clone();
+        let mut at = worker.key_positions.take();
         // Arguments that do not form the command are refused.
         let _ = command.keys(args, &mut at);
+        let mark = worker.marks.write_without_mark(at.iter().filter_map(|&i| args.get(i)));
         let own = self.own_write(command, args, &at);
-        Then::Fence { worker: self.worker.clone(), mark: None, own }
+        worker.key_positions.replace(at);
+        Then::Fence { worker, mark: Some(mark), own }
     }
 
     /// Whether this client will hear of its own write to the keys at these positions. From Redis it would get both, reply and push, in one piece,
@@ -115,7 +121,7 @@ impl Session {
         if transaction.everything {
             return self.after_flush();
         }
-        if !worker.shared.config.cache.enabled {
+        if !worker.shared.config.follows_writes() {
             return Then::Nothing;
         }
         let mark = worker.marks.write_mark(transaction.write_keys.iter().map(Vec::as_slice));

@@ -11,13 +11,14 @@ use super::world::{GENERATION, Kind, Rng, World};
 /// How often each was done.
 #[derive(Debug, Default)]
 pub(crate) struct Deeds {
-    killed: [usize; 3],
+    killed: [usize; 5],
     stopped: usize,
     flushed: usize,
     swapped: usize,
 }
 
-const NAMES: [&str; 3] = ["anteroom:tracker", "anteroom:lane", "anteroom:dedicated"];
+const NAMES: [&str; 5] =
+    ["anteroom:tracker", "anteroom:lane", "anteroom:dedicated", "anteroom:peers", "anteroom:publish"];
 
 /// Makes trouble until told that it is over.
 pub(crate) fn make(world: &World, redis: &Redis, proxy: &Proxy, over: &AtomicBool) -> Deeds {
@@ -28,7 +29,7 @@ pub(crate) fn make(world: &World, redis: &Redis, proxy: &Proxy, over: &AtomicBoo
         std::thread::sleep(Duration::from_millis(50 + rng.below(200)));
         match rng.below(8) {
             0..4 => {
-                let which = [0, 0, 1, 2][rng.below(4) as usize];
+                let which = [0, 0, 0, 1, 1, 2, 3, 4][rng.below(8) as usize];
                 deeds.killed[which] += kill(&mut direct, NAMES[which]);
             }
             4 => {

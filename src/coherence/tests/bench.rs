@@ -71,6 +71,9 @@ fn what_hits_and_marks_cost() {
     for threads in [1, 2] {
         let mark = |coherence: &Coherence| {
             let marks = coherence.marks();
+            // Each thread its own: two that come to the same slots at once would measure that.
+            let cold: Vec<Vec<u8>> =
+                (0..KEYS).map(|n| format!("{:?}:{n}", std::thread::current().id()).into()).collect();
             for _ in 0..200 {
                 cold.iter().for_each(|key| drop(black_box(marks.write_mark([key.as_slice()]))));
             }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod beside;
+mod matching;
 mod near;
 mod races;
 mod schedules;

@@ -193,9 +193,19 @@ impl Attached {
     }
 }
 
+/// Whether a MONITOR line shows what one proxy publishes for others (`peers/message.rs`).
+fn is_between_proxies(line: &[u8]) -> bool {
+    let Some(end) = memchr::memmem::find(line, b"] ") else { return false };
+    let Some(rest) = line[end + 2..].strip_prefix(b"\"PUBLISH\" \"") else { return false };
+    memchr::memmem::find(rest, b"\" \"anteroom:1:").is_some()
+}
+
 /// Whether a MONITOR line shows the proxy keeping its own connections: a handshake, the choice of its database or a
 /// heartbeat. Clients' commands that pass through show as Redis sees them; in which database, every line says.
 fn is_own_line(line: &[u8]) -> bool {
+    if is_between_proxies(line) {
+        return true;
+    }
     let mut words = line.strip_suffix(b"\r\n").unwrap_or(line).rsplitn(3, |b| *b == b' ');
     let (last, before) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     match before {

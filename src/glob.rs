@@ -26,31 +26,35 @@ impl Glob {
 
     /// Whether the whole of `key` matches.
     pub fn matches(&self, key: &[u8]) -> bool {
-        let pattern = self.0.as_bytes();
-        let (mut p, mut k) = (0, 0);
-        // Where to resume after a mismatch: just past the last `*`, and the key position it has swallowed up to.
-        let mut resume = None;
-        loop {
-            if pattern.get(p) == Some(&b'*') {
-                p += 1;
-                resume = Some((p, k));
-                continue;
-            }
-            let step = match key.get(k) {
-                Some(byte) => one(&pattern[p..], *byte),
-                None if p == pattern.len() => return true,
-                None => return false,
-            };
-            if let Some(taken) = step {
-                p += taken;
-                k += 1;
-            } else if let Some((star, swallowed)) = resume {
-                p = star;
-                k = swallowed + 1;
-                resume = Some((star, k));
-            } else {
-                return false;
-            }
+        matches(self.0.as_bytes(), key)
+    }
+}
+
+/// Whether the whole of `key` matches `pattern`, which may be any bytes, as an argument of a request may.
+pub fn matches(pattern: &[u8], key: &[u8]) -> bool {
+    let (mut p, mut k) = (0, 0);
+    // Where to resume after a mismatch: just past the last `*`, and the key position it has swallowed up to.
+    let mut resume = None;
+    loop {
+        if pattern.get(p) == Some(&b'*') {
+            p += 1;
+            resume = Some((p, k));
+            continue;
+        }
+        let step = match key.get(k) {
+            Some(byte) => one(&pattern[p..], *byte),
+            None if p == pattern.len() => return true,
+            None => return false,
+        };
+        if let Some(taken) = step {
+            p += taken;
+            k += 1;
+        } else if let Some((star, swallowed)) = resume {
+            p = star;
+            k = swallowed + 1;
+            resume = Some((star, k));
+        } else {
+            return false;
         }
     }
 }

@@ -1,0 +1,283 @@
+//! News: what changed here, for those who are told elsewhere.
+//!
+//! A mark leaves the keys of its write here when it is lifted, so *before* the client sees the reply; whoever carries the news
+//! (`peers`) takes at once all that has gathered since it last looked. There are two who wait: other proxies, and applications. Each has
+//! its own [`Outlet`].
+//!
+//! Nothing is gathered for whom nobody carries news to (Redis is away, no other proxy is there): then a write costs the look at two flags,
+//! and the queue cannot grow. It is bounded, too: beyond [`QUEUE_MAX_BYTES`] what was gathered is replaced by "some keys, unnamed".
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::{Coherence, Invalidation, Pattern};
+
+/// What one outlet gathers at most, in bytes: keys and patterns, with eight for each.
+pub const QUEUE_MAX_BYTES: usize = 1 << 20;
+
+/// The longest key that is named, in bytes. A longer one is "some key".
+pub const KEY_MAX_BYTES: usize = 16 << 10;
+
+/// Names of keys, in two allocations however many they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Names {
+    /// One more.
+    pub fn push(&mut self, name: &[u8]) {
+        self.bytes.extend_from_slice(name);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, end)| &self.bytes[begin..*end])
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The memory they take, in bytes.
+    fn size(&self) -> usize {
+        self.bytes.len() + self.ends.len() * size_of::<usize>()
+    }
+}
+
+impl<'k> FromIterator<&'k [u8]> for Names {
+    fn from_iter<I: IntoIterator<Item = &'k [u8]>>(keys: I) -> Self {
+        let mut names = Names::default();
+        keys.into_iter().for_each(|key| names.push(key));
+        names
+    }
+}
+
+/// What gathered in one turn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// These keys.
+    pub keys: Names,
+    /// All keys that match one of these.
+    pub matching: Vec<Pattern>,
+    /// Some keys whose names are not known.
+    pub unnamed: bool,
+    /// Everything.
+    pub everything: bool,
+}
+
+impl Batch {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.matching.is_empty() && !self.unnamed && !self.everything
+    }
+
+    fn size(&self) -> usize {
+        self.keys.size() + self.matching.iter().map(|pattern| pattern.bytes().len() + 8).sum::<usize>()
+    }
+
+    /// Names no longer matter.
+    fn becomes_unnamed(&mut self) {
+        *self = Batch { unnamed: true, everything: self.everything, ..Batch::default() };
+    }
+}
+
+/// Read at every write, by all workers, and changed when a listener comes or goes: it shares no cache line (processors fetch them in
+/// pairs) with what is written more often.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Open(AtomicBool);
+
+/// What waits for one kind of listener.
+#[derive(Debug, Default)]
+pub struct Outlet {
+    is_open: Open,
+    gathered: Mutex<Batch>,
+    bell: Notify,
+}
+
+impl Outlet {
+    /// Somebody is to be told from now on: of whatever is told after this returns.
+    pub fn open(&self) {
+        self.is_open.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Nobody is; what waits is forgotten.
+    pub fn close(&self) {
+        let mut gathered = self.gathered();
+        self.is_open.0.store(false, Ordering::SeqCst);
+        *gathered = Batch::default();
+    }
+
+    /// Whether anybody is to be told.
+    pub fn is_open(&self) -> bool {
+        self.is_open.0.load(Ordering::SeqCst)
+    }
+
+    /// Waits until something has been told since the last time.
+    pub async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Takes what has gathered.
+    pub fn take(&self) -> Batch {
+        std::mem::take(&mut *self.gathered())
+    }
+
+    fn tell(&self, add: impl FnOnce(&mut Batch)) {
+        if !self.is_open() {
+            return;
+        }
+        let mut gathered = self.gathered();
+        // Asked again under the lock that `close` holds: what is closed does not fill.
+        if !self.is_open() {
+            return;
+        }
+        let was_empty = gathered.is_empty();
+        add(&mut gathered);
+        if gathered.size() > QUEUE_MAX_BYTES {
+            gathered.becomes_unnamed();
+        }
+        drop(gathered);
+        // Whoever was rung and has not come yet takes this, too: a thread is woken once a turn, not once a write.
+        if was_empty {
+            self.bell.notify_one();
+        }
+    }
+
+    fn tell_names(&self, names: &Names) {
+        self.tell(|batch| {
+            for key in names.iter() {
+                if key.len() > KEY_MAX_BYTES {
+                    batch.unnamed = true;
+                } else {
+                    batch.keys.push(key);
+                }
+            }
+        });
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, Batch> {
+        // A panic leaves at worst a key too few to fill it; none is possible between the steps.
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everyone who is told.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Other proxies: of writes made here, and of what the console invalidates.
+    pub peers: Outlet,
+    /// Applications: of the same, and of what Redis pushed.
+    pub applications: Outlet,
+}
+
+impl News {
+    /// Whether a write has to remember its keys.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.peers.is_open() || self.applications.is_open()
+    }
+
+    /// A write is over. `None`: nobody wanted its names when it began. If someone does by now, its keys are unnamed.
+    pub(super) fn written(&self, names: Option<&Names>) {
+        for outlet in [&self.peers, &self.applications] {
+            match names {
+                Some(names) => outlet.tell_names(names),
+                None => outlet.tell(|batch| batch.unnamed = true),
+            }
+        }
+    }
+
+    /// Everything was changed by a command of ours.
+    pub(super) fn flushed(&self) {
+        for outlet in [&self.peers, &self.applications] {
+            outlet.tell(|batch| batch.everything = true);
+        }
+    }
+
+    /// Redis has pushed these keys.
+    pub(super) fn pushed<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) {
+        if self.applications.is_open() {
+            self.applications.tell_names(&keys.into_iter().collect());
+        }
+    }
+
+    /// What Redis would have pushed may have been missed.
+    pub(crate) fn missed(&self) {
+        self.applications.tell(|batch| batch.unnamed = true);
+    }
+}
+
+impl Coherence {
+    /// What changes here, for those who carry it on.
+    pub fn news(&self) -> &News {
+        &self.shared().news
+    }
+
+    /// Tells everyone else what an operator has ordered here.
+    pub fn pass_on(&self, invalidation: &Invalidation) {
+        let news = self.news();
+        for outlet in [&news.peers, &news.applications] {
+            match invalidation {
+                Invalidation::Keys(names) => outlet.tell_names(names),
+                Invalidation::Matching(pattern) => outlet.tell(|batch| batch.matching.push(pattern.clone())),
+                // Who else carries the tag is not known here.
+                Invalidation::Tag(_) => outlet.tell(|batch| batch.unnamed = true),
+                Invalidation::Everything => outlet.tell(|batch| batch.everything = true),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(keys: &[&[u8]]) -> Names {
+        keys.iter().copied().collect()
+    }
+
+    #[test]
+    fn names_come_back_as_they_went_in_and_what_is_taken_is_gone() {
+        let outlet = Outlet::default();
+        outlet.open();
+        outlet.tell_names(&names(&[b"a", b"", b"b\r\n"]));
+        outlet.tell_names(&names(&[b"c"]));
+        let taken = outlet.take();
+        assert_eq!(taken.keys.iter().collect::<Vec<_>>(), [&b"a"[..], b"", b"b\r\n", b"c"]);
+        assert!(!taken.unnamed && outlet.take().is_empty());
+    }
+
+    #[test]
+    fn a_closed_outlet_gathers_nothing_and_one_that_closes_forgets() {
+        let outlet = Outlet::default();
+        outlet.tell_names(&names(&[b"a"]));
+        outlet.open();
+        assert!(outlet.take().is_empty());
+        outlet.tell_names(&names(&[b"a"]));
+        outlet.close();
+        outlet.tell_names(&names(&[b"b"]));
+        assert!(outlet.take().is_empty());
+    }
+
+    #[test]
+    fn what_grows_past_the_bound_becomes_unnamed_and_stays_within_it() {
+        let outlet = Outlet::default();
+        outlet.open();
+        let key = [b'k'; 1000];
+        for _ in 0..QUEUE_MAX_BYTES / 500 {
+            outlet.tell_names(&names(&[&key]));
+            assert!(outlet.gathered().size() <= QUEUE_MAX_BYTES);
+        }
+        assert!(outlet.take().unnamed);
+        outlet.tell_names(&names(&[&[b'k'; KEY_MAX_BYTES + 1]]));
+        let taken = outlet.take();
+        assert!(taken.unnamed && taken.keys.is_empty());
+    }
+}

@@ -1,0 +1,63 @@
+//! Walking through memory for a pattern: one walk at a time, on a thread of its own, for all patterns that wait.
+//!
+//! What a walk is for, and what holds when it is over, stands in `coherence/matching.rs`.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::{Notify, Semaphore};
+
+use crate::coherence::{Cause, Coherence, Pattern};
+
+/// Patterns heard and not yet walked for, at most. Beyond it everything goes.
+const HEARD_MAX: usize = 64;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Walks {
+    turn: Semaphore,
+    heard: Mutex<Vec<(Pattern, Cause)>>,
+    bell: Notify,
+}
+
+impl Default for Walks {
+    fn default() -> Self {
+        Self { turn: Semaphore::new(1), heard: Mutex::default(), bell: Notify::new() }
+    }
+}
+
+impl Walks {
+    /// Drops all that matches, and says how many entries it was. Waits for its turn: one waits for each client that asked, at most.
+    pub async fn walk(&self, coherence: &Coherence, patterns: Vec<Pattern>, cause: Cause) -> u64 {
+        // It is never closed.
+        let _turn = self.turn.acquire().await;
+        let coherence = coherence.clone();
+        // Ends with the walk.
+        tokio::task::spawn_blocking(move || coherence.invalidate_matching(&patterns, cause)).await.unwrap_or_default()
+    }
+
+    /// Has all that matches dropped soon. False, and nothing noted, if too many wait.
+    pub(super) fn walk_later(&self, pattern: Pattern, cause: Cause) -> bool {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.len() >= HEARD_MAX {
+            return false;
+        }
+        heard.push((pattern, cause));
+        self.bell.notify_one();
+        true
+    }
+
+    /// Walks for what is heard. Ends when dropped.
+    pub(super) async fn keep(&self, coherence: &Coherence) {
+        loop {
+            self.bell.notified().await;
+            let heard = std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner));
+            for cause in [Cause::Peer, Cause::Application] {
+                let of_it = heard.iter().filter(|(_, by)| *by == cause);
+                let patterns: Vec<_> = of_it.map(|(pattern, _)| pattern.clone()).collect();
+                if !patterns.is_empty() {
+                    self.walk(coherence, patterns, cause).await;
+                }
+            }
+        }
+    }
+}
