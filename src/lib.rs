@@ -13,6 +13,7 @@
 //! | [`peers`] | what is said and heard on publish and subscribe: other proxies, applications | decide what must go |
 //! | [`limits`] | how much clients may ask: budgets, and what a command costs | refuse anyone itself, or know a connection |
 //! | [`upstream`] | connections to Redis: lanes, dedicated ones, the control plane | know the cache |
+//! | [`tags`] | sets of keys that go together | know who asked |
 //! | [`tls`] | keys, certificates, whom to trust, records | know what the bytes mean |
 //! | [`admin`] | INFO's sections, the console | change anything |
 //! | [`config`] | `proxy.toml`, flags, environment | act on them |
@@ -59,6 +60,7 @@ pub mod server;
 pub mod session;
 pub mod shutdown;
 pub mod socket;
+pub mod tags;
 pub mod tls;
 pub mod upstream;
 

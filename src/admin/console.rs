@@ -3,9 +3,9 @@
 //! Says what a command is to do; what takes time is done elsewhere (`session/local.rs`).
 
 use crate::coherence::{Invalidation, PATTERN_MAX_BYTES, Pattern};
-use crate::resp::{Args, encode};
+use crate::resp::{Args, decimal, encode};
 
-const HELP: [&str; 10] = [
+const HELP: [&str; 16] = [
     "PROXY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "HELP",
     "    Print this help.",
@@ -16,6 +16,12 @@ const HELP: [&str; 10] = [
     "    PATTERN matches as KEYS does, and walks through all that is kept, beside what",
     "    is served meanwhile.",
     "    ALL: answers about how many entries this proxy held.",
+    "INVALIDATE TAG <tag>",
+    "    Delete all keys of the set tag:<tag> in Redis, and the set, some hundred at a",
+    "    time, and forget them everywhere. Answers how many keys it had.",
+    "TAG <key> <tag> [<tag> ...] [EX <seconds>]",
+    "    Add the key to the sets tag:<tag>; EX: the key's expiry, which its sets",
+    "    outlive. Answers how many of them did not have it.",
 ];
 
 /// What a console command comes to.
@@ -25,6 +31,13 @@ pub enum Order {
     Reply(Vec<u8>),
     /// This is to go, here and elsewhere.
     Invalidate(Invalidation),
+    /// This key belongs to these tags, by position in the request, and lives for so many seconds.
+    Tag {
+        /// Where its tags end.
+        tags_end: usize,
+        /// Where its expiry is; absent if it has none.
+        seconds_at: Option<usize>,
+    },
 }
 
 impl Order {
@@ -44,6 +57,7 @@ fn read(args: &Args<'_>) -> Order {
             Order::Reply(reply)
         }
         Some(b"invalidate") => invalidate(word(2).as_deref(), args),
+        Some(b"tag") => tag(args),
         Some(other) => refuse(format!(
             "unknown PROXY subcommand '{}'. Try PROXY HELP.",
             String::from_utf8_lossy(&other[..other.len().min(128)])
@@ -60,8 +74,22 @@ fn invalidate(what: Option<&[u8]>, args: &Args<'_>) -> Order {
         (Some(b"key"), 4..) => Order::Invalidate(Invalidation::Keys(args.iter().skip(3).collect())),
         (Some(b"pattern"), 4) => pattern(Pattern::Glob),
         (Some(b"prefix"), 4) => pattern(Pattern::Prefix),
+        (Some(b"tag"), 4) => Order::Invalidate(Invalidation::Tag(args.get(3).unwrap_or_default().to_vec())),
         (Some(b"all"), 3) => Order::Invalidate(Invalidation::Everything),
-        _ => refuse("PROXY INVALIDATE takes KEY key [key ...], PATTERN glob, PREFIX prefix or ALL".to_owned()),
+        _ => refuse("PROXY INVALIDATE takes KEY key [key ...], PATTERN glob, PREFIX prefix, TAG tag or ALL".to_owned()),
+    }
+}
+
+fn tag(args: &Args<'_>) -> Order {
+    let has_expiry = args.len() > 5 && args.get(args.len() - 2).is_some_and(|word| word.eq_ignore_ascii_case(b"ex"));
+    let tags_end = if has_expiry { args.len() - 2 } else { args.len() };
+    let seconds = args.get(args.len() - 1).and_then(decimal);
+    if tags_end < 4 {
+        refuse("PROXY TAG takes key tag [tag ...] [EX seconds]".to_owned())
+    } else if has_expiry && !seconds.is_some_and(|seconds| seconds > 0) {
+        refuse("EX takes a positive number of seconds".to_owned())
+    } else {
+        Order::Tag { tags_end, seconds_at: has_expiry.then(|| args.len() - 1) }
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) async fn keep(
     tokio::select! {
         () = stays => {}
         () = bus.walks.keep(&coherence) => {}
+        () = bus.sweeps.keep(&connector, &coherence) => {}
     }
 }
 
@@ -391,7 +392,8 @@ impl<'a> Line<'a> {
                     true
                 }
                 Invalidation::Matching(pattern) => self.bus.walks.walk_later(pattern.clone(), Cause::Application),
-                Invalidation::Tag(_) | Invalidation::Everything => false,
+                Invalidation::Tag(tag) => self.bus.sweeps.sweep_later(tag.clone()),
+                Invalidation::Everything => false,
             };
             if !done {
                 self.brake.lose(Loss::Everything, Cause::Application, now, self.coherence);

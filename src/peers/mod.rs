@@ -57,6 +57,7 @@ use tokio::task::JoinHandle;
 
 use crate::coherence::Coherence;
 use crate::config::{Applications, Config, Peers, Publish};
+use crate::tags::Sweeps;
 use crate::upstream::connect::Connector;
 use company::Counts;
 use walks::Walks;
@@ -159,6 +160,8 @@ pub struct Bus {
     pub standing: Standing,
     /// Patterns on their way through memory.
     pub walks: Walks,
+    /// Tags being invalidated.
+    pub sweeps: Sweeps,
 }
 
 impl Bus {
@@ -169,7 +172,15 @@ impl Bus {
         let is_on = peers.enabled || !applications.channel.is_empty() || publish.is_on();
         let state = if is_on { State::Down("not connected yet".into()) } else { State::Off };
         let standing = Standing::new(state);
-        Arc::new(Self { peers, applications, publish, source: random(), standing, walks: Walks::default() })
+        Arc::new(Self {
+            peers,
+            applications,
+            publish,
+            source: random(),
+            standing,
+            walks: Walks::default(),
+            sweeps: Sweeps::default(),
+        })
     }
 
     /// What it subscribes to.

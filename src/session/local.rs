@@ -10,9 +10,11 @@ use super::{End, Mute, Session, Verdict};
 use crate::admin;
 use crate::admin::console::Order;
 use crate::coherence::{Cause, Invalidation};
-use crate::command::Local;
+use crate::command::{Found, Local};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
+use crate::tags;
+use crate::upstream::connect::Connector;
 
 impl Session {
     pub(super) fn local(&mut self, local: Local, args: &Args<'_>) -> Flow {
@@ -61,6 +63,13 @@ impl Session {
                 self.answer(|out, _| out.extend_from_slice(&reply));
                 return Flow::Next;
             }
+            Order::Tag { tags_end, seconds_at } => {
+                let tags: Vec<&[u8]> = args.iter().take(tags_end).skip(3).collect();
+                let key = args.get(2).unwrap_or_default();
+                let (request, ranges) = tags::adding(key, &tags, seconds_at.and_then(|at| args.get(at)));
+                return self.as_script(&Args::new(&request, &ranges));
+            }
+            Order::Invalidate(Invalidation::Tag(tag)) => return self.invalidate_tag(tag),
             Order::Invalidate(invalidation) => invalidation,
         };
         let worker = self.worker.clone();
@@ -79,6 +88,36 @@ impl Session {
         let dropped = worker.coherence.invalidate(&invalidation, Cause::Console);
         self.answer(|out, _| encode::integer(out, i64::try_from(dropped).unwrap_or(i64::MAX)));
         Flow::Next
+    }
+
+    /// A console command that comes to a script in Redis, which is planned as if the client had sent it.
+    fn as_script(&mut self, args: &Args<'_>) -> Flow {
+        let table = self.worker.table();
+        match table.find(args) {
+            Found::Command(command) => self.plan(command, args),
+            _ => self.pass(args, Then::Nothing),
+        }
+    }
+
+    fn invalidate_tag(&mut self, tag: Vec<u8>) -> Flow {
+        // What this client has written before is gone with the tag.
+        if !self.is_settled() {
+            return Flow::Hold;
+        }
+        let worker = self.worker.clone();
+        let connector = Connector { db: self.db, ..worker.shared.connector(Some(&self.identity)) };
+        self.operation = Some(Box::pin(async move {
+            let mut reply = Vec::new();
+            match worker.shared.bus.sweeps.sweep(&connector, &worker.coherence, &tag, Cause::Console).await {
+                Ok(keys) => encode::integer(&mut reply, i64::try_from(keys).unwrap_or(i64::MAX)),
+                Err(why) if why.starts_with("NOPERM") || why.starts_with("WRONGTYPE") => encode::error(&mut reply, why),
+                Err(why) => {
+                    encode::error(&mut reply, format!("ERR anteroom: the tag is not wholly invalidated: {why}"))
+                }
+            }
+            Verdict::Reply(reply)
+        }));
+        Flow::Hold
     }
 
     /// SELECT is the session's own: it moves to the lane of another database. Which databases exist, and whether this

@@ -18,6 +18,10 @@ impl Session {
     /// Goes on if the upstream permits it, or says what the request becomes instead.
     pub(super) fn permit(&mut self, local: Local, args: &Args<'_>) -> Result<(), Flow> {
         let Some((right, probe)) = probe(local) else { return Ok(()) };
+        // It was permitted, and then needed a connection.
+        if matches!(self.verdict, Some(Verdict::Attached(_))) {
+            return Ok(());
+        }
         // Whose clients are to be killed must be a user, and only the upstream knows its users.
         let user = if local == Local::Client(LocalClient::Kill) { named_user(args) } else { None };
         let rights = &self.worker.shared.identities;

@@ -68,7 +68,7 @@ impl Session {
     }
 
     /// Decides the way of a request that may run.
-    fn plan(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+    pub(super) fn plan(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         self.note(command);
         let route = command.route_for(args);
         if self.tracking.is_some() {

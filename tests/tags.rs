@@ -1,0 +1,121 @@
+//! Tags: keys that are invalidated together.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Proxy, Redis, eventually};
+
+#[test]
+fn a_tag_names_its_keys_and_its_set_outlives_them() {
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    let (mut client, mut beside) = (proxy.client(), redis.client());
+    assert_eq!(client.text(&["PROXY", "TAG", "k1", "shoes", "red"]), ":2\r\n");
+    assert_eq!(client.text(&["PROXY", "TAG", "k2", "shoes", "EX", "100"]), ":1\r\n");
+    assert_eq!(client.text(&["PROXY", "TAG", "k2", "shoes", "EX", "100"]), ":0\r\n");
+    assert_eq!(beside.text(&["SORT", "tag:shoes", "ALPHA"]), "*2\r\n$2\r\nk1\r\n$2\r\nk2\r\n");
+    assert_eq!(beside.text(&["TTL", "tag:shoes"]), ":-1\r\n", "k1 stays for good");
+    client.ask(&["PROXY", "TAG", "k3", "blue", "ex", "100"]);
+    client.ask(&["PROXY", "TAG", "k4", "blue", "EX", "50"]);
+    assert_eq!(beside.text(&["TTL", "tag:blue"]), ":100\r\n");
+    client.ask(&["PROXY", "TAG", "k4", "blue", "EX", "200"]);
+    assert_eq!(beside.text(&["TTL", "tag:blue"]), ":200\r\n");
+    client.ask(&["PROXY", "TAG", "k5", "blue"]);
+    assert_eq!(beside.text(&["TTL", "tag:blue"]), ":-1\r\n");
+    for wrong in
+        [&["PROXY", "TAG", "k"][..], &["PROXY", "TAG", "k", "t", "EX", "0"], &["PROXY", "TAG", "k", "t", "EX", "x"]]
+    {
+        assert!(client.text(wrong).starts_with("-ERR anteroom: "), "{wrong:?}");
+    }
+    beside.ask(&["SET", "tag:text", "x"]);
+    assert!(client.text(&["PROXY", "TAG", "k", "text"]).contains("WRONGTYPE"));
+    assert!(client.text(&["PROXY", "INVALIDATE", "TAG", "text"]).contains("WRONGTYPE"));
+}
+
+#[test]
+fn invalidating_a_tag_deletes_its_keys_and_drops_them_from_every_tier() {
+    let redis = Redis::start();
+    let ttl = |config: &mut anteroom::config::Config| {
+        let policy = anteroom::config::Policy {
+            pattern: anteroom::config::Glob::new("t:*"),
+            mode: anteroom::config::Mode::Ttl { ttl_ms: 60_000 },
+        };
+        config.cache.policy = vec![policy];
+        config.cache.admit_after = 1;
+    };
+    let (here, there) = (Proxy::start_with(redis.addr(), ttl), Proxy::start_with(redis.addr(), ttl));
+    here.wait_armed();
+    there.wait_armed();
+    eventually("they know each other", || {
+        here.info("anteroom_peers_acknowledged") == "1" && there.info("anteroom_peers_acknowledged") == "1"
+    });
+    let (mut a, mut b, mut tracking) = (here.client(), there.client(), there.client3());
+    tracking.ask(&["CLIENT", "TRACKING", "ON"]);
+    for key in ["t:1", "u:1", "other"] {
+        a.ask(&["SET", key, "old"]);
+        for client in [&mut a, &mut b] {
+            assert_eq!(client.text(&["GET", key]), "$3\r\nold\r\n");
+            assert_eq!(client.text(&["GET", key]), "$3\r\nold\r\n");
+        }
+    }
+    tracking.ask(&["GET", "u:1"]);
+    a.ask(&["PROXY", "TAG", "t:1", "x"]);
+    a.ask(&["PROXY", "TAG", "u:1", "x"]);
+    assert_eq!(a.text(&["PROXY", "INVALIDATE", "TAG", "x"]), ":2\r\n");
+    assert_eq!(redis.client().text(&["EXISTS", "t:1", "u:1", "tag:x"]), ":0\r\n");
+    for key in ["t:1", "u:1"] {
+        assert_eq!(a.text(&["GET", key]), "$-1\r\n", "at once where it was asked");
+        eventually("and soon where it was not", || b.text(&["GET", key]) == "$-1\r\n");
+    }
+    assert_eq!(a.text(&["GET", "other"]), "$3\r\nold\r\n");
+    assert_eq!(tracking.text_frame(), ">2\r\n$10\r\ninvalidate\r\n*1\r\n$3\r\nu:1\r\n");
+    assert_eq!(a.text(&["PROXY", "INVALIDATE", "TAG", "x"]), ":0\r\n");
+}
+
+#[test]
+fn who_may_not_delete_may_not_by_a_tag() {
+    let redis = Redis::start();
+    redis.client().ask(&["ACL", "SETUSER", "ann", "on", ">pw", "~*", "&*", "+@all", "-unlink"]);
+    let proxy = Proxy::armed(&redis);
+    let mut client = proxy.client();
+    client.ask(&["AUTH", "ann", "pw"]);
+    client.ask(&["SET", "k", "1"]);
+    assert_eq!(client.text(&["PROXY", "TAG", "k", "t"]), ":1\r\n");
+    let refused = client.text(&["PROXY", "INVALIDATE", "TAG", "t"]);
+    assert!(refused.starts_with('-'), "{refused}");
+    assert_eq!(client.text(&["GET", "k"]), "$1\r\n1\r\n");
+}
+
+#[test]
+fn a_large_tag_goes_without_holding_up_others() {
+    const KEYS: usize = 100_000;
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    let mut client = proxy.client();
+    for chunk in (0..KEYS).collect::<Vec<_>>().chunks(10_000) {
+        let names: Vec<String> = chunk.iter().map(|n| format!("key:{n}")).collect();
+        let mut sadd = vec!["SADD", "tag:large"];
+        sadd.extend(names.iter().map(String::as_str));
+        client.ask(&sadd);
+        let mut mset = vec!["MSET"];
+        names.iter().for_each(|name| mset.extend([name.as_str(), "x"]));
+        client.ask(&mset);
+    }
+    let mut sweeper = proxy.client();
+    sweeper.send(&["PROXY", "INVALIDATE", "TAG", "large"]);
+    let (mut asked, mut waits) = (0, Vec::new());
+    while !sweeper.has_more() {
+        let began = Instant::now();
+        client.ask(&["SET", "calm", "1"]);
+        waits.push(began.elapsed());
+        asked += 1;
+    }
+    assert_eq!(sweeper.text_frame(), format!(":{KEYS}\r\n"));
+    assert_eq!(redis.client().text(&["DBSIZE"]), ":1\r\n");
+    waits.sort();
+    let (median, worst) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    println!("{KEYS} keys of a tag: {asked} requests beside it, median {median:?}, worst {worst:?}");
+    // On a machine that others use, too: the median says what the sweep costs, the worst mostly what they do.
+    assert!(median < Duration::from_millis(5), "{median:?}");
+}
