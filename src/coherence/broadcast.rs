@@ -67,6 +67,7 @@ struct Held {
     waiting: Vec<Waiting>,
     fences: Vec<Raised>,
     up: bool,
+    restart: bool,
 }
 
 /// A client whose prefixes are not covered yet.
@@ -161,10 +162,20 @@ impl Broadcasts {
         }
     }
 
-    /// Everything was flushed. (Who is interested in redirected keys hears of that from the tracker.)
+    /// Everything was flushed. (Who is interested in redirected keys hears of that from the tracker, if there is one.)
     fn flushed(&self) {
-        if matches!(self.to, ListensTo::Prefixes) {
-            self.everything();
+        match &self.to {
+            ListensTo::Prefixes => self.everything(),
+            ListensTo::Redirects(coherence) => coherence.tell_flush_where_unarmed(),
+        }
+    }
+
+    /// The server is not what it was: the connection is made anew, and everyone told.
+    pub fn restart(&self) {
+        let mut held = self.held();
+        if held.up {
+            held.restart = true;
+            self.bell.notify_one();
         }
     }
 
@@ -283,6 +294,7 @@ impl Held {
     /// The connection is gone.
     fn down(&mut self) -> Vec<Raised> {
         self.up = false;
+        self.restart = false;
         self.covered.clear();
         std::mem::take(&mut self.fences)
     }

@@ -192,6 +192,14 @@ impl Coherence {
         !shared.oversized.is_empty() && shared.oversized.contains(self.hash(key), now)
     }
 
+    /// So many bytes of a read of this key have come, and then its connection was lost: it is not asked there again for a while.
+    fn given_up(&self, key: &[u8], bytes: usize, now: Millis) {
+        let shared = self.shared();
+        if bytes > shared.limits.tier.entry_bytes_max {
+            shared.oversized.note(self.hash(key), now);
+        }
+    }
+
     /// What the tier holds.
     pub fn size(&self) -> TierSize {
         self.shared().tier.size()

@@ -60,6 +60,15 @@ impl Coherence {
         self.shared().sources.each(|source| source.interests().everything());
     }
 
+    /// A flush was heard of beside the trackers: those who are told by one that is away are told now. (The others are by theirs.)
+    pub(super) fn tell_flush_where_unarmed(&self) {
+        self.shared().sources.each(|source| {
+            if !source.is_armed() {
+                source.interests().everything();
+            }
+        });
+    }
+
     /// What is stored for one source so far is never served again, and its fills in flight are void. Its memory is freed as
     /// other entries need it.
     pub fn forget(&self, source: &Source) {

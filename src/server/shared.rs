@@ -105,6 +105,7 @@ impl Shared {
                 views_per_key_max: cache.views_per_key_max,
             },
             admit_after: u8::try_from(cache.admit_after).unwrap_or(u8::MAX),
+            interests_max: config.tracking.interests_max,
             ..CoherenceLimits::default()
         });
         let limits = Arc::new(Limits::new(&config.limits, workers));
@@ -224,6 +225,8 @@ impl Shared {
         self.survey_bell.notify_one();
         self.coherence.everything(Cause::Push);
         self.identities.all().iter().filter_map(|i| i.tracker.as_ref()).for_each(|tracker| tracker.restart());
+        // Ids of connections are those of one server.
+        [&self.broadcasts, &self.redirects].into_iter().for_each(|listening| listening.restart());
     }
 
     /// An error says that the server is not the one to ask. Whether the connection is to be replaced, so that its name is

@@ -12,12 +12,12 @@ pub(super) struct Swaps(Option<u64>);
 
 impl Swaps {
     /// INFO's commandstats were read.
-    pub(super) fn read(&mut self, commandstats: &[u8], coherence: &Coherence) {
+    pub(super) fn read(&mut self, commandstats: &[u8], coherence: &Coherence, tell_everything: impl FnOnce()) {
         let calls = calls(commandstats);
         if self.0.is_some_and(|before| before != calls) {
             tracing::info!("a SWAPDB was made, perhaps beside the proxy or in a script: memory begins anew");
             coherence.everything(Cause::Push);
-            coherence.tell_everything();
+            tell_everything();
         }
         self.0 = Some(calls);
     }

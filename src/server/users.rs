@@ -143,7 +143,8 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             Ok(None) | Err(_) => watch.lose_sight(),
         }
         if let Some(commandstats) = watch.witness.as_mut().and_then(|witness| witness.commandstats.take()) {
-            watch.swaps.read(&commandstats, &watch.shared.coherence);
+            let shared = &watch.shared;
+            watch.swaps.read(&commandstats, &shared.coherence, || shared.tell_everything());
         }
     }
 }

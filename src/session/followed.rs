@@ -58,6 +58,11 @@ impl Following {
     pub(super) fn source(&self) -> Option<&Arc<Source>> {
         self.source.as_ref()
     }
+
+    /// Nothing will be heard after all.
+    pub(super) fn forsake(&mut self) {
+        self.source = None;
+    }
 }
 
 impl Session {
@@ -83,7 +88,12 @@ impl Session {
 
     /// A read that goes upstream, on the tracker's connection.
     pub(super) fn read_through_tracker(&mut self, command: &Command, args: &Args<'_>) -> Flow {
-        if self.way != Way::Fills && !self.is_settled() {
+        let keys = self.keys_of(command, args);
+        if !self.may_ask_tracker(args, &keys) {
+            return self.read_unfollowed(command, args, keys);
+        }
+        // A read of one of the keys may be on the lane: this one must not overtake it.
+        if (self.way != Way::Fills || self.outbox.is_on_two_ways()) && !self.is_settled() {
             return Flow::Hold;
         }
         let lane = self.lane();
@@ -91,23 +101,46 @@ impl Session {
             return Flow::Hold;
         }
         self.way = Way::Fills;
-        let following = self.following(self.keys_of(command, args));
+        keys.iter().for_each(|key| self.reads.add(self.worker.coherence.hash(key)));
+        let following = self.following(keys);
         let mut joiner = self.joiner(args, lane);
         joiner.following = following;
-        self.reads.add(self.worker.coherence.hash(&joiner.key));
         self.launch_read(command, args, joiner);
         Flow::Next
     }
 
-    pub(super) fn launch_read(&mut self, command: &Command, args: &Args<'_>, joiner: Joiner) {
+    /// What takes the tracker's connection long is not asked there: everyone's fills and invalidations are behind it.
+    fn may_ask_tracker(&self, args: &Args<'_>, keys: &[Box<[u8]>]) -> bool {
         let coherence = &self.worker.coherence;
+        self.identity.tracker.is_some()
+            && args.raw().len() <= FILL_REQUEST_MAX_BYTES
+            && !keys.iter().any(|key| coherence.is_oversized_key(key, self.now))
+    }
+
+    /// A read of which the client is told at once that it cannot keep it, down the lane.
+    fn read_unfollowed(&mut self, command: &Command, args: &Args<'_>, keys: Vec<Box<[u8]>>) -> Flow {
+        if !self.may_pass() {
+            return Flow::Hold;
+        }
+        keys.iter().for_each(|key| self.reads.add(self.worker.coherence.hash(key)));
+        let then = self.beside(command, args);
+        let then = self.unfollowed(keys, then);
+        self.pass(args, then)
+    }
+
+    /// The client will not hear of changes of what the reply gives it of these keys.
+    pub(super) fn unfollowed(&self, keys: Vec<Box<[u8]>>, then: Then) -> Then {
+        match self.following(keys) {
+            Some(following) => Then::Unfollowed { following, then: Box::new(then) },
+            None => then,
+        }
+    }
+
+    pub(super) fn launch_read(&mut self, command: &Command, args: &Args<'_>, joiner: Joiner) {
         let (Some(tracker), Some(following)) = (&self.identity.tracker, &joiner.following) else {
             return joiner.ask();
         };
-        // What takes the connection long is not asked there: everyone's fills and invalidations are behind it.
-        if args.raw().len() > FILL_REQUEST_MAX_BYTES
-            || following.keys.iter().any(|key| coherence.is_oversized_key(key, self.now))
-        {
+        if !self.may_ask_tracker(args, &following.keys) {
             return joiner.ask();
         }
         let (listener, keys) = (following.ear.listener.clone(), following.keys.clone());
@@ -138,6 +171,7 @@ impl Session {
             return then;
         };
         let listener = &following.ear.listener;
+        listener.reads_own(&following.keys);
         if let Some(source) = &following.source {
             following.keys.iter().for_each(|key| source.interests().register(key, listener));
         }

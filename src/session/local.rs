@@ -11,6 +11,7 @@ use crate::admin;
 use crate::command::Local;
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
+use crate::server::worker::Behind;
 
 impl Session {
     pub(super) fn local(&mut self, local: Local, args: &Args<'_>) -> Flow {
@@ -26,7 +27,8 @@ impl Session {
             // What it hears before the answer is all that was written before the question, by anyone.
             Local::Ping if self.tracking.is_some() && args.len() == 1 => {
                 let seq = self.reserve();
-                self.worker.fence(&self.outbox, seq, b"+PONG\r\n", None, None);
+                let behind = Behind { ear: self.ear.clone(), ..Behind::default() };
+                self.worker.fence(&self.outbox, seq, b"+PONG\r\n", behind);
             }
             Local::Ping => self.answer(|out, _| match args.get(1) {
                 Some(message) => encode::bulk(out, message),

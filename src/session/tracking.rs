@@ -137,7 +137,9 @@ impl Session {
         let prefixes = asked
             .broadcast
             .then(|| if asked.prefixes.is_empty() { vec![Box::default()] } else { asked.prefixes.clone() });
-        ear.listener.aim(asked.redirect.clone(), asked.noloop);
+        if self.tracking.is_none() {
+            ear.listener.aim(asked.redirect.clone(), asked.noloop);
+        }
         if let Some(prefixes) = &prefixes {
             let mut covered = self.worker.shared.broadcasts.join(prefixes, &ear.listener);
             if covered.try_recv().is_err() {
@@ -152,6 +154,7 @@ impl Session {
                 return self.wait_for_cover(stands);
             }
         }
+        ear.listener.aim(asked.redirect.clone(), asked.noloop);
         let redirect = asked.redirect.map_or(0, |(id, _)| id);
         self.client.redirect.store(redirect, Relaxed);
         let flags = tracking_flag::ON | if asked.broadcast { tracking_flag::BROADCAST } else { 0 };
@@ -190,6 +193,13 @@ impl Session {
             Verdict::Reply(reply)
         }));
         Flow::Hold
+    }
+
+    /// An operation is over. If it was the wait for cover, and in vain, the client listens to nothing.
+    pub(super) fn listens_in_vain(&mut self, verdict: &Verdict) {
+        if self.tracking.is_none() && matches!(verdict, Verdict::Reply(_)) {
+            self.stop_tracking();
+        }
     }
 
     /// The session's listener, made when it is first needed and kept until CLIENT TRACKING OFF.
