@@ -136,7 +136,7 @@ impl Shared {
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
             table_version: AtomicU64::new(0),
-            broadcasts: Broadcasts::of_prefixes(),
+            broadcasts: Broadcasts::of_prefixes(coherence.fork()),
             redirects: Broadcasts::of_redirects(coherence.fork()),
             coherence,
         };

@@ -53,6 +53,8 @@ pub struct Transaction {
     pub own: Vec<OwnKey>,
     /// Keys that queued commands read, if their client is to hear of them.
     pub followed: Vec<Box<[u8]>>,
+    /// Keys that queued commands name, if their client is told of changes: it is to be told of them behind EXEC's reply.
+    pub touched: Vec<Box<[u8]>>,
     /// A queued command was refused by the proxy: EXEC must fail.
     pub doomed: bool,
     /// A queued CLIENT PAUSE or CLIENT UNPAUSE.

@@ -25,6 +25,8 @@ impl Session {
             // A busy upstream says -BUSY to PING too, and clients wait for a script's end by asking.
             Local::Ping | Local::Echo if self.worker.shared.scripts_run() => return self.pass(args, Then::Nothing),
             // What it hears before the answer is all that was written before the question, by anyone.
+            // What the client itself has asked before is among it.
+            Local::Ping if self.tracking.is_some() && !self.is_settled() => return Flow::Hold,
             Local::Ping if self.tracking.is_some() && args.len() == 1 => {
                 let seq = self.reserve();
                 let behind = Behind { ear: self.ear.clone(), ..Behind::default() };

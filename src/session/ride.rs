@@ -326,6 +326,10 @@ impl Session {
                 transaction.write_keys.extend(keys);
             }
         }
+        if self.tracking.is_some() {
+            let keys = self.keys_of(command, args);
+            self.transaction().into_iter().for_each(|transaction| transaction.touched.extend(keys.clone()));
+        }
         if self.follows(command) {
             let keys = self.keys_of(command, args);
             self.transaction().into_iter().for_each(|transaction| transaction.followed.extend(keys.clone()));

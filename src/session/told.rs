@@ -125,9 +125,23 @@ impl Ear {
                 self.deliver_late(letter);
                 continue;
             }
-            write(&letter, &self.client, &self.outbox, self.last_before(&letter.told));
+            let behind = self.last_before(&letter.told);
+            write(&letter, &self.client, &self.outbox, behind);
+            if let Some(seq) = self.last_unchecked(&letter) {
+                write(&letter, &self.client, &self.outbox, Some(seq));
+            }
         }
         true
+    }
+
+    /// Nobody looks after a BCAST client's replies: those it still waits for may be from before a flush, and are taken back, too.
+    fn last_unchecked(&self, letter: &Letter) -> Option<Seq> {
+        let is_broadcast = self.client.tracking.load(Relaxed) & tracking_flag::BROADCAST != 0;
+        if letter.told != Told::Everything || letter.redirected || !is_broadcast {
+            return None;
+        }
+        let last = self.touching.borrow().back().map(|request| request.seq)?;
+        (self.outbox.awaits(last) && self.last_before(&letter.told) != Some(last)).then_some(last)
     }
 
     fn may_unblock(&self, told: &Told) -> bool {

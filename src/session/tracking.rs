@@ -18,6 +18,7 @@ use crate::coherence::tracker::TrackerState;
 use crate::command::{Command, Dedicated, LocalClient};
 use crate::resp::{Args, decimal, encode};
 use crate::server::clients::tracking_flag;
+use crate::server::worker::Behind;
 
 /// When a read is followed without further words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,6 +175,12 @@ impl Session {
             redirect,
             prefixes: prefixes.map(|new| held.into_iter().chain(new).collect()),
         }));
+        if asked.broadcast {
+            // What changed before the prefixes were covered must have left memory before the client reads.
+            let seq = self.reserve();
+            self.worker.fence(&self.outbox, seq, b"+OK\r\n", Behind::default());
+            return Flow::Next;
+        }
         self.answer(|out, _| encode::simple(out, "OK"));
         Flow::Next
     }

@@ -113,6 +113,42 @@ fn a_flush_while_a_transaction_s_reply_waits_for_its_fence_is_told_behind_the_re
 }
 
 #[test]
+fn a_broadcast_client_s_transaction_is_taken_back_behind_its_reply() {
+    let stage = Stage::new();
+    stage.foreign(&["SET", "k", "old"]);
+    let mut client = tracking(&stage, &["BCAST"]);
+    let tracker = stage.tracker();
+    for (change, push) in [(["SET", "k", "new"], told("k")), (["FLUSHALL", "SYNC", ""], FLUSH.to_owned())] {
+        client.pipeline(&[&["MULTI"], &["GET", "k"]]);
+        tracker.hold(Up);
+        stage.planned(1, || client.send(&["EXEC"]));
+        tracker.await_held(Up, b"PING");
+        let change: Vec<&str> = change.into_iter().filter(|word| !word.is_empty()).collect();
+        stage.foreign(&change);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        tracker.release(Up);
+        let frames = until_pong(&mut client);
+        assert!(ends_told(&frames, "k") && frames.contains(&push), "{frames:?}");
+    }
+}
+
+#[test]
+fn a_broadcast_client_that_was_told_is_not_given_the_value_from_before_by_memory() {
+    let stage = Stage::new();
+    stage.foreign(&["SET", "k", "old"]);
+    let mut client = tracking(&stage, &["BCAST"]);
+    stage.warm(&mut client, &["GET", "k"]);
+    let tracker = stage.tracker();
+    // The tracker hears later than the connection for broadcasts.
+    tracker.hold(Down);
+    stage.foreign(&["SET", "k", "new"]);
+    assert_eq!(client.text_frame(), told("k"));
+    client.send(&["GET", "k"]);
+    client.soon().into_iter().for_each(|early| assert_eq!(String::from_utf8_lossy(&early), bulk("new")));
+    tracker.release(Down);
+}
+
+#[test]
 fn a_read_over_a_connection_of_its_own_is_taken_back_by_a_flush_though_the_tracker_is_away() {
     let stage = Stage::new();
     stage.foreign(&["SET", "k", "old"]);
