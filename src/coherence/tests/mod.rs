@@ -3,6 +3,7 @@
 
 mod bench;
 mod beside;
+mod followed;
 mod near;
 mod races;
 mod schedules;
