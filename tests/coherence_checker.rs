@@ -4,8 +4,13 @@
 //! execution, so a history is judged read by read, without search. `coherence_checker/judge.rs` says what is asserted;
 //! it has tests of its own, so that a judge who finds nothing is not a judge who cannot.
 //!
-//! `ANTEROOM_CHECK_OPERATIONS=1000000` makes it longer.
+//! Beside them, clients that cache for themselves (`coherence_checker/caching.rs`) look at what they hold: it may be old for as long as
+//! an invalidation takes, and in the end they hold nothing that is not so.
+//!
+//! `ANTEROOM_CHECK_OPERATIONS=1000000` makes it longer, `ANTEROOM_CHECK_SEED=7` another.
 
+#[path = "coherence_checker/caching.rs"]
+mod caching;
 #[path = "coherence_checker/chaos.rs"]
 mod chaos;
 #[path = "coherence_checker/driver.rs"]
@@ -21,6 +26,7 @@ mod world;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use caching::{Caching, Way};
 use driver::Driver;
 use support::{Proxy, Redis, eventually};
 use world::World;
@@ -30,6 +36,8 @@ const OPERATIONS: usize = 200_000;
 /// Clients of the proxy, and writers that bypass it.
 const CLIENTS: u64 = 6;
 const FOREIGN: u64 = 2;
+/// Clients that cache for themselves, in each of the ways of being told.
+const CACHING: u64 = 8;
 /// What a foreign write may be missed for: the sum that the configuration promises. Nothing here silences the tracker for
 /// longer than Redis is stopped (45 ms) or a thread is not scheduled, so what is measured is far less.
 const HEARTBEAT_MS: u64 = 200;
@@ -70,38 +78,78 @@ fn check(through_a_peer: bool) {
     let world = World::new(target);
     let over = AtomicBool::new(false);
     let started = Instant::now();
-    let (clients, deeds) = std::thread::scope(|scope| {
-        let chaos = scope.spawn(|| chaos::make(&world, &redis, &proxy, &over));
+    let seed: u64 = std::env::var("ANTEROOM_CHECK_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or_default();
+    let (clients, mut caching, deeds) = std::thread::scope(|scope| {
+        let chaos = scope.spawn(|| chaos::make(&world, &redis, &proxy, &over, seed));
         // However the clients end, so does the trouble: the scope waits for it.
         let _at_the_end = SetWhenDropped(&over);
-        let own = |seed| {
+        let own = |n| {
             scope.spawn({
                 let world = &world;
                 let addr = proxy.addr;
-                move || Driver::new(world, addr, true, seed).run()
+                move || Driver::new(world, addr, true, n + 1000 * seed).run()
             })
         };
         let own: Vec<_> = (0..CLIENTS).map(own).collect();
-        let foreign = |seed| {
+        let foreign = |n| {
             scope.spawn({
                 let world = &world;
-                move || Driver::new(world, theirs, false, seed).run_foreign()
+                let addr = theirs;
+                move || Driver::new(world, addr, false, n + 1000 * seed).run_foreign()
             })
         };
         let foreign: Vec<_> = (100..100 + FOREIGN).map(foreign).collect();
+        let caching = |n: u64| {
+            scope.spawn({
+                let world = &world;
+                let addr = proxy.addr;
+                move || {
+                    let mut caching = Caching::new(world, addr, Way::ALL[n as usize % 4], 200 + n + 1000 * seed);
+                    caching.run();
+                    caching
+                }
+            })
+        };
+        let caching: Vec<_> = (0..CACHING).map(caching).collect();
         let clients: Vec<_> = own.into_iter().map(|client| client.join()).collect();
         foreign.into_iter().for_each(|writer| writer.join().expect("a foreign writer meets nothing odd"));
+        let caching: Vec<_> =
+            caching.into_iter().map(|c| c.join().expect("a caching client meets nothing odd")).collect();
         over.store(true, Ordering::Relaxed);
         let deeds = chaos.join().expect("trouble is made without trouble");
-        (clients.into_iter().map(|c| c.expect("a client meets nothing odd")).collect::<Vec<_>>(), deeds)
+        (clients.into_iter().map(|c| c.expect("a client meets nothing odd")).collect::<Vec<_>>(), caching, deeds)
     });
     let took = started.elapsed();
     everyone_agrees(&world, &redis, &proxy);
+    let (mut direct, mut holds, mut drops) = (redis.client(), Vec::new(), 0);
+    for client in &mut caching {
+        let (wrong, holding) = client.disagrees(&mut direct);
+        assert_eq!(wrong, [""; 0], "a client keeps what is not so");
+        holds.push(holding);
+        drops += client.drops;
+    }
+    let held: Vec<_> = caching.into_iter().map(|client| (client.way, client.steps)).collect();
     let (operations, failures) = (world.operations(), world.failures.load(Ordering::Relaxed));
     let hits = proxy.count("anteroom_cache_hits");
     let told = proxy.count("anteroom_invalidations_peer");
     assert_eq!(told > 0, through_a_peer, "{told} keys were told by peers");
-    let verdict = judge::judge(&world.into_history(), &clients);
+    let history = world.into_history();
+    let verdict = judge::judge(&history, &clients);
+    for way in Way::ALL {
+        let of_way = held.iter().filter(|(held, _)| *held == way).flat_map(|(_, steps)| steps);
+        let (reads, lags) = judge::held(&history, of_way);
+        let lag = |part: f64| lags.get((lags.len() as f64 * part) as usize).copied().unwrap_or_default();
+        let worst = lags.last().copied().unwrap_or_default();
+        println!(
+            "{way:?}: {reads} reads of what was kept, {} of them late: p50 {} us, p99 {} us, max {worst} us",
+            lags.len(),
+            lag(0.5),
+            lag(0.99)
+        );
+        assert!(reads > 100, "{way:?} kept too little: this proves little");
+        assert!(worst <= (HEARTBEAT_MS + DEADLINE_MS) * 1000, "{way:?} kept an old value for {worst} us");
+    }
+    println!("{drops} pushes; kept at the end: {holds:?}");
     let share = hits as f64 / verdict.reads as f64;
     let lag = |part: f64| verdict.lags.get((verdict.lags.len() as f64 * part) as usize).copied().unwrap_or_default();
     println!(

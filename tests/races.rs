@@ -11,7 +11,7 @@
 //! | R11, other databases | `races/flush.rs` |
 //! | R12 and the policies | `races/expiry.rs` (R13, a clock that jumps: unit tests of `coherence`) |
 //! | R18 | `races/mget.rs` |
-//! | R20, R21 | with downstream tracking, which is yet to come |
+//! | R20, R21 | `races/told.rs` (hits between look-up and interest: unit tests of `coherence`) |
 //! | R22 | `tests/peers.rs` |
 
 #[path = "races/expiry.rs"]
@@ -25,6 +25,8 @@ mod hidden;
 #[path = "races/mget.rs"]
 mod mget;
 mod support;
+#[path = "races/told.rs"]
+mod told;
 #[path = "races/tracker.rs"]
 mod tracker;
 #[path = "races/writes.rs"]
@@ -32,7 +34,7 @@ mod writes;
 
 use anteroom::config::Config;
 use support::scripted::Way::Down;
-use support::scripted::{LANE, Line, Middleman, TRACKER};
+use support::scripted::{DEDICATED, LANE, Line, Middleman, TRACKER};
 use support::{Client, Proxy, Redis, eventually};
 
 /// A proxy with a middleman between it and a real server. Every read is admitted at once, and the tracker may be silent

@@ -45,14 +45,18 @@ pub struct BroadcastLimits {
 }
 
 /// What a connection listens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ListensTo {
     Prefixes,
-    Redirects(Coherence),
+    Redirects,
 }
 
 /// See the head of this file.
 pub struct Broadcasts {
     to: ListensTo,
+    /// What memory has of a key must go before anyone is told: who reads it again must not be given that. (The tracker, on a connection
+    /// of its own, may hear later.)
+    coherence: Coherence,
     held: Mutex<Held>,
     bell: Notify,
     /// The upstream's id of the connection that stands; 0 while there is none.
@@ -67,6 +71,7 @@ struct Held {
     waiting: Vec<Waiting>,
     fences: Vec<Raised>,
     up: bool,
+    restart: bool,
 }
 
 /// A client whose prefixes are not covered yet.
@@ -81,17 +86,17 @@ struct Waiting {
 
 impl Broadcasts {
     /// For BCAST.
-    pub fn of_prefixes() -> Arc<Self> {
-        Self::new(ListensTo::Prefixes)
+    pub fn of_prefixes(coherence: Coherence) -> Arc<Self> {
+        Self::new(ListensTo::Prefixes, coherence)
     }
 
     /// For REDIRECT. Who wants it to stand joins with the empty prefix.
     pub fn of_redirects(coherence: Coherence) -> Arc<Self> {
-        Self::new(ListensTo::Redirects(coherence))
+        Self::new(ListensTo::Redirects, coherence)
     }
 
-    fn new(to: ListensTo) -> Arc<Self> {
-        Arc::new(Self { to, held: Mutex::default(), bell: Notify::new(), upstream_id: AtomicI64::new(0) })
+    fn new(to: ListensTo, coherence: Coherence) -> Arc<Self> {
+        Arc::new(Self { to, coherence, held: Mutex::default(), bell: Notify::new(), upstream_id: AtomicI64::new(0) })
     }
 
     /// The upstream's id of the connection, for REDIRECT; 0 while there is none. When it is lost this changes before anyone is told.
@@ -147,9 +152,15 @@ impl Broadcasts {
 
     /// Anything may have changed. (Who is yet to be told that it listens need not hear of it.)
     pub fn everything(&self) {
-        if let ListensTo::Redirects(coherence) = &self.to {
-            return coherence.tell_interested();
+        if self.to == ListensTo::Redirects {
+            return self.coherence.tell_interested();
         }
+        self.coherence.everything(Cause::Push);
+        self.tell_everything();
+    }
+
+    /// Tells those who listen for prefixes so.
+    pub(super) fn tell_everything(&self) {
         let held = self.held();
         let newcomers = held.waiting.iter().filter(|waiting| waiting.is_new).map(|waiting| &waiting.listener);
         let mut passed: Vec<&Arc<Listener>> = newcomers.collect();
@@ -161,27 +172,42 @@ impl Broadcasts {
         }
     }
 
-    /// Everything was flushed. (Who is interested in redirected keys hears of that from the tracker.)
+    /// Everything was flushed. (Who is interested in redirected keys hears of that from the tracker, if there is one.)
     fn flushed(&self) {
-        if matches!(self.to, ListensTo::Prefixes) {
-            self.everything();
+        match self.to {
+            ListensTo::Prefixes => self.everything(),
+            ListensTo::Redirects => self.coherence.tell_flush_where_unarmed(),
+        }
+    }
+
+    /// The server is not what it was: the connection is made anew, and everyone told.
+    pub fn restart(&self) {
+        let mut held = self.held();
+        if held.up {
+            held.restart = true;
+            self.bell.notify_one();
         }
     }
 
     /// Changes may have gone unheard while there was no connection. (Nothing is read over dedicated connections that would be redirected
     /// to none.)
     fn unheard(&self) {
-        if matches!(self.to, ListensTo::Prefixes) {
+        if self.to == ListensTo::Prefixes && self.prefixes() > 0 {
             self.everything();
         }
     }
 
     /// These keys have changed. One message for each prefix, as from Redis.
     pub fn changed(&self, keys: &[&[u8]]) {
-        if let ListensTo::Redirects(coherence) = &self.to {
-            coherence.invalidate_keys(keys.iter().copied(), Cause::Push);
-            return keys.iter().for_each(|key| coherence.tell(key));
+        self.coherence.invalidate_keys(keys.iter().copied(), Cause::Push);
+        if self.to == ListensTo::Redirects {
+            return keys.iter().for_each(|key| self.coherence.tell(key));
         }
+        self.tell(keys);
+    }
+
+    /// Tells those who listen for their prefixes.
+    pub(super) fn tell(&self, keys: &[&[u8]]) {
         for (prefix, listeners) in &self.held().listeners {
             let under: Arc<[Box<[u8]>]> =
                 keys.iter().filter(|key| key.starts_with(prefix)).map(|key| Box::from(*key)).collect();
@@ -237,7 +263,7 @@ impl Broadcasts {
                 prefixes.iter().filter(|p| !p.is_empty()).for_each(|prefix| options.extend([&b"PREFIX"[..], prefix]));
                 tracking_on(connector, "anteroom:broadcast", &options).await
             }
-            ListensTo::Redirects(_) => Ok(connector.open(Protocol::Resp3, "anteroom:redirects").await?),
+            ListensTo::Redirects => Ok(connector.open(Protocol::Resp3, "anteroom:redirects").await?),
         }
     }
 
@@ -283,6 +309,7 @@ impl Held {
     /// The connection is gone.
     fn down(&mut self) -> Vec<Raised> {
         self.up = false;
+        self.restart = false;
         self.covered.clear();
         std::mem::take(&mut self.fences)
     }

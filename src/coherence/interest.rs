@@ -137,6 +137,15 @@ impl Interests {
         listeners.iter().filter_map(Weak::upgrade).for_each(|listener| listener.tell_everything());
     }
 
+    /// A connection stands again by which changes are heard of. What is of interest by now was read by other ways, and a flush meanwhile
+    /// may have gone unheard.
+    pub(super) fn renew(&self) {
+        let is_empty = |shard: &Mutex<Shard>| shard.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if !self.shards.iter().all(is_empty) {
+            self.everything();
+        }
+    }
+
     fn tell(&self, key: Box<[u8]>, listeners: &[Arc<Listener>]) {
         self.bound.held.fetch_sub(listeners.len(), Relaxed);
         let keys: Arc<[Box<[u8]>]> = [key].into();

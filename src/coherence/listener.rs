@@ -130,7 +130,20 @@ pub struct Listener {
 /// A write of a NOLOOP listener, until everything it caused has been heard.
 #[derive(Debug, Default)]
 struct OwnWrite {
-    heard: AtomicBool,
+    /// Which of its keys were heard to change, and how often.
+    heard: Mutex<HashMap<Box<[u8]>, usize>>,
+    /// Its client reads one of the keys meanwhile, and may be given what came before the change or after it.
+    is_read: AtomicBool,
+}
+
+impl OwnWrite {
+    fn hears(&self, key: &[u8]) {
+        *self.heard_held().entry(key.into()).or_default() += 1;
+    }
+
+    fn heard_held(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, usize>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Listener {
@@ -177,7 +190,13 @@ impl Listener {
     /// Whether a change of this key may be its own and is not to come back to it; then what becomes of it is settled with the write.
     pub fn has_own(&self, key: &[u8]) -> bool {
         let own = self.own_held();
-        own.get(key).inspect(|write| write.heard.store(true, Ordering::Relaxed)).is_some()
+        own.get(key).inspect(|write| write.hears(key)).is_some()
+    }
+
+    /// A read of these keys is about to be sent behind what its client has written and not yet been answered.
+    pub fn reads_own(&self, keys: &[Box<[u8]>]) {
+        let own = self.own_held();
+        keys.iter().filter_map(|key| own.get(key)).for_each(|write| write.is_read.store(true, Ordering::Relaxed));
     }
 
     /// Tells it that anything may have changed.
@@ -202,15 +221,15 @@ impl Listener {
 
     /// A write of its own to these keys is about to be sent. `None` unless it is not to hear of its own. `evidence` says by which reply
     /// it is known to have changed each of them.
-    pub fn begin_own(self: &Arc<Self>, keys: Vec<(Box<[u8]>, Evidence)>) -> Option<Own> {
+    pub fn begin_own(self: &Arc<Self>, keys: Vec<OwnKey>) -> Option<Own> {
         if keys.is_empty() || !self.aim_held().noloop {
             return None;
         }
         let mut own = self.own_held();
         let write = Arc::new(OwnWrite::default());
         // A later write of the same key takes the place of an earlier one; what is heard then is the later one's.
-        for (key, _) in &keys {
-            own.insert(key.clone(), write.clone());
+        for own_key in &keys {
+            own.insert(own_key.key.clone(), write.clone());
         }
         drop(own);
         Some(Own { listener: self.clone(), keys, write })
@@ -225,27 +244,39 @@ impl Listener {
     }
 }
 
-/// What shows that a write changed a key.
+/// What shows that a write has replaced all there was of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// Its reply, if it is OK, a value or a positive number.
-    Reply,
-    /// The same, of the reply at this place in that of EXEC.
-    ReplyOf(usize),
-    /// Nothing: it may have read the key only.
+    Success,
+    /// Its reply, unless it is an error.
+    Answer,
+    /// Nothing: it may have read the key only, or changed part of it.
     Nothing,
+}
+
+/// A key of an own write: what shows that it was replaced, and the reply of which command of a transaction does.
+#[derive(Clone, Debug)]
+pub struct OwnKey {
+    /// The key.
+    pub key: Box<[u8]>,
+    /// What shows it.
+    pub evidence: Evidence,
+    /// Which reply of EXEC's; none outside a transaction.
+    pub place: Option<usize>,
 }
 
 /// A NOLOOP client's write in flight: until it is settled or dropped, changes of its keys are taken for its own. To be kept until everything
 /// that Redis sent because of the write has been applied (a fence after the reply).
 ///
-/// A change that was heard meanwhile may be someone else's. If the write did change the key its client is not told, as by Redis: what
-/// it holds of it is what it wrote, and no interest of its is left there. If it may not have, the change is in doubt.
+/// A change that was heard meanwhile may be someone else's. If the write replaced all there was its client is not told, as by Redis: what
+/// it holds of it is what it wrote, and no interest of its is left there. If it may not have, if the client read the key meanwhile, or if
+/// more than one change was heard (BCAST: the other may be the later one), the change is in doubt.
 #[derive(Debug)]
 #[must_use = "dropped, it tells the client of its own write"]
 pub struct Own {
     listener: Arc<Listener>,
-    keys: Vec<(Box<[u8]>, Evidence)>,
+    keys: Vec<OwnKey>,
     write: Arc<OwnWrite>,
 }
 
@@ -261,20 +292,25 @@ pub struct Doubt {
 impl Own {
     /// The write was answered, and what it caused has been heard. `elements` are those of the reply, if it is an array.
     pub fn settle(mut self, reply: &[u8], elements: &[&[u8]]) -> Option<Doubt> {
-        let mut keys = std::mem::take(&mut self.keys);
+        let keys = std::mem::take(&mut self.keys);
         self.end(&keys);
-        keys.retain(|(_, evidence)| match evidence {
-            Evidence::Reply => !shows_change(reply),
-            Evidence::ReplyOf(at) => !elements.get(*at).is_some_and(|reply| shows_change(reply)),
-            Evidence::Nothing => true,
-        });
-        let heard = self.write.heard.load(Ordering::Relaxed) && !keys.is_empty();
-        heard.then(|| Doubt { listener: self.listener.clone(), keys: keys.into_iter().map(|(key, _)| key).collect() })
+        let heard = std::mem::take(&mut *self.write.heard_held());
+        let is_read = self.write.is_read.load(Ordering::Relaxed);
+        let is_replaced = |own: &OwnKey| {
+            let reply = own.place.map_or(Some(reply), |at| elements.get(at).copied());
+            reply.is_some_and(|reply| own.evidence.is_shown_by(reply))
+        };
+        let is_settled = |key: &[u8], changes: usize| {
+            !is_read && changes == 1 && keys.iter().any(|own| &*own.key == key && is_replaced(own))
+        };
+        let doubtful: Vec<_> =
+            heard.into_iter().filter(|(key, changes)| !is_settled(key, *changes)).map(|(key, _)| key).collect();
+        (!doubtful.is_empty()).then(|| Doubt { listener: self.listener.clone(), keys: doubtful })
     }
 
-    fn end(&self, keys: &[(Box<[u8]>, Evidence)]) {
+    fn end(&self, keys: &[OwnKey]) {
         let mut own = self.listener.own_held();
-        for (key, _) in keys {
+        for OwnKey { key, .. } in keys {
             if own.get(key).is_some_and(|write| Arc::ptr_eq(write, &self.write)) {
                 own.remove(key);
             }
@@ -282,7 +318,17 @@ impl Own {
     }
 }
 
-fn shows_change(reply: &[u8]) -> bool {
+impl Evidence {
+    fn is_shown_by(self, reply: &[u8]) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Answer => !matches!(reply.first(), None | Some(b'-' | b'!')),
+            Self::Success => shows_success(reply),
+        }
+    }
+}
+
+fn shows_success(reply: &[u8]) -> bool {
     match reply.first() {
         Some(b'+') => reply == b"+OK\r\n",
         Some(b'$') => !reply.starts_with(b"$-"),
@@ -295,8 +341,9 @@ impl Drop for Own {
     fn drop(&mut self) {
         let keys = std::mem::take(&mut self.keys);
         self.end(&keys);
-        if !keys.is_empty() && self.write.heard.load(Ordering::Relaxed) {
-            self.listener.send(Told::Keys(keys.into_iter().map(|(key, _)| key).collect()));
+        let heard = std::mem::take(&mut *self.write.heard_held());
+        if !heard.is_empty() {
+            self.listener.send(Told::Keys(heard.into_keys().collect()));
         }
     }
 }

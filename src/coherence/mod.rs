@@ -54,8 +54,8 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak};
 
 use ahash::RandomState;
 
@@ -141,7 +141,7 @@ struct Shared {
     oversized: Oversized,
     news: news::News,
     /// Clients that are told of every change under a prefix.
-    broadcasts: Arc<Broadcasts>,
+    broadcasts: OnceLock<Weak<Broadcasts>>,
     /// False while memory is short: nothing new is kept.
     filling: AtomicBool,
     /// How often memory was to be freed: then near tables let go of what they hold.
@@ -161,7 +161,7 @@ impl Coherence {
             admission: Admission::new(limits.admission_counters, keys_max(&limits), limits.admit_after),
             oversized: Oversized::default(),
             news: news::News::default(),
-            broadcasts: Broadcasts::of_prefixes(),
+            broadcasts: OnceLock::new(),
             filling: AtomicBool::new(true),
             sheds: AtomicU64::new(0),
             registered: counters::Registered::default(),
@@ -200,8 +200,22 @@ impl Coherence {
     }
 
     /// Clients that are told of every change under a prefix.
-    pub fn broadcasts(&self) -> &Arc<Broadcasts> {
-        &self.shared().broadcasts
+    fn broadcasts(&self) -> Option<Arc<Broadcasts>> {
+        self.shared().broadcasts.get()?.upgrade()
+    }
+
+    /// Those are told, too, of what Redis does not tell. To be called once. (It holds a handle to this state, so this state must not hold it.)
+    pub fn tell_also(&self, broadcasts: &Arc<Broadcasts>) {
+        let known = self.shared().broadcasts.set(Arc::downgrade(broadcasts));
+        debug_assert!(known.is_ok(), "set once");
+    }
+
+    /// So many bytes of a read of this key have come, and then its connection was lost: it is not asked there again for a while.
+    fn given_up(&self, key: &[u8], bytes: usize, now: Millis) {
+        let shared = self.shared();
+        if bytes > shared.limits.tier.entry_bytes_max {
+            shared.oversized.note(self.hash(key), now);
+        }
     }
 
     /// What the tier holds.

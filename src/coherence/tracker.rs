@@ -295,6 +295,12 @@ impl Read {
     fn fail(self) {
         self.mailbox.post(Mail::Unread { number: self.number });
     }
+
+    /// As many bytes of its reply have come, and there will be no more.
+    fn give_up(self, coherence: &Coherence, bytes: usize, now: Millis) {
+        self.keys.iter().for_each(|key| coherence.given_up(key, bytes, now));
+        self.fail();
+    }
 }
 
 impl Fill {

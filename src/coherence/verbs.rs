@@ -72,7 +72,7 @@ impl Coherence {
         if cause.is_word_of_others() {
             // After the epoch has moved: see `Coherence::follow`.
             self.tell(key);
-            self.broadcasts().changed(&[key]);
+            self.broadcasts().iter().for_each(|broadcasts| broadcasts.tell(&[key]));
         }
         was_there
     }
@@ -114,14 +114,23 @@ impl Coherence {
     /// Tells all tracking clients that anything may have changed, where Redis will not.
     pub fn tell_everything(&self) {
         self.tell_interested();
-        self.broadcasts().everything();
+        self.broadcasts().iter().for_each(|broadcasts| broadcasts.tell_everything());
     }
 
     /// Tells tracking clients of what was dropped by pattern: by prefix (BCAST) that is anything.
     pub(super) fn tell_matching(&self, patterns: &[Pattern]) {
         let matches = |key: &[u8]| patterns.iter().any(|pattern| pattern.matches(key));
         self.shared().sources.each(|source| source.interests().changed_matching(matches));
-        self.broadcasts().everything();
+        self.broadcasts().iter().for_each(|broadcasts| broadcasts.tell_everything());
+    }
+
+    /// A flush was heard of beside the trackers: those who are told by one that is away are told now. (The others are by theirs.)
+    pub(super) fn tell_flush_where_unarmed(&self) {
+        self.shared().sources.each(|source| {
+            if !source.is_armed() {
+                source.interests().everything();
+            }
+        });
     }
 
     /// What is stored for one source so far is never served again, and its fills in flight are void. Its memory is freed as

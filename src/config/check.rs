@@ -34,8 +34,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 45] {
-    let Config { tls, upstream, cache, coherence, peers, clients, memory, limits, drain, .. } = config;
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 46] {
+    let Config { tls, upstream, cache, coherence, peers, clients, tracking, memory, limits, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
         ("tls.handshake_timeout_ms", tls.handshake_timeout_ms, 1..=DAY_MS),
@@ -79,6 +79,7 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 45] {
         ("clients.output_stall_ms", clients.output_stall_ms, 1..=DAY_MS),
         ("clients.request_max_bytes", clients.request_max_bytes as u64, KIB..=GIB),
         ("clients.pipeline_max", clients.pipeline_max as u64, 1..=1 << 20),
+        ("tracking.interests_max", tracking.interests_max as u64, 1..=1 << 30),
         ("limits.identities_max", limits.identities_max as u64, 1..=1 << 24),
         ("memory.budget_bytes", memory.budget_bytes, 0..=TIB),
         ("drain.timeout_ms", drain.timeout_ms, 0..=DAY_MS),

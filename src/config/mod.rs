@@ -38,7 +38,7 @@ pub use policy::{Mode, Policy};
 pub use problem::{Problem, Problems};
 pub use rate::{Algorithm, By, Limits, Rate, Scope};
 pub use redact::redact;
-pub use sections::{Clients, Coherence, Drain, Log, LogFormat, Memory};
+pub use sections::{Clients, Coherence, Drain, Log, LogFormat, Memory, Tracking};
 pub use tls::{ClientCertificates, Tls, TlsVersion};
 pub use upstream::Upstream;
 pub use url::{Address, UpstreamUrl, UrlError};
@@ -69,6 +69,8 @@ pub struct Config {
     pub clients: Clients,
     /// Which commands are refused.
     pub commands: Commands,
+    /// What clients that cache for themselves may use up.
+    pub tracking: Tracking,
     /// What the whole process may take.
     pub memory: Memory,
     /// How much clients may ask.
@@ -93,6 +95,7 @@ impl Default for Config {
             publish: Publish::default(),
             clients: Clients::default(),
             commands: Commands::default(),
+            tracking: Tracking::default(),
             memory: Memory::default(),
             limits: Limits::default(),
             log: Log::default(),

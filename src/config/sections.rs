@@ -93,6 +93,20 @@ pub struct Memory {
     pub budget_bytes: u64,
 }
 
+/// `[tracking]`: what clients that cache for themselves may use up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tracking {
+    /// Interests of clients in keys, all together.
+    pub interests_max: usize,
+}
+
+impl Default for Tracking {
+    fn default() -> Self {
+        Self { interests_max: 1_000_000 }
+    }
+}
+
 /// `[log]`: what is written to stderr.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

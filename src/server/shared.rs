@@ -59,6 +59,8 @@ pub struct Shared {
     pub rules: Rules,
     /// When values may be kept and served; each worker forks its own handle.
     pub coherence: Coherence,
+    /// Clients that are told of every change under a prefix.
+    pub broadcasts: Arc<Broadcasts>,
     /// Where Redis tells of what sessions of tracking clients read over dedicated connections.
     pub redirects: Arc<Broadcasts>,
     /// The clock that deadlines are on.
@@ -106,11 +108,14 @@ impl Shared {
                 views_per_key_max: cache.views_per_key_max,
             },
             admit_after: u8::try_from(cache.admit_after).unwrap_or(u8::MAX),
+            interests_max: config.tracking.interests_max,
             ..CoherenceLimits::default()
         });
         let clock = Clock::boot();
         let limits = Arc::new(Limits::new(&config.limits, workers, clock.clone()));
         let bus = Bus::new(&config);
+        let broadcasts = Broadcasts::of_prefixes(coherence.fork());
+        coherence.tell_also(&broadcasts);
         let (trackers_wanted, wanted) = mpsc::unbounded_channel();
         let shared = Self {
             clock,
@@ -139,6 +144,7 @@ impl Shared {
             auth_required: AtomicBool::new(false),
             table: Mutex::new(Arc::new(Table::builtin())),
             table_version: AtomicU64::new(0),
+            broadcasts,
             redirects: Broadcasts::of_redirects(coherence.fork()),
             coherence,
         };
@@ -227,6 +233,8 @@ impl Shared {
         self.survey_bell.notify_one();
         self.coherence.everything(Cause::Push);
         self.identities.all().iter().filter_map(|i| i.tracker.as_ref()).for_each(|tracker| tracker.restart());
+        // Ids of connections are those of one server.
+        [&self.broadcasts, &self.redirects].into_iter().for_each(|listening| listening.restart());
     }
 
     /// An error says that the server is not the one to ask. Whether the connection is to be replaced, so that its name is

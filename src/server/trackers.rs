@@ -56,7 +56,7 @@ async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Ident
     let mut retire = tokio::time::interval(looking_every(idle));
     trackers.start(&shared, shared.identities.nobody());
     if shared.config.cache.enabled {
-        trackers.running.spawn(listening(&shared, shared.coherence.broadcasts()));
+        trackers.running.spawn(listening(&shared, &shared.broadcasts));
         trackers.running.spawn(listening(&shared, &shared.redirects));
     }
     loop {

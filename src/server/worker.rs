@@ -20,11 +20,11 @@ use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
 use crate::coherence::listener::{Doubt, Own};
 use crate::coherence::mail::Mailbox;
-use crate::coherence::{Coherence, Flights, Marks, Near, Source, WriteMark};
+use crate::coherence::{Cause, Coherence, Flights, Marks, Near, Source, WriteMark};
 use crate::command::{Command, Denied, Table};
 use crate::limits::Applying;
 use crate::resp::{Args, Protocol, RequestScanner};
-use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Seq, Waiter, elements};
+use crate::session::{Attached, Ear, Gathering, Outbox, Reads, Round, Seat, Seq, Waiter, elements};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
 use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost, Refusal};
@@ -205,24 +205,26 @@ impl Worker {
 
     /// Holds a reply until every tracker has applied what Redis sent it up to now; then lifts the mark and completes it.
     /// All trackers, not only the client's: what it wrote may be cached for others.
-    pub fn fence(
-        &self,
-        outbox: &Rc<Outbox>,
-        seq: Seq,
-        reply: &[u8],
-        mark: Option<WriteMark>,
-        own: Option<(Own, Option<Arc<Source>>)>,
-    ) {
+    pub fn fence(&self, outbox: &Rc<Outbox>, seq: Seq, reply: &[u8], behind: Behind) {
+        self.raise(Some((outbox.clone(), seq, reply.to_vec())), behind);
+    }
+
+    /// Tells every tracking client that anything may have changed, once all that Redis sent any tracker before now has been
+    /// handled: what was read before the change must not be given out behind the telling.
+    pub fn tell_everything_soon(&self) {
+        self.raise(None, Behind { tells_everything: true, ..Behind::default() });
+    }
+
+    fn raise(&self, reply: Option<(Rc<Outbox>, Seq, Vec<u8>)>, behind: Behind) {
         let id = self.fences.next.get();
         self.fences.next.set(id + 1);
         let identities = self.shared.identities.all();
         let trackers = identities.iter().filter_map(|i| i.tracker.as_ref());
         let mut left = trackers.filter(|tracker| tracker.fence(&self.mailbox, id)).count();
-        let (own, source) = own.map_or((None, None), |(own, source)| (Some(own), source));
-        for listening in [self.coherence.broadcasts(), &self.shared.redirects] {
+        for listening in [&self.shared.broadcasts, &self.shared.redirects] {
             left += usize::from(listening.fence(&self.mailbox, id));
         }
-        let held = Fence { left, outbox: outbox.clone(), seq, reply: reply.to_vec(), mark, own, source };
+        let held = Fence { left, reply, behind, shared: self.shared.clone() };
         if left == 0 {
             return held.lift();
         }
@@ -411,13 +413,22 @@ pub struct Fences {
 
 struct Fence {
     left: usize,
-    outbox: Rc<Outbox>,
-    seq: Seq,
-    reply: Vec<u8>,
-    mark: Option<WriteMark>,
-    own: Option<Own>,
-    /// Where `own`'s client has its interests.
-    source: Option<Arc<Source>>,
+    reply: Option<(Rc<Outbox>, Seq, Vec<u8>)>,
+    behind: Behind,
+    shared: Arc<Shared>,
+}
+
+/// What waits behind a fence, besides the reply.
+#[derive(Default)]
+pub struct Behind {
+    /// The write's.
+    pub mark: Option<WriteMark>,
+    /// A NOLOOP client's write, and where that client has its interests.
+    pub own: Option<(Own, Option<Arc<Source>>)>,
+    /// What this client has been told by then is written before the reply.
+    pub ear: Option<Rc<Ear>>,
+    /// All tracking clients are told then.
+    pub tells_everything: bool,
 }
 
 /// How long a NOLOOP client keeps what it may or may not have changed itself: one that reads it again meanwhile need not be told.
@@ -449,11 +460,22 @@ impl Fences {
 
 impl Fence {
     fn lift(self) {
-        drop(self.mark);
-        self.outbox.complete(self.seq, &self.reply);
-        if let Some(doubt) = self.own.and_then(|own| own.settle(&self.reply, &elements(&self.reply))) {
+        let Behind { mark, own, ear, tells_everything } = self.behind;
+        drop(mark);
+        if tells_everything {
+            // Stamps move first: who is still to be given what was read before finds that out, and is told behind it.
+            self.shared.coherence.everything(Cause::Write);
+            self.shared.coherence.tell_everything();
+        }
+        let Some((outbox, seq, reply)) = self.reply else { return };
+        // Should something have been lost, the session finds it out for itself.
+        let _ = ear.is_none_or(|ear| ear.deliver());
+        outbox.complete(seq, &reply);
+        if let Some((own, source)) = own
+            && let Some(doubt) = own.settle(&reply, &elements(&reply))
+        {
             // Ends by itself.
-            tokio::task::spawn_local(resolve(doubt, self.source));
+            tokio::task::spawn_local(resolve(doubt, source));
         }
     }
 }

@@ -24,7 +24,7 @@ use tokio::time::{Instant, Sleep};
 use super::outbox::Outbox;
 use super::pubsub::Subscriptions;
 use super::then::Then;
-use crate::coherence::listener::Evidence;
+use crate::coherence::listener::OwnKey;
 use crate::resp::{Protocol, ReplySplitter, encode};
 use crate::server::shared::SaidBy;
 use crate::upstream::connect::reason;
@@ -42,15 +42,19 @@ pub struct Transaction {
     pub fence: bool,
     /// A queued command changes every key.
     pub everything: bool,
+    /// A queued command may be SWAPDB, of which Redis tells nobody.
+    pub swaps: bool,
     /// Commands queued.
     pub queued: usize,
     /// Which of them are SELECTs, and of what database.
     pub selects: Vec<(usize, u32)>,
     /// Those of the keys that a NOLOOP client is not to hear of: not those that are given an expiry, for they may be gone before EXEC is
     /// over, and not by it.
-    pub own: Vec<(Box<[u8]>, Evidence)>,
+    pub own: Vec<OwnKey>,
     /// Keys that queued commands read, if their client is to hear of them.
     pub followed: Vec<Box<[u8]>>,
+    /// Keys that queued commands name, if their client is told of changes: it is to be told of them behind EXEC's reply.
+    pub touched: Vec<Box<[u8]>>,
     /// A queued command was refused by the proxy: EXEC must fail.
     pub doomed: bool,
     /// A queued CLIENT PAUSE or CLIENT UNPAUSE.
@@ -91,6 +95,8 @@ pub struct Attached {
     pub blocking: usize,
     /// The tracking connection that Redis tells of what is read here; 0 for none.
     tracked: i64,
+    /// The one that Redis, or this user's rights, would not have told.
+    untold: i64,
     /// The database that a transaction's SELECT left the session in; the session takes it.
     pub selected: Option<u32>,
     /// A notice stands first in `buffer` and waits for the replies before it to reach the client.
@@ -129,6 +135,7 @@ impl Attached {
             paused: false,
             unread: false,
             tracked: 0,
+            untold: 0,
             selected: None,
             held_up: false,
             timeout,
@@ -160,10 +167,10 @@ impl Attached {
     /// Has Redis tell the tracking connection with this id of changes of what is read here from now on (0: there is none, and nothing is
     /// asked). What was read so far is heard of as long as this connection stands (redis-facts F6): the session keeps it.
     pub fn track(&mut self, upstream_id: i64) {
-        if upstream_id != 0 && upstream_id != self.tracked && !self.pinned && !self.tunnel {
+        if ![0, self.tracked, self.untold].contains(&upstream_id) && !self.pinned && !self.tunnel {
             let mut digits = itoa::Buffer::new();
             let id = digits.format(upstream_id).as_bytes();
-            self.insert(&[b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id]);
+            self.insert_owing(&[b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id], Owed::Tracks);
             self.spoiled = true;
             self.tracked = upstream_id;
         }
@@ -172,6 +179,21 @@ impl Attached {
     /// The tracking connection that is told of what is read here; 0 for none.
     pub fn tracked(&self) -> i64 {
         self.tracked
+    }
+
+    /// The tracking connection may be gone already, or the user may not have it told: what was asked since is not heard of.
+    fn tracking_refused(&mut self) {
+        self.untold = std::mem::take(&mut self.tracked);
+        for owed in &mut self.owed {
+            if let Owed::Reply { then, .. }
+            | Owed::Blocking { then, .. }
+            | Owed::Script { then, .. }
+            | Owed::ExecWithSelect { then, .. } = owed
+                && let Then::Followed { following, .. } = then
+            {
+                following.forsake();
+            }
+        }
     }
 
     /// The session does not track any more.
@@ -263,11 +285,15 @@ impl Attached {
 
     /// Queues a command of the proxy's own, whose reply nobody sees.
     pub fn insert(&mut self, command: &[&[u8]]) {
+        self.insert_owing(command, Owed::Inserted);
+    }
+
+    fn insert_owing(&mut self, command: &[&[u8]], owed: Owed) {
         if self.owed.is_empty() {
             self.restart_clock();
         }
         encode::command(&mut self.out, command);
-        self.owed.push_back(Owed::Inserted);
+        self.owed.push_back(owed);
     }
 
     /// Sends bytes as they are.

@@ -60,6 +60,11 @@ impl Following {
     pub(super) fn source(&self) -> Option<&Arc<Source>> {
         self.source.as_ref()
     }
+
+    /// Nothing will be heard after all.
+    pub(super) fn forsake(&mut self) {
+        self.source = None;
+    }
 }
 
 impl Session {
@@ -86,10 +91,14 @@ impl Session {
     /// A read that goes upstream, on the tracker's connection.
     pub(super) fn read_through_tracker(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         let keys = self.keys_of(command, args);
+        if self.identity.tracker.is_none() {
+            return self.read_unfollowed(command, args, keys);
+        }
         if self.is_heavy(command, args, &keys) {
             return self.on_dedicated(Dedicated::Followed, command, args);
         }
-        if self.way != Way::Fills && !self.is_settled() {
+        // A read of one of the keys may be on the lane: this one must not overtake it.
+        if (self.way != Way::Fills || self.outbox.is_on_two_ways()) && !self.is_settled() {
             return Flow::Hold;
         }
         let lane = self.lane();
@@ -97,10 +106,10 @@ impl Session {
             return Flow::Hold;
         }
         self.way = Way::Fills;
+        keys.iter().for_each(|key| self.reads.add(self.worker.coherence.hash(key)));
         let following = self.following(keys);
         let mut joiner = self.joiner(args, lane);
         joiner.following = following;
-        self.reads.add(self.worker.coherence.hash(&joiner.key));
         self.launch_read(command, args, joiner);
         Flow::Next
     }
@@ -113,6 +122,25 @@ impl Session {
         let question = ViewKey { db: self.db, command: command.id, tail };
         args.raw().len() > FILL_REQUEST_MAX_BYTES
             || keys.iter().any(|key| coherence.is_oversized(coherence.hash(key), &question, self.now))
+    }
+
+    /// A read of which the client is told at once that it cannot keep it, down the lane.
+    fn read_unfollowed(&mut self, command: &Command, args: &Args<'_>, keys: Vec<Box<[u8]>>) -> Flow {
+        if !self.may_pass() {
+            return Flow::Hold;
+        }
+        keys.iter().for_each(|key| self.reads.add(self.worker.coherence.hash(key)));
+        let then = self.beside(command, args);
+        let then = self.unfollowed(keys, then);
+        self.pass(args, then)
+    }
+
+    /// The client will not hear of changes of what the reply gives it of these keys.
+    pub(super) fn unfollowed(&self, keys: Vec<Box<[u8]>>, then: Then) -> Then {
+        match self.following(keys) {
+            Some(following) => Then::Unfollowed { following, then: Box::new(then) },
+            None => then,
+        }
     }
 
     pub(super) fn launch_read(&mut self, command: &Command, args: &Args<'_>, joiner: Joiner) {
@@ -154,6 +182,7 @@ impl Session {
             return then;
         };
         let listener = &following.ear.listener;
+        listener.reads_own(&following.keys);
         if let Some(source) = &following.source {
             following.keys.iter().for_each(|key| source.interests().register(key, listener));
         }

@@ -13,6 +13,7 @@ use crate::coherence::{Cause, Invalidation};
 use crate::command::{Found, Local};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
+use crate::server::worker::Behind;
 use crate::tags;
 use crate::upstream::connect::Connector;
 
@@ -28,9 +29,12 @@ impl Session {
             // A busy upstream says -BUSY to PING too, and clients wait for a script's end by asking.
             Local::Ping | Local::Echo if self.worker.shared.scripts_run() => return self.pass(args, Then::Nothing),
             // What it hears before the answer is all that was written before the question, by anyone.
+            // What the client itself has asked before is among it.
+            Local::Ping if self.tracking.is_some() && !self.is_settled() => return Flow::Hold,
             Local::Ping if self.tracking.is_some() && args.len() == 1 => {
                 let seq = self.reserve();
-                self.worker.fence(&self.outbox, seq, b"+PONG\r\n", None, None);
+                let behind = Behind { ear: self.ear.clone(), ..Behind::default() };
+                self.worker.fence(&self.outbox, seq, b"+PONG\r\n", behind);
             }
             Local::Ping => self.answer(|out, _| match args.get(1) {
                 Some(message) => encode::bulk(out, message),

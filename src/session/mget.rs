@@ -54,7 +54,10 @@ impl Session {
         let missed = match self.all_from_memory(args, &source, &question) {
             Ok((body, snapshot)) => {
                 worker.stats.hits.add(1);
-                self.answer(|out, _| out.extend_from_slice(&body));
+                if !self.mute_this() {
+                    self.tracking.iter().for_each(|tracking| tracking.ear.gives_now(self.touches.take()));
+                    self.outbox.reply(|out| out.extend_from_slice(&body));
+                }
                 if follows && let Some(tracking) = &self.tracking {
                     for (key, seen) in args.iter().skip(1).zip(snapshot.seen()) {
                         tracking.ear.follow(&worker.coherence, &source, key, *seen, None);

@@ -73,7 +73,8 @@ pub use joiner::{Reads, Seat};
 pub use outbox::{Outbox, Seq};
 use read::KeysInFlight;
 pub use then::{Then, elements};
-use told::{Ear, Touches};
+pub use told::Ear;
+use told::Touches;
 use tracking::Tracking;
 pub use waiter::Waiter;
 

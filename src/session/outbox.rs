@@ -180,6 +180,12 @@ impl Outbox {
         }
     }
 
+    /// The place of a reply that is appended now, if others before it are awaited.
+    pub(super) fn parks(&self) -> Option<Seq> {
+        let inner = self.inner.borrow();
+        (!inner.slots.is_empty()).then(|| Seq(inner.next()))
+    }
+
     /// Whether the reply at this place has still to be put in order.
     pub(super) fn awaits(&self, seq: Seq) -> bool {
         seq.0 >= self.inner.borrow().base

@@ -63,6 +63,7 @@ impl Session {
             && let Poll::Ready(verdict) = operation.as_mut().poll(cx)
         {
             self.operation = None;
+            self.listens_in_vain(&verdict);
             self.verdict = Some(verdict);
             moved = true;
         }
@@ -403,6 +404,9 @@ impl Session {
     fn let_go(&mut self) {
         if let Some(spare) = self.outbox.take_spare() {
             self.worker.keep_spare(spare);
+        }
+        if self.outbox.pending() == 0 {
+            self.ear.iter().for_each(|ear| ear.rests());
         }
         let held = self.outbox.held_bytes() as u64;
         if self.client.output_bytes.load(Relaxed) != held {

@@ -98,6 +98,7 @@ impl Session {
         let miss = match worker.near.borrow_mut().serve(&worker.coherence, source, key, &question, now) {
             Ok((view, seen)) => {
                 if !self.mute.takes_this() {
+                    self.tracking.iter().for_each(|tracking| tracking.ear.gives_now(self.touches.take()));
                     self.outbox.reply(|out| out.extend_from_slice(view.reply(self.protocol)));
                 }
                 if follows && let Some(tracking) = &self.tracking {

@@ -11,7 +11,7 @@ use super::attached::Owed;
 use super::then::Then;
 use super::waiter::Waiter;
 use super::{Seq, Session, Verdict, Way};
-use crate::command::{Access, Command, Dedicated, Found, Local, Route};
+use crate::command::{Access, Command, Dedicated, Found, Local, Route, Table};
 use crate::limits::throttle;
 use crate::resp::{Args, Protocol, encode};
 use crate::server::clients::Mode;
@@ -40,6 +40,16 @@ impl Session {
             Found::Unknown | Found::UnknownSubcommand(_) => (table.unknown(), true),
             Found::WrongArity(command) => (command, false),
         };
+        let flow = self.request_of(&table, command, is_whole, args);
+        if flow == Flow::Next && self.tracking.is_some() {
+            let in_transaction = self.transaction().is_some();
+            self.tracking.iter_mut().for_each(|tracking| tracking.ran(command, in_transaction));
+        }
+        flow
+    }
+
+    /// A request for this command. The number of its arguments may be wrong.
+    fn request_of(&mut self, table: &Table, command: &Command, is_whole: bool, args: &Args<'_>) -> Flow {
         if self.is_too_much(command, args) {
             return Flow::Next;
         }
@@ -53,18 +63,13 @@ impl Session {
         if !is_whole {
             return self.wrong_arity(command, args);
         }
-        let flow = match table.scripted(command) {
+        match table.scripted(command) {
             None => self.plan(command, args),
             Some(command) => {
                 let (request, ranges) = throttle::as_script(args);
                 self.plan(command, &Args::new(&request, &ranges))
             }
-        };
-        if flow == Flow::Next && self.tracking.is_some() {
-            let in_transaction = self.transaction().is_some();
-            self.tracking.iter_mut().for_each(|tracking| tracking.ran(command, in_transaction));
         }
-        flow
     }
 
     /// Decides the way of a request that may run.

@@ -10,9 +10,9 @@ use super::attached::{Attached, Entered, Owed, Transaction};
 use super::request::Flow;
 use super::then::Then;
 use super::told::Touches;
-use super::write::evidence;
+use super::write::{evidence, may_swap};
 use super::{End, Session, Verdict, Way};
-use crate::coherence::listener::Evidence;
+use crate::coherence::listener::OwnKey;
 use crate::command::{Command, Dedicated, Effect, Local, Route};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
@@ -315,6 +315,7 @@ impl Session {
         transaction.queued += 1;
         let effect = command.effect_for(args);
         transaction.everything |= effect == Effect::DropEverything;
+        transaction.swaps |= may_swap(command, args);
         transaction.fence |= effect == Effect::DropKeysAndFence;
         if effect.drops() {
             let mut at = Vec::new();
@@ -322,14 +323,15 @@ impl Session {
             if command.keys(args, &mut at).is_ok() {
                 let keys = at.iter().filter_map(|&i| args.get(i)).map(<[u8]>::to_vec);
                 if !command.may_expire(args) {
-                    let evidence = match evidence(command, args, at.len()) {
-                        Evidence::Reply => Evidence::ReplyOf(transaction.queued - 1),
-                        other => other,
-                    };
-                    transaction.own.extend(keys.clone().map(|key| (key.into(), evidence)));
+                    let (evidence, place) = (evidence(command, args, at.len()), Some(transaction.queued - 1));
+                    transaction.own.extend(keys.clone().map(|key| OwnKey { key: key.into(), evidence, place }));
                 }
                 transaction.write_keys.extend(keys);
             }
+        }
+        if self.tracking.is_some() {
+            let keys = self.keys_of(command, args);
+            self.transaction().into_iter().for_each(|transaction| transaction.touched.extend(keys.clone()));
         }
         if self.follows(command) {
             let keys = self.keys_of(command, args);

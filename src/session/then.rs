@@ -15,7 +15,7 @@ use crate::cache::{Millis, NewView, ViewKey};
 use crate::coherence::listener::Own;
 use crate::coherence::{FillTicket, FlushMark, ReadWatch, ScopeId, Sight, Source, WriteMark};
 use crate::resp::{FrameKind, Protocol, ReplySplitter};
-use crate::server::worker::Worker;
+use crate::server::worker::{Behind, Worker};
 use crate::upstream::lane::Lost;
 use crate::upstream::pause::Noted;
 
@@ -31,6 +31,8 @@ pub enum Then {
         worker: Rc<Worker>,
         /// Absent where nothing is cached.
         mark: Option<FlushMark>,
+        /// Perhaps by a SWAPDB: tracking clients hear of it from the proxy alone.
+        swaps: bool,
     },
     /// The reply is held until every invalidation it caused has been applied; then the mark is lifted.
     Fence {
@@ -149,12 +151,17 @@ impl Then {
                 drop(mark);
                 outbox.complete(seq, frame);
             }
-            Self::LiftFlush { worker, mark } => {
+            Self::LiftFlush { worker, mark, swaps } => {
                 drop(mark);
                 worker.shared.rights_changed();
+                if swaps {
+                    worker.tell_everything_soon();
+                }
                 outbox.complete(seq, frame);
             }
-            Self::Fence { worker, mark, own } => worker.fence(outbox, seq, frame, mark, own),
+            Self::Fence { worker, mark, own } => {
+                worker.fence(outbox, seq, frame, Behind { mark, own, ..Behind::default() });
+            }
             Self::Followed { following, then } => {
                 then.answered(outbox, seq, frame, kind);
                 following.answered(seq);
@@ -166,7 +173,7 @@ impl Then {
             Self::Queued { worker } if !kind.is_error() && frame != b"+QUEUED\r\n" => {
                 let mut mark = worker.marks.write_mark([]);
                 mark.is_unnamed();
-                worker.fence(outbox, seq, frame, Some(mark), None);
+                worker.fence(outbox, seq, frame, Behind { mark: Some(mark), ..Behind::default() });
             }
             Self::Queued { .. } => outbox.complete(seq, frame),
             Self::Paused { worker, noted, then } => {

@@ -36,6 +36,24 @@ impl Touches {
     }
 }
 
+/// A request whose reply the client has yet to get.
+struct Touching {
+    seq: Seq,
+    touches: Touches,
+    /// Its reply is known and was found to be followed; it only waits for its place (behind others, or for a fence). Whatever is told from
+    /// now on must come behind it: nobody looks again.
+    is_given: bool,
+}
+
+impl Touching {
+    fn goes_before(&self, told: &Told) -> bool {
+        self.touches.touch(told) || (self.is_given && *told == Told::Everything)
+    }
+}
+
+/// Kept room for requests in flight, while there are none.
+const KEEP_TOUCHING: usize = 4;
+
 /// A tracking client as those see it who write its replies.
 pub struct Ear {
     /// Who is told.
@@ -43,9 +61,9 @@ pub struct Ear {
     client: Arc<Client>,
     outbox: Rc<Outbox>,
     /// Requests in flight, in order.
-    touching: RefCell<VecDeque<(Seq, Touches)>>,
-    /// The blocking command in flight.
-    blocked: RefCell<Option<(Seq, Touches)>>,
+    touching: RefCell<VecDeque<Touching>>,
+    /// Blocking commands in flight, in order.
+    blocked: RefCell<VecDeque<(Seq, Touches)>>,
 }
 
 /// How long a blocked client's invalidation of a key that its command names may wait for the command's reply: Redis writes both in one turn, but
@@ -60,34 +78,84 @@ impl Ear {
     /// The request at this place is about to be sent.
     pub(super) fn touches(&self, seq: Seq, touches: Touches) {
         let mut touching = self.touching.borrow_mut();
-        while touching.front().is_some_and(|(seq, _)| !self.outbox.awaits(*seq)) {
+        while touching.front().is_some_and(|first| !self.outbox.awaits(first.seq)) {
             touching.pop_front();
         }
-        touching.push_back((seq, touches));
+        touching.push_back(Touching { seq, touches, is_given: false });
     }
 
     /// A blocking command is about to be sent.
     pub(super) fn blocks(&self, seq: Seq, touches: Touches) {
-        *self.blocked.borrow_mut() = Some((seq, touches));
+        let mut blocked = self.blocked.borrow_mut();
+        blocked.retain(|(seq, _)| self.outbox.awaits(*seq));
+        blocked.push_back((seq, touches));
+    }
+
+    /// The reply at this place is known, and is followed.
+    pub(super) fn gives(&self, seq: Seq) {
+        let mut touching = self.touching.borrow_mut();
+        if let Ok(at) = touching.binary_search_by_key(&seq, |request| request.seq) {
+            touching[at].is_given = true;
+        }
+    }
+
+    /// A reply from memory is about to take its place; what is told from now on of what it touches comes behind it.
+    pub(super) fn gives_now(&self, touches: Option<Touches>) {
+        if let (Some(seq), Some(touches)) = (self.outbox.parks(), touches) {
+            self.touches(seq, touches);
+            self.gives(seq);
+        }
+    }
+
+    /// Nothing is in flight.
+    pub(super) fn rests(&self) {
+        let mut touching = self.touching.borrow_mut();
+        touching.clear();
+        if touching.capacity() > KEEP_TOUCHING {
+            *touching = VecDeque::new();
+        }
+        *self.blocked.borrow_mut() = VecDeque::new();
     }
 
     /// Writes what has been told. An own write's invalidation comes after its reply, as from Redis.
     pub fn deliver(&self) -> bool {
         let Some(letters) = self.client.take_letters() else { return false };
         for letter in letters {
-            let blocked = self.blocked.borrow();
-            if !letter.late
-                && blocked.as_ref().is_some_and(|(seq, t)| t.touch(&letter.told) && self.outbox.awaits(*seq))
-            {
+            if !letter.late && self.may_unblock(&letter.told) {
                 self.deliver_late(letter);
                 continue;
             }
-            let touching = self.touching.borrow();
-            let last = touching.iter().rev().find(|(_, touches)| touches.touch(&letter.told));
-            let behind = last.map(|(seq, _)| *seq).filter(|seq| self.outbox.awaits(*seq));
+            let behind = self.last_before(&letter.told);
             write(&letter, &self.client, &self.outbox, behind);
+            if let Some(seq) = self.last_unchecked(&letter) {
+                write(&letter, &self.client, &self.outbox, Some(seq));
+            }
         }
         true
+    }
+
+    /// Nobody looks after a BCAST client's replies: those it still waits for may be from before a flush, and are taken back, too.
+    fn last_unchecked(&self, letter: &Letter) -> Option<Seq> {
+        let is_broadcast = self.client.tracking.load(Relaxed) & tracking_flag::BROADCAST != 0;
+        if letter.told != Told::Everything || letter.redirected || !is_broadcast {
+            return None;
+        }
+        let last = self.touching.borrow().back().map(|request| request.seq)?;
+        (self.outbox.awaits(last) && self.last_before(&letter.told) != Some(last)).then_some(last)
+    }
+
+    fn may_unblock(&self, told: &Told) -> bool {
+        self.blocked.borrow().iter().any(|(seq, touches)| touches.touch(told) && self.outbox.awaits(*seq))
+    }
+
+    /// The reply behind which the client is to hear of it. What is asked behind a blocking command holds nothing up unless its reply is
+    /// known: it has yet to be run, and whether it is followed is found out then.
+    fn last_before(&self, told: &Told) -> Option<Seq> {
+        let blocked = self.blocked.borrow().iter().map(|(seq, _)| *seq).find(|seq| self.outbox.awaits(*seq));
+        let touching = self.touching.borrow();
+        let awaited = touching.iter().rev().take_while(|request| self.outbox.awaits(request.seq));
+        let mut awaited = awaited.filter(|request| request.is_given || blocked.is_none_or(|at| request.seq < at));
+        awaited.find(|request| request.goes_before(told)).map(|request| request.seq)
     }
 
     fn deliver_late(&self, letter: Letter) {
@@ -104,6 +172,8 @@ impl Ear {
     pub fn follow(&self, coherence: &Coherence, source: &Source, key: &[u8], seen: Seen, seq: Option<Seq>) {
         if coherence.follow(source, key, seen, &self.listener) == Followed::Missed {
             self.missed(&[key], seq);
+        } else if let Some(seq) = seq {
+            self.gives(seq);
         }
     }
 
@@ -114,6 +184,7 @@ impl Ear {
         if !missed.is_empty() {
             self.missed(&missed, Some(seq));
         }
+        self.gives(seq);
     }
 
     /// The client may not keep what the reply at `seq` (or the last one) gave it of these keys.

@@ -18,6 +18,7 @@ use crate::coherence::tracker::TrackerState;
 use crate::command::{Command, Dedicated, LocalClient};
 use crate::resp::{Args, decimal, encode};
 use crate::server::clients::tracking_flag;
+use crate::server::worker::Behind;
 
 /// When a read is followed without further words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,9 +138,11 @@ impl Session {
         let prefixes = asked
             .broadcast
             .then(|| if asked.prefixes.is_empty() { vec![Box::default()] } else { asked.prefixes.clone() });
-        ear.listener.aim(asked.redirect.clone(), asked.noloop);
+        if self.tracking.is_none() {
+            ear.listener.aim(asked.redirect.clone(), asked.noloop);
+        }
         if let Some(prefixes) = &prefixes {
-            let mut covered = self.worker.coherence.broadcasts().join(prefixes, &ear.listener);
+            let mut covered = self.worker.shared.broadcasts.join(prefixes, &ear.listener);
             if covered.try_recv().is_err() {
                 return self.wait_for_cover(covered);
             }
@@ -152,6 +155,7 @@ impl Session {
                 return self.wait_for_cover(stands);
             }
         }
+        ear.listener.aim(asked.redirect.clone(), asked.noloop);
         let redirect = asked.redirect.map_or(0, |(id, _)| id);
         self.client.redirect.store(redirect, Relaxed);
         let flags = tracking_flag::ON | if asked.broadcast { tracking_flag::BROADCAST } else { 0 };
@@ -171,6 +175,12 @@ impl Session {
             redirect,
             prefixes: prefixes.map(|new| held.into_iter().chain(new).collect()),
         }));
+        if asked.broadcast {
+            // What changed before the prefixes were covered must have left memory before the client reads.
+            let seq = self.reserve();
+            self.worker.fence(&self.outbox, seq, b"+OK\r\n", Behind::default());
+            return Flow::Next;
+        }
         self.answer(|out, _| encode::simple(out, "OK"));
         Flow::Next
     }
@@ -192,6 +202,13 @@ impl Session {
         Flow::Hold
     }
 
+    /// An operation is over. If it was the wait for cover, and in vain, the client listens to nothing.
+    pub(super) fn listens_in_vain(&mut self, verdict: &Verdict) {
+        if self.tracking.is_none() && matches!(verdict, Verdict::Reply(_)) {
+            self.stop_tracking();
+        }
+    }
+
     /// The session's listener, made when it is first needed and kept until CLIENT TRACKING OFF.
     fn ear(&mut self) -> Option<Rc<Ear>> {
         if self.ear.is_none() {
@@ -206,7 +223,7 @@ impl Session {
         self.tracking = None;
         let Some(ear) = self.ear.take() else { return };
         ear.listener.turn_off();
-        self.worker.coherence.broadcasts().leave(&ear.listener);
+        self.worker.shared.broadcasts.leave(&ear.listener);
         self.worker.shared.redirects.leave(&ear.listener);
         self.client.tracking.store(0, Relaxed);
         self.client.redirect.store(0, Relaxed);

@@ -49,9 +49,7 @@ impl Session {
         }
         if self.tracking.is_some() {
             let is_known = !transaction.everything && !transaction.fence;
-            let touched =
-                transaction.write_keys.iter().map(|key| Box::from(&**key)).chain(transaction.followed.clone());
-            self.touches = Some(if is_known { Touches::Keys(touched.collect()) } else { Touches::Everything });
+            self.touches = Some(if is_known { Touches::Keys(transaction.touched) } else { Touches::Everything });
             then = self.followed_attached(transaction.followed, then);
         }
         let seq = self.reserve();

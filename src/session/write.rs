@@ -7,8 +7,8 @@ use super::attached::Transaction;
 use super::request::Flow;
 use super::then::Then;
 use crate::coherence::Source;
-use crate::coherence::listener::{Evidence, Own};
-use crate::command::{Categories, Command, Effect};
+use crate::coherence::listener::{Evidence, Own, OwnKey};
+use crate::command::{Command, Dedicated, Effect, Route};
 use crate::resp::Args;
 use crate::server::stats::Bypass;
 
@@ -33,7 +33,11 @@ impl Session {
                 if !self.may_pass() {
                     return Flow::Hold;
                 }
-                let then = self.after_write(command, args);
+                let mut then = self.after_write(command, args);
+                // PFCOUNT reads, and is a write all the same.
+                if follows {
+                    then = self.unfollowed(self.keys_of(command, args), then);
+                }
                 self.pass(args, then)
             }
         }
@@ -44,11 +48,11 @@ impl Session {
         let worker = self.worker.clone();
         let effect = command.effect_for(args);
         if !worker.shared.config.follows_writes() {
-            return if effect == Effect::DropEverything { self.after_flush() } else { Then::Nothing };
+            return if effect == Effect::DropEverything { self.after_flush(false) } else { Then::Nothing };
         }
         match effect {
             Effect::Serve | Effect::ServeAll | Effect::Nothing => Then::Nothing,
-            Effect::DropEverything => self.after_flush(),
+            Effect::DropEverything => self.after_flush(may_swap(command, args)),
             Effect::DropKeys | Effect::DropKeysAndFence => {
                 let mut at = worker.key_positions.take();
                 // Those it only reads too: what it makes of them may show its client more than memory knows of them yet.
@@ -72,10 +76,10 @@ impl Session {
         }
     }
 
-    fn after_flush(&self) -> Then {
+    fn after_flush(&self, swaps: bool) -> Then {
         let worker = self.worker.clone();
         let mark = worker.shared.config.follows_writes().then(|| worker.coherence.flush_mark());
-        Then::LiftFlush { worker, mark }
+        Then::LiftFlush { worker, mark, swaps }
     }
 
     /// For a write that may not run for hours: no mark stands, but its change is known before its client sees the reply.
@@ -104,7 +108,8 @@ impl Session {
     fn own_write(&self, command: &Command, args: &Args<'_>, at: &[usize]) -> Option<OwnWrite> {
         let tracking = self.tracking.as_ref().filter(|tracking| tracking.noloop)?;
         let evidence = evidence(command, args, at.len());
-        let keys = at.iter().filter_map(|&i| args.get(i)).map(|key| (key.into(), evidence));
+        let keys = at.iter().filter_map(|&i| args.get(i));
+        let keys = keys.map(|key| OwnKey { key: key.into(), evidence, place: None });
         self.begin_own(tracking.ear.listener.begin_own(keys.collect())?)
     }
 
@@ -119,7 +124,7 @@ impl Session {
     pub(super) fn after_transaction(&mut self, transaction: &Transaction) -> Then {
         let worker = self.worker.clone();
         if transaction.everything {
-            return self.after_flush();
+            return self.after_flush(transaction.swaps);
         }
         if !worker.shared.config.follows_writes() {
             return Then::Nothing;
@@ -134,16 +139,22 @@ impl Session {
     }
 }
 
-/// By what it is known that a write changed its keys. (Which of several keys an integer tells of is not known, nor which are only read; an
-/// acknowledgement in a stream's group is no change; and with an empty value nothing may have changed.)
+/// By what it is known that a write has replaced all there was of its keys. (One that changes part of a key leaves what others have
+/// changed of it.)
 pub(super) fn evidence(command: &Command, args: &Args<'_>, keys: usize) -> Evidence {
-    let is_plain = command.effect_for(args) == Effect::DropKeys
-        && !command.categories.contains(Categories::STREAM)
-        && !command.categories.contains(Categories::HYPERLOGLOG)
-        && args.iter().all(|argument| !argument.is_empty());
-    if is_plain && (keys == 1 || command.categories.contains(Categories::STRING)) {
-        Evidence::Reply
-    } else {
-        Evidence::Nothing
+    match &*command.name {
+        // With GET it answers the value before, whether it was replaced or not.
+        "set" if args.iter().skip(3).any(|option| option.eq_ignore_ascii_case(b"get")) => Evidence::Nothing,
+        "set" | "setex" | "psetex" | "setnx" | "mset" | "msetnx" | "getdel" | "restore" => Evidence::Success,
+        // The number is of keys, not which.
+        "del" | "unlink" if keys == 1 => Evidence::Success,
+        "incr" | "decr" | "incrby" | "decrby" | "incrbyfloat" | "getset" => Evidence::Answer,
+        _ => Evidence::Nothing,
     }
+}
+
+/// Whether it may be, or run, a SWAPDB, of which Redis tells nobody.
+pub(super) fn may_swap(command: &Command, args: &Args<'_>) -> bool {
+    command.effect_for(args) == Effect::DropEverything
+        && (&*command.name == "swapdb" || command.route == Route::Dedicated(Dedicated::Script))
 }

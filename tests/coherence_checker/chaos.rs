@@ -17,19 +17,26 @@ pub(crate) struct Deeds {
     swapped: usize,
 }
 
-const NAMES: [&str; 5] =
-    ["anteroom:tracker", "anteroom:lane", "anteroom:dedicated", "anteroom:peers", "anteroom:publish"];
+const NAMES: [&str; 7] = [
+    "anteroom:tracker",
+    "anteroom:lane",
+    "anteroom:dedicated",
+    "anteroom:redirects",
+    "anteroom:broadcast",
+    "anteroom:peers",
+    "anteroom:publish",
+];
 
 /// Makes trouble until told that it is over.
-pub(crate) fn make(world: &World, redis: &Redis, proxy: &Proxy, over: &AtomicBool) -> Deeds {
-    let mut rng = Rng::new(0xc4a05);
+pub(crate) fn make(world: &World, redis: &Redis, proxy: &Proxy, over: &AtomicBool, seed: u64) -> Deeds {
+    let mut rng = Rng::new(0xc4a05 + seed);
     let mut deeds = Deeds::default();
     let mut direct = redis.client();
     while !over.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50 + rng.below(200)));
         match rng.below(8) {
             0..4 => {
-                let which = [0, 0, 0, 1, 1, 2, 3, 4][rng.below(8) as usize];
+                let which = [0, 0, 1, 2, 3, 4, 5, 6][rng.below(8) as usize];
                 deeds.killed[which] += kill(&mut direct, NAMES[which]);
             }
             4 => {

@@ -374,7 +374,7 @@ fn outcome(replies: &[(Vec<u8>, Micros)]) -> Outcome {
 }
 
 /// The number in a bulk string; none if it is null or empty; an error if it is anything else.
-fn number(reply: &[u8]) -> Result<Option<u64>, ()> {
+pub(crate) fn number(reply: &[u8]) -> Result<Option<u64>, ()> {
     let text = std::str::from_utf8(reply).map_err(drop)?;
     if matches!(text, "_\r\n" | "$-1\r\n" | "$0\r\n\r\n") {
         return Ok(None);

@@ -57,6 +57,8 @@ pub(crate) struct Written {
 /// One thing one client did, in its program order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
+    /// It looked at what it had kept itself.
+    Held { register: Register, number: u64, at: Micros },
     /// It read a number, or that there is none.
     Read { register: Register, key: u8, number: Option<u64>, called: Micros, over: Micros },
     /// Its own write was acknowledged.

@@ -156,6 +156,8 @@ pub(crate) fn judge(registers: &[Written], clients: &[Vec<Step>]) -> Verdict {
         for (at, step) in steps.iter().enumerate() {
             match *step {
                 Step::Reconnected => seen.clear(),
+                // See `held`.
+                Step::Held { .. } => {}
                 Step::Wrote { register, number } => {
                     wrote.insert(register, number);
                 }
@@ -193,11 +195,39 @@ pub(crate) fn judge(registers: &[Written], clients: &[Vec<Step>]) -> Verdict {
 fn context(writes: &Writes, floor: u64, steps: &[Step], register: Register) -> String {
     let about = |step: &&Step| match step {
         Step::Read { register: r, .. } | Step::Wrote { register: r, .. } => *r == register,
+        Step::Held { .. } => false,
         Step::Reconnected => true,
     };
     let earlier = steps.iter().rev().filter(about).take(4).map(|step| format!("\n    before: {step:?}"));
     let near = writes.by_number.iter().filter(|w| w.number + 3 >= floor && w.number <= floor + 2);
     earlier.chain(near.map(|write| format!("\n    {write:?}"))).collect()
+}
+
+/// How many looks there were at what clients had kept themselves, and, of those at something overwritten, how long since; sorted.
+pub(crate) fn held<'s>(registers: &[Written], steps: impl Iterator<Item = &'s Step>) -> (usize, Vec<Micros>) {
+    let newer: Vec<Vec<(u64, Micros)>> = registers.iter().map(earliest_newer).collect();
+    let (mut reads, mut lags) = (0, Vec::new());
+    for step in steps {
+        let Step::Held { register, number, at } = *step else { continue };
+        reads += 1;
+        let of = &newer[register];
+        let over = of.get(of.partition_point(|(n, _)| *n <= number)).map_or(Micros::MAX, |(_, over)| *over);
+        lags.extend(at.checked_sub(over).filter(|lag| *lag > 0));
+    }
+    lags.sort_unstable();
+    (reads, lags)
+}
+
+/// By number: when a certain write of it or a greater one was first over.
+fn earliest_newer(written: &Written) -> Vec<(u64, Micros)> {
+    let mut by_number: Vec<_> = written.writes.iter().filter(|w| w.certain).map(|w| (w.number, w.over)).collect();
+    by_number.sort_unstable();
+    let mut earliest = Micros::MAX;
+    for (_, over) in by_number.iter_mut().rev() {
+        earliest = earliest.min(*over);
+        *over = earliest;
+    }
+    by_number
 }
 
 /// A write that was not acknowledged and yet was read has been executed.
@@ -284,6 +314,14 @@ mod tests {
         let steps = [read(Some(2), 50, 60), read(Some(2), 60, 70), read(Some(3), 70, 80)];
         let violations = judge(&registers, &[steps.to_vec()]).violations;
         assert_eq!(violations.iter().map(|(_, v)| v.clone()).collect::<Vec<_>>(), [Violation::FromNowhere]);
+    }
+
+    #[test]
+    fn what_is_kept_is_as_old_as_the_first_newer_write() {
+        let writes = [write(1, 10, 20, true), write(2, 30, 60, true), write(3, 40, 50, false)];
+        let steps = [45, 70].map(|at| Step::Held { register: 0, number: 1, at });
+        let newest = Step::Held { register: 0, number: 3, at: 99 };
+        assert_eq!(held(&[written(&writes)], steps.iter().chain([&newest])), (3, vec![20]));
     }
 
     #[test]

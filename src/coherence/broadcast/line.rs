@@ -119,6 +119,9 @@ impl<'a> Line<'a> {
         if held.listeners.is_empty() {
             return Some(Ended::Unused);
         }
+        if std::mem::take(&mut held.restart) {
+            return Some(Ended::Lost(io::Error::other("the upstream is not what it was")));
+        }
         let waiting = held.waiting.iter().flat_map(|waiting| &waiting.prefixes);
         let mut missing: Vec<Box<[u8]>> = waiting.filter(|prefix| !is_covered(&self.asked, prefix)).cloned().collect();
         missing.sort();

@@ -3,6 +3,7 @@
 
 mod bench;
 mod beside;
+mod followed;
 mod matching;
 mod near;
 mod races;

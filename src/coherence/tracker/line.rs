@@ -76,6 +76,8 @@ impl<'a> Line<'a> {
         limits: TrackerLimits,
     ) -> Self {
         let lease = Millis(clock.now().0 + (limits.heartbeat + limits.deadline).as_millis() as u64);
+        // What was read over dedicated connections meanwhile may have been flushed, which only this connection is told.
+        tracker.source.interests().renew();
         let armed = coherence.arm(&tracker.source, lease);
         tracker.queue().up = true;
         tracker.set_state(TrackerState::Armed(signal));
@@ -368,7 +370,7 @@ impl Drop for Line<'_> {
             match owed {
                 Owed::Select | Owed::Setting => {}
                 Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.give_up(partial, self.clock.now()),
-                Owed::Read(read) => read.fail(),
+                Owed::Read(read) => read.give_up(self.coherence, partial, self.clock.now()),
                 Owed::Pong(_, _, fences) => post_all(fences),
             }
             partial = 0;

@@ -81,6 +81,8 @@ pub enum Owed {
     },
     /// The reply of a command the proxy inserted; an error spoils the connection.
     Inserted,
+    /// The reply of the proxy's CLIENT TRACKING ON; an error means that nothing read here is heard of.
+    Tracks,
     /// MULTI's own reply: an error means there is no transaction after all.
     Multi {
         /// Its place in the client's order.
@@ -113,7 +115,7 @@ impl Owed {
             | Self::Script { seq, .. }
             | Self::Enters { seq, .. }
             | Self::Confirmations { seq, .. } => Some(*seq),
-            Self::Inserted => None,
+            Self::Inserted | Self::Tracks => None,
         }
     }
 
@@ -131,7 +133,7 @@ impl Owed {
             | Self::Stream { seq }
             | Self::Enters { seq, .. }
             | Self::Confirmations { seq, .. } => Then::Nothing.lost(outbox, seq, why),
-            Self::Inserted => {}
+            Self::Inserted | Self::Tracks => {}
         }
     }
 }

@@ -157,7 +157,8 @@ impl Attached {
                 let text = String::from_utf8_lossy(&frame[1..]).trim_end().to_owned();
                 return Err(io::Error::other(text));
             }
-            Some(Owed::Inserted) => {}
+            Some(Owed::Tracks) if kind.is_error() => self.tracking_refused(),
+            Some(Owed::Inserted | Owed::Tracks) => {}
             Some(Owed::Confirmations { seq, .. }) => outbox.complete(seq, frame),
             None if self.monitoring && is_own_line(frame) => {}
             None if self.monitoring || self.pinned || self.tunnel => outbox.push(frame),
