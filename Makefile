@@ -1,7 +1,7 @@
 # make run      a private, throw-away Redis with the proxy in front of it
 # make test     formatting, lints, documentation and all tests
 # make compat   Redis's own test suite through the release build (COMPAT=--half for the shorter half)
-# make bench    everything measured: the table, the sweeps with their pictures (benches/pictures), parts, hit ratios
+# make bench    everything measured: the table, the sweeps with their pictures (benches/pictures), invalidation, parts, hit ratios
 #               (BENCH=--quick: to see that it works, not to quote)
 # make bench-peers  installs what the proxy is compared with: nutcracker and haproxy
 # make clients  redis-py, node-redis, ioredis and redis-cli through the release build (CLIENTS="--only redis-cli")
@@ -57,6 +57,7 @@ clients: release libraries
 
 bench: redis
 	cargo bench --bench side_by_side -- --pictures --json target/side_by_side.json $(BENCH)
+	cargo bench --bench invalidation -- --json target/invalidation.json $(filter --quick,$(BENCH))
 	cargo bench --bench hit_ratio -- --json target/hit_ratio.json
 	cargo bench --bench micro
 

@@ -1,30 +1,9 @@
 //! Goals that are about more than one row: latency beside Redis and the peers, memory, commands per fill, two workers.
 
-use serde::Serialize;
-
+use crate::check::Check;
 use crate::contender::Contender;
 use crate::row::{Row, Run};
 use crate::sweep::{Footprint, Sweep};
-
-/// One goal, and how it was met.
-#[derive(Clone, Debug, Serialize)]
-pub struct Check {
-    /// What is measured, with its unit.
-    pub what: String,
-    /// What was measured.
-    pub measured: f64,
-    /// What it should be: at most, or at least.
-    pub goal: f64,
-    /// Whether it is.
-    pub met: bool,
-}
-
-impl Check {
-    /// It should be `goal` or less.
-    pub fn at_most(what: impl Into<String>, measured: f64, goal: f64) -> Check {
-        Check { what: what.into(), measured, goal, met: measured <= goal }
-    }
-}
 
 /// What the rows tell.
 pub fn of_rows(rows: &[Row]) -> Vec<Check> {
@@ -103,15 +82,4 @@ pub fn of_sweeps(footprint: &Footprint, workers: Option<&Sweep>) -> Vec<Check> {
         checks.push(Check::at_most(what, two / one, 2.0 / 1.8));
     }
     checks
-}
-
-/// Prints them.
-pub fn print(checks: &[Check]) {
-    if checks.is_empty() {
-        return;
-    }
-    println!("\n| besides | measured | goal | verdict |\n| --- | ---: | ---: | --- |");
-    for Check { what, measured, goal, met } in checks {
-        println!("| {what} | {measured:.2} | ≤ {goal:.2} | {} |", if *met { "met" } else { "missed" });
-    }
 }

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::processes::{Cores, Process, installed};
+use crate::placement::Placement;
+use crate::processes::{Process, installed};
 use crate::workload::Workload;
 
 /// One server under test, in one setting.
@@ -117,17 +118,6 @@ impl Contender {
             Contender::Redis | Contender::RedisTls | Contender::Nutcracker | Contender::Haproxy => None,
         }
     }
-}
-
-/// Which cores who runs on.
-#[derive(Clone, Debug, Default)]
-pub struct Placement {
-    /// The process under test.
-    pub tested: Cores,
-    /// The Redis behind it.
-    pub upstream: Cores,
-    /// For the output.
-    pub words: String,
 }
 
 /// A contender's processes.

@@ -12,17 +12,19 @@
 //! What is beyond *quiet* in *beside* is the whole of it; what is beyond *elsewhere*, the proxy's part. A 99th percentile of tens of
 //! microseconds is no match for whoever else uses the machine (a scheduler's slice is milliseconds): run it by `chrt -f 5`.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::ask::{Ask, encode};
-use crate::checks::Check;
-use crate::contender::{Contender, Placement};
+use crate::ask::{Ask, Request};
+use crate::check::Check;
+use crate::contender::Contender;
+use crate::figures::median;
+use crate::paced::Paced;
+use crate::placement::Placement;
 use crate::processes::Process;
 
 /// What each client may ask a second, and how many requests a greedy one sends at once.
@@ -163,11 +165,6 @@ impl Noticed {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 fn stretch(
     arrangement: Arrangement,
     proxy: &Process,
@@ -182,14 +179,16 @@ fn stretch(
             .into_iter()
             .flat_map(|address| (0..GREEDY).map(move |n| (address, format!("greedy-{n}"))))
             .map(|(address, name)| {
-                let mut client = Paced::connect(address, &name, limit_per_second * GREED, pipeline);
+                let mut client = Paced::connect(address, &gets(pipeline), limit_per_second * GREED);
+                client.name(&name);
                 scope.spawn(move || {
                     client.ask_until(is_over);
                     client.counts()
                 })
             })
             .collect();
-        let mut calm = Paced::connect(proxy.address, "calm", CALM_PER_SECOND, 1);
+        let mut calm = Paced::connect(proxy.address, &gets(1), CALM_PER_SECOND);
+        calm.name("calm");
         // The bursts are used up, and the key is in memory.
         calm.ask_for(sample / 4);
         calm.forget();
@@ -205,93 +204,6 @@ fn stretch(
     })
 }
 
-/// A client that asks so many a second: when it is late it catches up.
-struct Paced {
-    stream: TcpStream,
-    batch: Vec<u8>,
-    requests: usize,
-    every: Duration,
-    due: Instant,
-    latencies_ns: Vec<u64>,
-    asked: u64,
-    refused: u64,
-    buffer: Vec<u8>,
-}
-
-impl Paced {
-    fn connect(address: SocketAddr, name: &str, per_second: u32, requests: usize) -> Paced {
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_nodelay(true).expect("TCP");
-        let mut batch = Vec::new();
-        (0..requests).for_each(|_| encode(&mut batch, &["GET".into(), "k".into()]));
-        let every = Duration::from_secs(1) * requests as u32 / per_second;
-        let (latencies_ns, buffer) = (Vec::new(), vec![0; 64 * 1024]);
-        let due = Instant::now();
-        let mut paced = Paced { stream, batch, requests, every, due, latencies_ns, asked: 0, refused: 0, buffer };
-        let mut hello = Vec::new();
-        encode(&mut hello, &["CLIENT".into(), "SETNAME".into(), name.into()]);
-        paced.stream.write_all(&hello).expect("it is there");
-        assert_eq!(paced.replies(1), 0, "it has a name");
-        paced
-    }
-
-    fn ask_for(&mut self, time: Duration) {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            self.ask();
-        }
-    }
-
-    fn ask_until(&mut self, is_over: &AtomicBool) {
-        while !is_over.load(Relaxed) {
-            self.ask();
-        }
-    }
-
-    fn ask(&mut self) {
-        thread::sleep(self.due.saturating_duration_since(Instant::now()));
-        self.due += self.every;
-        let sent_at = Instant::now();
-        self.stream.write_all(&self.batch).expect("it is there");
-        self.refused += self.replies(self.requests);
-        self.latencies_ns.push(u64::try_from(sent_at.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        self.asked += self.requests as u64;
-    }
-
-    /// Reads so many replies, of one or two lines each; says how many are errors.
-    fn replies(&mut self, count: usize) -> u64 {
-        let (mut have, mut replies, mut errors, mut bulk) = (0, 0, 0, false);
-        while replies < count {
-            let read = self.stream.read(&mut self.buffer[have..]).expect("it answers");
-            assert!(read > 0, "the server closed a connection");
-            have += read;
-            let mut at = 0;
-            while let Some(line) = self.buffer[at..have].iter().position(|byte| *byte == b'\n') {
-                let first = self.buffer[at];
-                at += line + 1;
-                if !bulk && first == b'$' {
-                    bulk = true;
-                    continue;
-                }
-                (bulk, replies, errors) = (false, replies + 1, errors + u64::from(!bulk && first == b'-'));
-            }
-            self.buffer.copy_within(at..have, 0);
-            have -= at;
-        }
-        errors
-    }
-
-    fn forget(&mut self) {
-        (self.asked, self.refused) = (0, 0);
-        self.latencies_ns.clear();
-    }
-
-    fn counts(&self) -> (u64, u64) {
-        (self.asked, self.refused)
-    }
-
-    fn percentile_us(&mut self, percent: usize) -> f64 {
-        let at = self.latencies_ns.len() * percent / 100;
-        *self.latencies_ns.select_nth_unstable(at).1 as f64 / 1e3
-    }
+fn gets(requests: usize) -> Vec<Request> {
+    vec![vec!["GET".into(), "k".into()]; requests]
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::checks::Check;
+use crate::check::Check;
 use crate::greedy::Noticed;
 use crate::machine::Machine;
 use crate::row::Row;

@@ -1,40 +1,56 @@
 //! Side by side: whole processes under the same load. Redis asked directly, the proxy in its settings, and the peers that are
 //! installed. `cargo bench --bench side_by_side -- --help` lists what can be asked for.
 //!
-//! This file owns the arguments and the order of things. Who is measured is `contender.rs` and `processes.rs`, what is asked
-//! `workload.rs`, `plan.rs` and `greedy.rs`, how `load.rs`, `wire.rs`, `cpu.rs` and `measure.rs`, what it should come to `goals.rs`, what comes out
-//! `row.rs`, `table.rs`, `checks.rs`, `sweep/`, `json.rs` and `svg.rs`. Nothing here links the proxy: it is measured from outside.
+//! This file owns the arguments and the order of things. Who is measured is `contender.rs`, what is asked `workload.rs`, `plan.rs` and
+//! `greedy.rs`, how `measure.rs`, what it should come to `goals.rs`, what comes out `row.rs`, `table.rs`, `checks.rs`, `sweep/`, `json.rs`
+//! and `svg.rs`; processes, load and the clocks it shares with other benches, in `../outside`. Nothing here links the proxy: it is measured
+//! from outside.
 
+#[path = "../outside/ask.rs"]
 mod ask;
+#[path = "../outside/check.rs"]
+mod check;
+#[path = "../outside/cpu.rs"]
+mod cpu;
+#[path = "../outside/figures.rs"]
+mod figures;
+#[path = "../outside/load.rs"]
+#[expect(dead_code, reason = "clients here have nothing to say before they ask")]
+mod load;
+#[path = "../outside/machine.rs"]
+mod machine;
+#[path = "../outside/paced.rs"]
+mod paced;
+#[path = "../outside/placement.rs"]
+mod placement;
+#[path = "../outside/processes.rs"]
+mod processes;
+#[path = "../outside/wire.rs"]
+mod wire;
+
 mod checks;
 mod contender;
-mod cpu;
 mod goals;
 mod greedy;
 mod json;
-mod load;
-mod machine;
 mod measure;
 mod plan;
-mod processes;
 mod row;
 mod svg;
 mod sweep;
 mod table;
-mod wire;
 mod workload;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use contender::{Placement, Stage};
+use contender::Stage;
 use json::Document;
 use machine::Machine;
 use measure::Timing;
+use placement::{Pin, place, raise_descriptors};
 use sweep::{Footprint, Reach};
 
 /// Measures the proxy beside Redis and its peers, whole processes over the loopback.
@@ -88,13 +104,6 @@ struct Arguments {
     bench: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Pin {
-    Apart,
-    Together,
-    Free,
-}
-
 fn main() {
     let arguments = Arguments::parse();
     if !arguments.bench {
@@ -104,7 +113,7 @@ fn main() {
     }
     raise_descriptors();
     let placement = place(arguments.pin);
-    let machine = Machine::here(&arguments.proxy, &placement.words);
+    let machine = Machine::here("side_by_side", &arguments.proxy, &placement.words);
     machine.print();
     let mut stage = Stage::new(arguments.proxy.clone(), placement, 1);
     let timing = timing(&arguments);
@@ -142,7 +151,7 @@ fn main() {
         noticed = measured;
         checks.extend(met);
     }
-    checks::print(&checks);
+    check::print(&checks);
     if let Some(path) = &arguments.json {
         Document { machine: &machine, rows: &rows, sweeps: &sweeps, greedy: &noticed, checks: &checks }.write(path);
     }
@@ -162,35 +171,4 @@ fn timing(arguments: &Arguments) -> Timing {
     };
     let sample = Duration::from_secs_f64(arguments.seconds.unwrap_or(seconds));
     Timing { warm_up: sample / 4, sample, runs: arguments.runs.unwrap_or(runs).max(1) }
-}
-
-/// Puts the generator in its place and says where the others go.
-fn place(pin: Pin) -> Placement {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let pinned = |core: usize| {
-        let mut taskset = Command::new("taskset");
-        taskset.args(["-cp", &core.to_string(), &std::process::id().to_string()]);
-        taskset.output().is_ok_and(|output| output.status.success())
-    };
-    if matches!(pin, Pin::Free) || cores < 2 || !pinned(0) {
-        return Placement { words: "not pinned".to_owned(), ..Placement::default() };
-    }
-    let (tested, last) = (Some((cores - 1).to_string()), cores - 1);
-    let (upstream, where_upstream) = match pin {
-        Pin::Together => (tested.clone(), "with it"),
-        _ if cores > 2 => (Some("1".to_owned()), "on core 1"),
-        _ => (Some("0".to_owned()), "with the generator"),
-    };
-    let words = format!(
-        "process under test on core {last}, load generator on core 0, the Redis behind a proxy {where_upstream}"
-    );
-    Placement { tested, upstream, words }
-}
-
-/// Allows as many open descriptors as the system lets us have; the processes started inherit it.
-fn raise_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_err() {
-        eprintln!("the limit of open files (ulimit -n) stays at {:?}", limit.current);
-    }
 }

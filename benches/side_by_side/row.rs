@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::contender::Contender;
+use crate::figures;
 use crate::workload::Workload;
 
 /// One stretch of load.
@@ -63,19 +64,12 @@ pub struct Row {
 impl Row {
     /// The median of one figure over all runs.
     pub fn median(&self, of: impl Fn(&Run) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.runs.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        match values.len() {
-            0 => f64::NAN,
-            odd if odd % 2 == 1 => values[odd / 2],
-            even => (values[even / 2 - 1] + values[even / 2]) / 2.0,
-        }
+        figures::median(self.runs.iter().map(of).collect())
     }
 
     /// The least and the most of one figure.
     pub fn spread(&self, of: impl Fn(&Run) -> f64) -> (f64, f64) {
-        let values = self.runs.iter().map(of);
-        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), value| (least.min(value), most.max(value)))
+        figures::spread(self.runs.iter().map(of))
     }
 
     /// How a figure stands to what it should be at most.

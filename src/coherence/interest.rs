@@ -38,7 +38,13 @@ impl InterestsBound {
     }
 }
 
+/// The listeners of each key in the order of their addresses: many may have read the same key, and each read looks for its own.
 type Shard = IndexMap<Box<[u8]>, Vec<Arc<Listener>>, RandomState>;
+
+/// Where a listener is among those of a key, or would be.
+fn place(listeners: &[Arc<Listener>], listener: &Arc<Listener>) -> Result<usize, usize> {
+    listeners.binary_search_by_key(&Arc::as_ptr(listener), Arc::as_ptr)
+}
 
 /// The interests in keys as one source sees them.
 #[derive(Debug)]
@@ -69,13 +75,15 @@ impl Interests {
             let (mut shard, hash) = self.shard(key);
             // Counted under the lock that whoever takes it out needs.
             if let Some(listeners) = shard.get_mut(key) {
-                if listeners.iter().any(|known| Arc::ptr_eq(known, listener)) {
-                    return;
+                let Err(mut at) = place(listeners, listener) else { return };
+                // Who has left goes before there would be need of more room: as seldom as that, looking at all of them costs each little.
+                if listeners.len() == listeners.capacity() {
+                    let before = listeners.len();
+                    listeners.retain(|known| known.is_on());
+                    self.bound.held.fetch_sub(before - listeners.len(), Relaxed);
+                    at = place(listeners, listener).unwrap_or_else(|at| at);
                 }
-                let before = listeners.len();
-                listeners.retain(|known| known.is_on());
-                self.bound.held.fetch_sub(before - listeners.len(), Relaxed);
-                listeners.push(listener.clone());
+                listeners.insert(at, listener.clone());
             } else {
                 shard.insert(key.into(), vec![listener.clone()]);
             }
@@ -92,16 +100,16 @@ impl Interests {
     /// Whether the interest still stands: the key has not been heard to change since it was entered.
     pub fn stands(&self, key: &[u8], listener: &Arc<Listener>) -> bool {
         let (shard, _) = self.shard(key);
-        shard.get(key).is_some_and(|listeners| listeners.iter().any(|known| Arc::ptr_eq(known, listener)))
+        shard.get(key).is_some_and(|listeners| place(listeners, listener).is_ok())
     }
 
     /// The interest is given up: its client is told in another way.
     pub fn withdraw(&self, key: &[u8], listener: &Arc<Listener>) {
         let (mut shard, _) = self.shard(key);
         let Some(listeners) = shard.get_mut(key) else { return };
-        let before = listeners.len();
-        listeners.retain(|known| !Arc::ptr_eq(known, listener));
-        self.bound.held.fetch_sub(before - listeners.len(), Relaxed);
+        let Ok(at) = place(listeners, listener) else { return };
+        listeners.remove(at);
+        self.bound.held.fetch_sub(1, Relaxed);
         if listeners.is_empty() {
             shard.swap_remove(key);
         }
@@ -195,5 +203,49 @@ impl Coherence {
     /// How many interests of tracking clients are held.
     pub fn interests_held(&self) -> usize {
         self.shared().sources.interests_held()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::super::listener::Inbox;
+    use super::*;
+
+    fn listener() -> Arc<Listener> {
+        Listener::new(Arc::new(Inbox::new(Waker::noop().clone())))
+    }
+
+    fn interests() -> Interests {
+        Interests::new(Arc::new(InterestsBound::new(1_000_000)))
+    }
+
+    #[test]
+    fn every_listener_of_a_key_is_found_among_many() {
+        let (interests, listeners) = (interests(), Vec::from_iter((0..100).map(|_| listener())));
+        for _ in 0..2 {
+            listeners.iter().for_each(|listener| interests.register(b"k", listener));
+        }
+        assert_eq!(interests.bound.held(), 100, "each once");
+        assert!(listeners.iter().all(|listener| interests.stands(b"k", listener)));
+        listeners.iter().step_by(2).for_each(|listener| interests.withdraw(b"k", listener));
+        let stand = listeners.iter().map(|listener| interests.stands(b"k", listener));
+        assert!(stand.enumerate().all(|(n, stands)| stands == (n % 2 == 1)));
+        interests.changed(b"k");
+        assert_eq!(interests.bound.held(), 0);
+    }
+
+    #[test]
+    fn a_key_that_never_changes_does_not_collect_those_who_have_left() {
+        let (interests, stays) = (interests(), listener());
+        interests.register(b"k", &stays);
+        for _ in 0..1000 {
+            let leaves = listener();
+            interests.register(b"k", &leaves);
+            leaves.turn_off();
+        }
+        assert!(interests.bound.held() <= 4, "{} are held", interests.bound.held());
+        assert!(interests.stands(b"k", &stays));
     }
 }

@@ -99,6 +99,24 @@ impl Load {
         self
     }
 
+    /// Has every connection say this first; the answer is known by its end.
+    pub fn greeted(mut self, greeting: &[u8], end: &[u8]) -> Load {
+        let mut piece = [0; 4096];
+        for connection in &mut self.connections {
+            assert!(connection.stream.write(greeting).is_ok_and(|written| written == greeting.len()), "it is short");
+            let (mut answer, start) = (Vec::new(), Instant::now());
+            while !answer.ends_with(end) {
+                assert!(start.elapsed() < PATIENCE, "{}", String::from_utf8_lossy(&answer));
+                match connection.stream.read(&mut piece) {
+                    Ok(read) => answer.extend_from_slice(&piece[..read]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+                    Err(error) => panic!("the server under test: {error}"),
+                }
+            }
+        }
+        self
+    }
+
     /// Applies load for about `duration`. What is in flight at the end is answered in the next call.
     pub fn drive(&mut self, duration: Duration) -> Tally {
         let mut tally = Tally { requests: 0, seconds: 0.0, latencies_ns: Vec::with_capacity(1 << 20) };

@@ -28,8 +28,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Asks the kernel and the programs.
-    pub fn here(proxy: &Path, placement: &str) -> Machine {
+    /// Asks the kernel and the programs; `bench` is what this one is called.
+    pub fn here(bench: &str, proxy: &Path, placement: &str) -> Machine {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let asked = [(proxy.to_string_lossy().into_owned(), "--version"), ("redis-server".into(), "--version")];
@@ -40,7 +40,7 @@ impl Machine {
             cores: info.lines().filter(|line| line.starts_with("processor")).count(),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             versions: asked.iter().chain(&peers).filter_map(|(program, flag)| version(program, flag)).collect(),
-            command: ["cargo bench --bench side_by_side --".into()]
+            command: [format!("cargo bench --bench {bench} --")]
                 .into_iter()
                 .chain(arguments)
                 .collect::<Vec<_>>()
