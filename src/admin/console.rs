@@ -86,7 +86,7 @@ fn tag(args: &Args<'_>) -> Order {
     let seconds = args.get(args.len() - 1).and_then(decimal);
     if tags_end < 4 {
         refuse("PROXY TAG takes key tag [tag ...] [EX seconds]".to_owned())
-    } else if has_expiry && !seconds.is_some_and(|seconds| seconds > 0) {
+    } else if has_expiry && seconds.is_none_or(|seconds| seconds <= 0) {
         refuse("EX takes a positive number of seconds".to_owned())
     } else {
         Order::Tag { tags_end, seconds_at: has_expiry.then(|| args.len() - 1) }
