@@ -11,7 +11,7 @@ use super::world::{GENERATION, Kind, Rng, World};
 /// How often each was done.
 #[derive(Debug, Default)]
 pub(crate) struct Deeds {
-    killed: [usize; 5],
+    killed: [usize; 7],
     stopped: usize,
     flushed: usize,
     swapped: usize,

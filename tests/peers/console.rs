@@ -69,7 +69,8 @@ fn what_the_console_cannot_read_is_refused_and_who_may_not_config_may_not_invali
     redis.client().ask(&["ACL", "SETUSER", "guest", "on", ">p", "~*", "&*", "+@all", "-config"]);
     let proxy = proxy(&redis);
     let mut client = proxy.client();
-    let takes = "-ERR anteroom: PROXY INVALIDATE takes KEY key [key ...], PATTERN glob, PREFIX prefix or ALL\r\n";
+    let takes =
+        "-ERR anteroom: PROXY INVALIDATE takes KEY key [key ...], PATTERN glob, PREFIX prefix, TAG tag or ALL\r\n";
     for wrong in [&["PROXY", "INVALIDATE"][..], &["PROXY", "INVALIDATE", "KEY"], &["PROXY", "INVALIDATE", "ALL", "x"]] {
         assert_eq!(client.text(wrong), takes);
     }
