@@ -160,7 +160,7 @@ impl<'w> Caching<'w> {
             let name = |(register, part): Key| self.world.registers[register].keys[part as usize].as_str();
             let (one, two) = (name(key), name(other));
             let form = self.rng.below(100);
-            let keys = if form < 85 && form >= 60 { vec![key, other] } else { vec![key] };
+            let keys = if (60..85).contains(&form) { vec![key, other] } else { vec![key] };
             if keeps {
                 // What was kept is asked for anew.
                 for key in &keys {
