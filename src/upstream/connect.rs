@@ -330,14 +330,34 @@ impl Conversation {
                 }
                 return Ok(reply);
             }
-            if self.buffer.len() > HANDSHAKE_REPLY_MAX_BYTES {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is too long"));
-            }
-            self.buffer.reserve(4096);
-            if std::future::poll_fn(|cx| self.socket.poll_read(cx, &mut self.buffer)).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            self.read_more().await?;
+        }
+    }
+
+    /// Drops the pushes that came behind the last reply, to the end of the last of them.
+    pub async fn drop_pushes(&mut self) -> io::Result<()> {
+        let mut splitter = ReplySplitter::default();
+        while !self.buffer.is_empty() {
+            let split = splitter.split(&self.buffer);
+            match split.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))? {
+                Some(frame) if frame.kind == FrameKind::Push => drop(self.buffer.drain(..frame.len)),
+                // For `into_connection` to refuse.
+                Some(_) => return Ok(()),
+                None => self.read_more().await?,
             }
         }
+        Ok(())
+    }
+
+    async fn read_more(&mut self) -> io::Result<()> {
+        if self.buffer.len() > HANDSHAKE_REPLY_MAX_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is too long"));
+        }
+        self.buffer.reserve(4096);
+        if std::future::poll_fn(|cx| self.socket.poll_read(cx, &mut self.buffer)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
     }
 
     /// Hands the stream on; nothing may be in flight.

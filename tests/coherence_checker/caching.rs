@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anteroom::resp::encode;
@@ -120,6 +121,12 @@ impl<'w> Caching<'w> {
     pub(crate) fn run(&mut self) {
         while self.world.go_on(0) {
             self.look();
+            if self.world.quiet.load(Ordering::Relaxed) {
+                self.settle();
+                self.read_held();
+                std::thread::sleep(Duration::from_micros(500));
+                continue;
+            }
             match self.rng.below(100) {
                 0..70 => self.read_held(),
                 70..99 => {

@@ -15,6 +15,7 @@ pub(crate) struct Deeds {
     stopped: usize,
     flushed: usize,
     swapped: usize,
+    quiet: usize,
 }
 
 const NAMES: [&str; 7] = [
@@ -27,13 +28,25 @@ const NAMES: [&str; 7] = [
     "anteroom:publish",
 ];
 
+/// Longer than what the configuration promises.
+const QUIET: Duration = Duration::from_millis(1000);
+const DEEDS_BETWEEN_QUIET: usize = 5;
+
 /// Makes trouble until told that it is over.
 pub(crate) fn make(world: &World, redis: &Redis, proxy: &Proxy, over: &AtomicBool, seed: u64) -> Deeds {
     let mut rng = Rng::new(0xc4a05 + seed);
     let mut deeds = Deeds::default();
     let mut direct = redis.client();
+    let mut since_quiet = 0;
     while !over.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50 + rng.below(200)));
+        since_quiet += 1;
+        if since_quiet == DEEDS_BETWEEN_QUIET {
+            since_quiet = 0;
+            quiet(world);
+            deeds.quiet += 1;
+            continue;
+        }
         match rng.below(8) {
             0..4 => {
                 let which = [0, 0, 1, 2, 3, 4, 5, 6][rng.below(8) as usize];
@@ -61,6 +74,14 @@ pub(crate) fn make(world: &World, redis: &Redis, proxy: &Proxy, over: &AtomicBoo
         }
     }
     deeds
+}
+
+/// What somebody keeps that is old, and was not told of, is by the end of it older than the bound.
+fn quiet(world: &World) {
+    let _nobody_writes = world.flushes.write().unwrap_or_else(PoisonError::into_inner);
+    world.quiet.store(true, Ordering::Relaxed);
+    std::thread::sleep(QUIET);
+    world.quiet.store(false, Ordering::Relaxed);
 }
 
 fn kill(direct: &mut Client, name: &str) -> usize {

@@ -3,7 +3,7 @@
 //! Solo keys and triples are written under their own lock, so the numbers written increase in the order of execution. Counters
 //! are incremented by anyone at any time, and Redis itself gives the number. A flush excludes every other writer.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, RwLock};
 
 use super::history::{Epoch, Register, Write, Written};
@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) registers: Vec<Entry>,
     /// Held for reading by every writer; its number is how many flushes there have been.
     pub(crate) flushes: RwLock<u64>,
+    /// Nobody writes, and those who cache for themselves only look at what they have: what is old stays old.
+    pub(crate) quiet: AtomicBool,
     operations: AtomicUsize,
     target: usize,
     /// Replies that said that the upstream was lost, and connections that were closed for it.
@@ -55,6 +57,7 @@ impl World {
             epoch: Epoch::new(),
             registers: solos.chain(triples).chain(counters).collect(),
             flushes: RwLock::new(0),
+            quiet: AtomicBool::new(false),
             operations: AtomicUsize::new(0),
             target,
             failures: AtomicUsize::new(0),

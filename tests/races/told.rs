@@ -315,6 +315,38 @@ fn whichever_of_the_proxy_s_connections_is_lost_with_reads_in_flight_the_client_
 }
 
 #[test]
+fn a_broadcast_connection_comes_back_at_once_though_others_write_all_the_time() {
+    let stage = Stage::new();
+    let mut client = tracking(&stage, &["BCAST"]);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut writer = stage.redis.client();
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    writer.pipeline(&[&["SET", "k", "v"][..]; 50]);
+                }
+            });
+        }
+        for round in 1..=5 {
+            let since = std::time::Instant::now();
+            kill(&stage, BROADCAST);
+            stage.man.line(BROADCAST, round);
+            // Told as it was lost, and as it stands again; and from then on of keys.
+            let mut flushes = 0;
+            while flushes < 2 || client.text_frame() != told("k") {
+                flushes += usize::from(flushes < 2 && client.text_frame() == FLUSH);
+            }
+            if since.elapsed() > std::time::Duration::from_secs(1) || stage.man.count(BROADCAST) > round + 1 {
+                over.store(true, std::sync::atomic::Ordering::Relaxed);
+                panic!("round {round}: {} connections in {:?}", stage.man.count(BROADCAST), since.elapsed());
+            }
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn a_client_of_a_redis_that_stands_still_is_told_within_the_bound() {
     let stage = Stage::with(|config| {
         config.coherence.heartbeat_ms = 200;

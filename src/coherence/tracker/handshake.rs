@@ -107,6 +107,8 @@ pub(in crate::coherence) async fn tracking_on(
         if !Understood::decode(&info).is_some_and(|info| info.lists("flags", "on")) {
             return Ok(Err("tracking is not confirmed on".to_owned()));
         }
+        // With BCAST they come at once. What they tell of is not lost: everyone is told everything as the connection takes over.
+        asked.drop_pushes().await?;
         Ok(Ok(()))
     };
     let told: io::Result<Result<(), String>> = tokio::time::timeout(connector.timeout, ask)
