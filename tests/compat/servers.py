@@ -44,25 +44,27 @@ class Servers:
                     str(self.proxy_path), "--listen", f"127.0.0.1:{self.port}",
                     "--upstream", f"redis://127.0.0.1:{redis_port}",
                     # One worker cannot pass unit/pause: a pause begun inside EXEC is not noted, and holds up its lane.
-                    "--workers", "2", *self.tls(),
+                    "--workers", "2", "--config", self.config(),
                 ])
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def tls(self):
-        """The arguments for a port for TLS, if there is a directory with what is shown there."""
-        if not self.tls_directory:
-            return []
-        self.tls_port = free_port()
-        path = f"{self.directory}/proxy.toml"
-        with open(path, "w") as config:
-            config.write(
+    def config(self):
+        """Without peers, whose signs of life are in the replication stream that some tests read word by word; and with a port
+        for TLS, if there is a directory with what is shown there."""
+        text = "[peers]\nenabled = false\n"
+        if self.tls_directory:
+            self.tls_port = free_port()
+            text += (
                 f'[tls]\nlisten = "127.0.0.1:{self.tls_port}"\ncertificate_file = "{self.tls_directory}/shown.pem"\n'
                 f'key_file = "{self.tls_directory}/shown.key"\nreload_check_ms = 100\n'
             )
-        return ["--config", path]
+        path = f"{self.directory}/proxy.toml"
+        with open(path, "w") as config:
+            config.write(text)
+        return path
 
     def __exit__(self, *_):
         for process in reversed(self.processes.values()):
