@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Client, Proxy, Redis};
+use support::{Client, Proxy, Redis, eventually};
 
 /// The same steps to Redis and through the proxy. `{id}` is the asked client's own id, `{other}` that of another.
 struct Pair {
@@ -270,4 +270,24 @@ fn in_resp2_only_the_redirection_s_target_is_told_and_between_its_replies() {
         heard
     });
     assert_eq!(direct, through);
+}
+
+#[test]
+fn info_counts_tracking_clients_what_they_are_interested_in_and_prefixes() {
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    let counts = || ["clients", "interests", "prefixes"].map(|what| proxy.count(&format!("anteroom_tracking_{what}")));
+    assert_eq!(counts(), [0, 0, 0]);
+    let (mut one, mut other, mut by_prefix) = (proxy.client3(), proxy.client3(), proxy.client3());
+    one.ask(&["CLIENT", "TRACKING", "ON"]);
+    other.ask(&["CLIENT", "TRACKING", "ON"]);
+    by_prefix.ask(&["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "a:", "PREFIX", "b:"]);
+    one.ask(&["MGET", "x", "y"]);
+    other.ask(&["GET", "x"]);
+    assert_eq!(counts(), [3, 3, 2]);
+    proxy.client().ask(&["SET", "x", "1"]);
+    eventually("whoever is told is not interested any more", || counts() == [3, 1, 2]);
+    by_prefix.ask(&["CLIENT", "TRACKING", "OFF"]);
+    drop(other);
+    eventually("who has left does not count", || counts() == [1, 1, 0]);
 }

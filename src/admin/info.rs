@@ -201,6 +201,11 @@ fn coherence(lines: &mut Lines, shared: &Shared) {
     };
     lines.field("tracker_signal", signal);
     lines.field("tracker_losses", totals.sources_lost);
+    let mut tracking = 0;
+    shared.clients.each(|client| tracking += u64::from(client.tracking.load(Relaxed) != 0));
+    lines.field("tracking_clients", tracking);
+    lines.field("tracking_interests", shared.coherence.interests_held());
+    lines.field("tracking_prefixes", shared.broadcasts.prefixes());
     lines.field("invalidations", totals.invalidations.iter().sum::<u64>());
     for cause in Cause::ALL {
         let word = cause.as_str();
