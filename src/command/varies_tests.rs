@@ -28,7 +28,7 @@ fn routes() {
         ("FUNCTION KILL", Route::Lane),
         ("SCRIPT LOAD s", Route::Lane),
         ("SCRIPT DEBUG YES", Route::Dedicated(State)),
-        ("CLIENT TRACKING ON", Route::Dedicated(State)),
+        ("CLIENT TRACKING ON", Route::Local(Local::Client(LocalClient::Tracking))),
         ("CLIENT PAUSE 5", Route::Dedicated(Dedicated::Pause)),
         ("CLIENT UNPAUSE", Route::Dedicated(Dedicated::Pause)),
         ("SHUTDOWN ABORT", Route::Dedicated(Blocking)),
