@@ -134,6 +134,7 @@ impl Session {
                 return Flow::Next;
             }
         };
+        let is_first = self.ear.is_none();
         let Some(ear) = self.ear() else { return Flow::Hold };
         let prefixes = asked
             .broadcast
@@ -153,6 +154,10 @@ impl Session {
             let mut stands = self.worker.shared.redirects.join(&[Box::default()], &ear.listener);
             if stands.try_recv().is_err() {
                 return self.wait_for_cover(stands);
+            }
+            if is_first && self.identity.tracker.as_ref().is_some_and(|tracker| tracker.state() != TrackerState::Armed)
+            {
+                return self.wait_for_tracker();
             }
         }
         ear.listener.aim(asked.redirect.clone(), asked.noloop);
@@ -198,6 +203,23 @@ impl Session {
                 format!("ERR anteroom: upstream unavailable (no tracking within {timeout_ms} ms)"),
             );
             Verdict::Reply(reply)
+        }));
+        Flow::Hold
+    }
+
+    /// The tracker is about to stand, as a rule: what is read before could not be followed. It need not, and is waited for once.
+    fn wait_for_tracker(&mut self) -> Flow {
+        let Some(tracker) = self.identity.tracker.clone() else { return Flow::Hold };
+        let patience = Duration::from_millis(self.worker.shared.config.upstream.reconnect_max_ms);
+        self.operation = Some(Box::pin(async move {
+            let is_armed = async {
+                while tracker.state() != TrackerState::Armed {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            // Without it reads are answered all the same.
+            let _ = tokio::time::timeout(patience, is_armed).await;
+            Verdict::Granted
         }));
         Flow::Hold
     }
