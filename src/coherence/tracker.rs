@@ -171,6 +171,11 @@ impl Tracker {
         }
     }
 
+    /// Whether it hears of changes now.
+    pub fn is_armed(&self) -> bool {
+        matches!(self.state(), TrackerState::Armed(_))
+    }
+
     /// Whether it hears of every key, read on its connection or not.
     pub fn hears_all(&self) -> bool {
         self.state() == TrackerState::Armed(Signal::Events)

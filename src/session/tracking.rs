@@ -155,8 +155,7 @@ impl Session {
             if stands.try_recv().is_err() {
                 return self.wait_for_cover(stands);
             }
-            if is_first && self.identity.tracker.as_ref().is_some_and(|tracker| tracker.state() != TrackerState::Armed)
-            {
+            if is_first && self.identity.tracker.as_ref().is_some_and(|tracker| !tracker.is_armed()) {
                 return self.wait_for_tracker();
             }
         }
@@ -213,7 +212,7 @@ impl Session {
         let patience = Duration::from_millis(self.worker.shared.config.upstream.reconnect_max_ms);
         self.operation = Some(Box::pin(async move {
             let is_armed = async {
-                while tracker.state() != TrackerState::Armed {
+                while !tracker.is_armed() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };
