@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::request::Flow;
 use super::told::Ear;
 use super::{Session, Verdict};
 use crate::coherence::listener::{Inbox, Listener};
-use crate::coherence::tracker::TrackerState;
+use crate::coherence::tracker::{Tracker, TrackerState};
 use crate::command::{Command, Dedicated, LocalClient};
 use crate::resp::{Args, decimal, encode};
 use crate::server::clients::tracking_flag;
@@ -80,6 +82,9 @@ struct Asked {
 
 const SYNTAX: &str = "ERR syntax error";
 
+/// Pause between two looks at a tracker that is waited for.
+const LOOK_FOR_TRACKER: Duration = Duration::from_millis(5);
+
 impl Session {
     pub(super) fn tracking_command(&mut self, which: LocalClient, args: &Args<'_>) -> Flow {
         if self.tracking.is_none() && self.is_tracked_upstream() {
@@ -105,8 +110,7 @@ impl Session {
 
     /// Whether Redis itself tracks for this client, or has to say that it does not.
     fn is_tracked_upstream(&self) -> bool {
-        let is_unsupported =
-            |tracker: &Arc<crate::coherence::tracker::Tracker>| matches!(tracker.state(), TrackerState::Unsupported(_));
+        let is_unsupported = |tracker: &Arc<Tracker>| matches!(tracker.state(), TrackerState::Unsupported(_));
         self.attached.as_ref().is_some_and(|attached| attached.pinned)
             || !self.worker.shared.config.cache.enabled
             || self.identity.tracker.as_ref().is_none_or(is_unsupported)
@@ -145,18 +149,18 @@ impl Session {
         if let Some(prefixes) = &prefixes {
             let mut covered = self.worker.shared.broadcasts.join(prefixes, &ear.listener);
             if covered.try_recv().is_err() {
-                return self.wait_for_cover(covered);
+                return self.wait_for_cover(Some(covered), None);
             }
         } else {
             if let Some(source) = &self.identity.scopes.tracked {
                 source.interests().listen(&ear.listener);
             }
             let mut stands = self.worker.shared.redirects.join(&[Box::default()], &ear.listener);
-            if stands.try_recv().is_err() {
-                return self.wait_for_cover(stands);
-            }
-            if is_first && self.identity.tracker.as_ref().is_some_and(|tracker| !tracker.is_armed()) {
-                return self.wait_for_tracker();
+            let tracker = self.identity.tracker.clone().filter(|tracker| !tracker.is_armed());
+            let stands = stands.try_recv().is_err().then_some(stands);
+            // Once: it may stay away.
+            if stands.is_some() || (is_first && tracker.is_some()) {
+                return self.wait_for_cover(stands, tracker);
             }
         }
         ear.listener.aim(asked.redirect.clone(), asked.noloop);
@@ -189,35 +193,29 @@ impl Session {
         Flow::Next
     }
 
-    /// The client is answered once it hears of every write under its prefixes.
-    fn wait_for_cover(&mut self, covered: tokio::sync::oneshot::Receiver<()>) -> Flow {
-        let timeout_ms = self.worker.shared.config.upstream.timeout_ms;
+    /// The client is answered once it hears of every write under its prefixes. The tracker need not stand, but what is read before could not
+    /// be followed: it is given a moment.
+    fn wait_for_cover(&mut self, covered: Option<oneshot::Receiver<()>>, tracker: Option<Arc<Tracker>>) -> Flow {
+        let upstream = &self.worker.shared.config.upstream;
+        let (timeout_ms, patience) = (upstream.timeout_ms, Duration::from_millis(upstream.reconnect_max_ms));
         self.operation = Some(Box::pin(async move {
-            if let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(timeout_ms), covered).await {
-                return Verdict::Granted;
+            if let Some(covered) = covered
+                && !matches!(tokio::time::timeout(Duration::from_millis(timeout_ms), covered).await, Ok(Ok(())))
+            {
+                let mut reply = Vec::new();
+                let text = format!("ERR anteroom: upstream unavailable (no tracking within {timeout_ms} ms)");
+                encode::error(&mut reply, text);
+                return Verdict::Reply(reply);
             }
-            let mut reply = Vec::new();
-            encode::error(
-                &mut reply,
-                format!("ERR anteroom: upstream unavailable (no tracking within {timeout_ms} ms)"),
-            );
-            Verdict::Reply(reply)
-        }));
-        Flow::Hold
-    }
-
-    /// The tracker is about to stand, as a rule: what is read before could not be followed. It need not, and is waited for once.
-    fn wait_for_tracker(&mut self) -> Flow {
-        let Some(tracker) = self.identity.tracker.clone() else { return Flow::Hold };
-        let patience = Duration::from_millis(self.worker.shared.config.upstream.reconnect_max_ms);
-        self.operation = Some(Box::pin(async move {
-            let is_armed = async {
-                while !tracker.is_armed() {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            };
-            // Without it reads are answered all the same.
-            let _ = tokio::time::timeout(patience, is_armed).await;
+            if let Some(tracker) = tracker {
+                let is_armed = async {
+                    while !tracker.is_armed() {
+                        tokio::time::sleep(LOOK_FOR_TRACKER).await;
+                    }
+                };
+                // Without it reads are answered all the same.
+                let _ = tokio::time::timeout(patience, is_armed).await;
+            }
             Verdict::Granted
         }));
         Flow::Hold
