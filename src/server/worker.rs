@@ -424,7 +424,7 @@ pub struct Behind {
     /// The write's.
     pub mark: Option<WriteMark>,
     /// A NOLOOP client's write, and where that client has its interests.
-    pub own: Option<(Own, Option<Arc<Source>>)>,
+    pub own: Option<Box<(Own, Option<Arc<Source>>)>>,
     /// What this client has been told by then is written before the reply.
     pub ear: Option<Rc<Ear>>,
     /// All tracking clients are told then.
@@ -471,7 +471,7 @@ impl Fence {
         // Should something have been lost, the session finds it out for itself.
         let _ = ear.is_none_or(|ear| ear.deliver());
         outbox.complete(seq, &reply);
-        if let Some((own, source)) = own
+        if let Some((own, source)) = own.map(|own| *own)
             && let Some(doubt) = own.settle(&reply, &elements(&reply))
         {
             // Ends by itself.

@@ -13,7 +13,7 @@ use crate::resp::Args;
 use crate::server::stats::Bypass;
 
 /// A NOLOOP client's own write, and where its interests are.
-type OwnWrite = (Own, Option<Arc<Source>>);
+type OwnWrite = Box<(Own, Option<Arc<Source>>)>;
 
 impl Session {
     /// A command that goes down the lane unless memory answers it.
@@ -117,7 +117,7 @@ impl Session {
     fn begin_own(&self, own: Own) -> Option<OwnWrite> {
         let tracking = self.tracking.as_ref()?;
         let source = self.identity.scopes.tracked.clone().filter(|_| !tracking.is_broadcast());
-        Some((own, source))
+        Some(Box::new((own, source)))
     }
 
     /// Puts up the marks of everything a transaction has queued.
