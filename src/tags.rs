@@ -1,7 +1,7 @@
 //! Tags: sets in Redis, `tag:<name>`, that hold the keys of a tag, so that all of them can be invalidated at once.
 //!
-//! Anyone may add to the sets; `PROXY TAG` does it in one step with the set's expiry. Invalidating a tag takes its keys out of the set and
-//! deletes them, a bounded number in each atomic step, until the set is gone; the keys of each step are dropped here, in other proxies and
+//! Anyone may add to the sets; `PROXY TAG` does it in one step with the set's expiry. Invalidating a tag deletes its keys and
+//! takes them out of the set, a bounded number in each atomic step, until the set is gone; the keys of each step are dropped here, in other proxies and
 //! in the caches of tracking clients before the next one. Whoever adds keys meanwhile has them deleted too. Cut short by an error it
 //! leaves the rest of the set as it was: asked again, it goes on there.
 //!
@@ -33,8 +33,12 @@ const ADD: &str = "local added = 0 \
     end \
     return added";
 
-const SWEEP: &str = "local keys = redis.call('SPOP', KEYS[1], ARGV[1]) \
-    if #keys > 0 then redis.call('UNLINK', unpack(keys)) end \
+/// Deleted first, then taken out: a key that its user may not delete goes on carrying its tag.
+const SWEEP: &str = "local keys = redis.call('SRANDMEMBER', KEYS[1], ARGV[1]) \
+    if #keys > 0 then \
+    redis.call('UNLINK', unpack(keys)) \
+    redis.call('SREM', KEYS[1], unpack(keys)) \
+    end \
     table.insert(keys, 1, redis.call('EXISTS', KEYS[1])) \
     return keys";
 

@@ -85,6 +85,8 @@ fn who_may_not_delete_may_not_by_a_tag() {
     let refused = client.text(&["PROXY", "INVALIDATE", "TAG", "t"]);
     assert!(refused.starts_with('-'), "{refused}");
     assert_eq!(client.text(&["GET", "k"]), "$1\r\n1\r\n");
+    assert_eq!(redis.client().text(&["SMEMBERS", "tag:t"]), "*1\r\n$1\r\nk\r\n", "the key still carries its tag");
+    assert_eq!(proxy.client().text(&["PROXY", "INVALIDATE", "TAG", "t"]), ":1\r\n", "for one who may");
 }
 
 #[test]
