@@ -5,7 +5,7 @@
 //!   miss, fill ─────────────────────────► the same when the fill is back
 //!   any other read of known keys ───────► made on the tracker's connection, which enters the interests itself
 //!   transactions, scripts, blocking, or
-//!   too large for that connection ──────► on the session's dedicated connection, which has Redis tell the tracker
+//!   too large for that connection ──────► on the session's dedicated connection, which has Redis tell another of the proxy's (coherence/broadcast.rs)
 //!   whatever cannot be followed ────────► the reply, and right behind it that the keys have changed
 //! ```
 //!
@@ -143,13 +143,11 @@ impl Session {
         }
     }
 
+    /// One that is not too heavy.
     pub(super) fn launch_read(&mut self, command: &Command, args: &Args<'_>, joiner: Joiner) {
         let (Some(tracker), Some(following)) = (&self.identity.tracker, &joiner.following) else {
             return joiner.ask();
         };
-        if self.is_heavy(command, args, &following.keys) {
-            return joiner.ask();
-        }
         let (listener, keys) = (following.ear.listener.clone(), following.keys.clone());
         let number = self.worker.reads.add(joiner);
         let read = Read {
@@ -164,7 +162,7 @@ impl Session {
         self.worker.round.add(tracker, Asked::Read(read));
     }
 
-    /// Before a request of this client is sent over its dedicated connection: Redis has the tracker told of what it reads there.
+    /// Before a request of this client is sent over its dedicated connection: Redis tells a connection of the proxy's of what it reads there.
     pub(super) fn track_attached(&mut self) {
         let is_default = self.tracking.as_ref().is_some_and(|tracking| !tracking.is_broadcast());
         let hears_all = self.identity.tracker.as_ref().is_some_and(|tracker| tracker.hears_all());
@@ -213,8 +211,8 @@ impl Session {
         }
     }
 
-    /// What the request at hand may change, if only by finding it expired: its client hears of that behind its reply. A blocking command may not be answered for hours, and
-    /// holds nothing back.
+    /// What the request at hand may change, if only by finding it expired: its client hears of that behind its reply. A blocking command may
+    /// not be answered for hours, and holds nothing back.
     pub(super) fn touched_by(&self, route: Route, command: &Command, args: &Args<'_>) -> Option<Touches> {
         match (route, command.effect_for(args)) {
             (Route::Dedicated(Dedicated::Blocking | Dedicated::Wait), _) => None,

@@ -168,7 +168,9 @@ impl Session {
     pub(super) fn reserve(&mut self) -> Seq {
         let mute = self.mute_this();
         let seq = self.outbox.reserve(mute);
-        if let (Some(touches), Some(tracking)) = (self.touches.take(), &self.tracking) {
+        if let Some(tracking) = &self.tracking
+            && let Some(touches) = self.touches.take()
+        {
             tracking.ear.touches(seq, touches);
         }
         seq
