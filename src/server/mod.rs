@@ -20,6 +20,7 @@ mod certificates;
 pub mod clients;
 pub mod complaints;
 pub mod facts;
+pub mod fences;
 pub mod handshakes;
 pub mod identity;
 mod kept;

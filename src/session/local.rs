@@ -13,7 +13,7 @@ use crate::coherence::{Cause, Invalidation};
 use crate::command::{Found, Local};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
-use crate::server::worker::Behind;
+use crate::server::fences::Behind;
 use crate::tags;
 use crate::upstream::connect::Connector;
 

@@ -15,7 +15,8 @@ use crate::cache::{Millis, NewView, ViewKey};
 use crate::coherence::listener::Own;
 use crate::coherence::{FillTicket, FlushMark, ReadWatch, ScopeId, Sight, Source, WriteMark};
 use crate::resp::{FrameKind, Protocol, ReplySplitter};
-use crate::server::worker::{Behind, Worker};
+use crate::server::fences::Behind;
+use crate::server::worker::Worker;
 use crate::upstream::lane::Lost;
 use crate::upstream::pause::Noted;
 

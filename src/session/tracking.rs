@@ -20,7 +20,7 @@ use crate::coherence::tracker::{Tracker, TrackerState};
 use crate::command::{Command, Dedicated, LocalClient};
 use crate::resp::{Args, decimal, encode};
 use crate::server::clients::tracking_flag;
-use crate::server::worker::Behind;
+use crate::server::fences::Behind;
 
 /// When a read is followed without further words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -60,16 +60,8 @@ async fn events_on(connector: &Connector, name: &str) -> Result<Connection, Refu
         let pong = asked.ask(&[b"PING"]).await?;
         Ok(if pong == b"+PONG\r\n" { Ok(()) } else { Err("keyspace events may not be subscribed to".to_owned()) })
     };
-    let told: io::Result<Result<(), String>> = tokio::time::timeout(connector.timeout, ask)
-        .await
-        .map_err(|_| Refused::Connect(ConnectError::TimedOut(connector.timeout.as_millis())))?;
-    match told {
-        Ok(Ok(())) => asked
-            .into_connection(Protocol::Resp3, connection.upstream_id, true)
-            .map_err(|error| Refused::Connect(error.into())),
-        Ok(Err(why)) => Err(Refused::Unsupported(why)),
-        Err(error) => Err(Refused::Connect(error.into())),
-    }
+    agreed(connector, ask).await?;
+    Ok(asked.into_connection(Protocol::Resp3, connection.upstream_id, true).map_err(ConnectError::from)?)
 }
 
 /// What CONFIG GET says of the setting: the channels to listen to, if they tell every change.
@@ -111,15 +103,19 @@ pub(in crate::coherence) async fn tracking_on(
         asked.drop_pushes().await?;
         Ok(Ok(()))
     };
-    let told: io::Result<Result<(), String>> = tokio::time::timeout(connector.timeout, ask)
-        .await
-        .map_err(|_| Refused::Connect(ConnectError::TimedOut(connector.timeout.as_millis())))?;
-    match told {
-        Ok(Ok(())) => asked
-            .into_connection(Protocol::Resp3, connection.upstream_id, true)
-            .map_err(|error| Refused::Connect(error.into())),
-        Ok(Err(why)) => Err(Refused::Unsupported(why)),
-        Err(error) => Err(Refused::Connect(error.into())),
+    agreed(connector, ask).await?;
+    Ok(asked.into_connection(Protocol::Resp3, connection.upstream_id, true).map_err(ConnectError::from)?)
+}
+
+/// Waits for the server's answers, which are consent or why not.
+async fn agreed(
+    connector: &Connector,
+    asked: impl Future<Output = io::Result<Result<(), String>>>,
+) -> Result<(), Refused> {
+    match tokio::time::timeout(connector.timeout, asked).await {
+        Ok(Ok(consent)) => consent.map_err(Refused::Unsupported),
+        Ok(Err(error)) => Err(Refused::Connect(error.into())),
+        Err(_) => Err(Refused::Connect(ConnectError::TimedOut(connector.timeout.as_millis()))),
     }
 }
 
