@@ -18,6 +18,7 @@
 //! | who is joining a fill in flight | `flights.rs` |
 //! | our own writes | `mark.rs` |
 //! | the connection that fills and listens | `tracker.rs`; what it hears: `push.rs`, `events.rs`, `verbs.rs`; whom it tells: `mail.rs` |
+//! | the bytes of connections that listen | `wire.rs` |
 //! | reads that went upstream beside the tier | `watch.rs` |
 //! | what they mean for fills in flight | `outread.rs` |
 //! | whose data, and is its source alive | `source.rs`, `sources.rs` |
@@ -50,6 +51,7 @@ mod ticket;
 pub mod tracker;
 mod verbs;
 mod watch;
+mod wire;
 
 #[cfg(test)]
 mod tests;

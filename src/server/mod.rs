@@ -7,6 +7,7 @@
 //! | `overdue` | who has taken too long? |
 //! | `memory` | who must make room when memory is short? |
 //! | `worker` | what do the sessions of one thread share? |
+//! | `fences` | which replies wait until the trackers have caught up? |
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
 //! | `rules` | which of the operator's rules about commands is whose? |

@@ -1,7 +1,6 @@
 //! The life of one broadcast connection: pushes are dealt out in the order in which they come, prefixes are added, PINGs answered.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -10,10 +9,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::{BroadcastLimits, Broadcasts, fewest, is_covered};
 use crate::coherence::push::{self, Push};
 use crate::coherence::tracker::{Raised, post_all};
-use crate::resp::{FrameKind, ReplySplitter, encode};
+use crate::coherence::wire::Wire;
+use crate::resp::{FrameKind, encode};
 use crate::upstream::connect::Connection;
-
-const READ_BYTES: usize = 64 * 1024;
 
 /// Why it is over.
 pub(super) enum Ended {
@@ -34,16 +32,11 @@ enum Owed {
 /// See the head of this file.
 pub(super) struct Line<'a> {
     all: &'a Broadcasts,
-    connection: Connection,
+    wire: Wire,
     limits: BroadcastLimits,
     /// Covered, or asked to be.
     asked: Vec<Box<[u8]>>,
-    out: Vec<u8>,
-    sent: usize,
-    buffer: Vec<u8>,
-    splitter: ReplySplitter,
     owed: VecDeque<Owed>,
-    heard_at: Instant,
 }
 
 impl<'a> Line<'a> {
@@ -61,18 +54,7 @@ impl<'a> Line<'a> {
         held.covered = covered.clone();
         held.answer_covered();
         drop(held);
-        Self {
-            all,
-            connection,
-            limits,
-            asked: covered,
-            out: Vec::new(),
-            sent: 0,
-            buffer: Vec::new(),
-            splitter: ReplySplitter::default(),
-            owed: VecDeque::new(),
-            heard_at: Instant::now(),
-        }
+        Self { all, wire: Wire::new(connection, limits.push_max_bytes), limits, asked: covered, owed: VecDeque::new() }
     }
 
     pub(super) async fn serve(&mut self) -> Ended {
@@ -83,31 +65,29 @@ impl<'a> Line<'a> {
         let mut beat = interval(self.limits.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let writable = self.sent < self.out.len();
+            let has_unsent = self.wire.has_unsent();
             tokio::select! {
                 biased;
                 // Pushes first, always: a tracking connection that is not read makes Redis grow without limit.
-                ready = poll_fn(|cx| self.connection.socket.poll_read_ready(cx)) => {
+                ready = self.wire.readable() => {
                     ready?;
                     self.read()?;
                 }
-                ready = poll_fn(|cx| self.connection.socket.poll_write_ready(cx)), if writable => {
+                ready = self.wire.writable(), if has_unsent => {
                     ready?;
-                    self.write()?;
+                    self.wire.write()?;
                 }
                 () = self.all.bell.notified() => {
                     if let Some(ended) = self.look() {
                         return Ok(ended);
                     }
-                    self.write()?;
+                    self.wire.write()?;
                 }
                 _ = beat.tick() => {
                     let oldest = self.owed.iter().find_map(|o| if let Owed::Pong(at, _) = o { Some(*at) } else { None });
-                    if oldest.is_some_and(|at| at.max(self.heard_at).elapsed() > self.limits.deadline) {
-                        return Err(io::Error::other("no PONG in time"));
-                    }
+                    self.wire.check_silence(oldest, self.limits.deadline)?;
                     self.ping(Vec::new());
-                    self.write()?;
+                    self.wire.write()?;
                 }
             }
         }
@@ -136,7 +116,7 @@ impl<'a> Line<'a> {
         if !missing.is_empty() {
             let mut command: Vec<&[u8]> = vec![b"CLIENT", b"TRACKING", b"ON", b"BCAST"];
             missing.iter().for_each(|prefix| command.extend([&b"PREFIX"[..], prefix]));
-            encode::command(&mut self.out, &command);
+            encode::command(&mut self.wire.out, &command);
             self.asked.extend(missing.iter().cloned());
             self.owed.push_back(Owed::Covered(missing));
         }
@@ -147,48 +127,16 @@ impl<'a> Line<'a> {
     }
 
     fn ping(&mut self, fences: Vec<Raised>) {
-        encode::command(&mut self.out, &[b"PING", b"anteroom:tracker"]);
+        encode::command(&mut self.wire.out, &[b"PING", b"anteroom:tracker"]);
         self.owed.push_back(Owed::Pong(Instant::now(), fences));
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        while self.sent < self.out.len() {
-            match self.connection.socket.try_write(&self.out[self.sent..]) {
-                Ok(n) => self.sent += n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e),
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        Ok(())
-    }
-
     fn read(&mut self) -> io::Result<()> {
-        self.buffer.reserve(READ_BYTES);
-        match self.connection.socket.try_read_buf(&mut self.buffer) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => self.heard_at = Instant::now(),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(e) => return Err(e),
+        let Some(mut received) = self.wire.read()? else { return Ok(()) };
+        while let Some((frame, kind)) = self.wire.frame(&mut received)? {
+            self.frame(frame, kind)?;
         }
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut start = 0;
-        loop {
-            let split = self.splitter.split(&buffer[start..]);
-            let split = split.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-            let Some(frame) = split else { break };
-            self.frame(&buffer[start..start + frame.len], frame.kind)?;
-            start += frame.len;
-        }
-        if start < buffer.len() {
-            self.buffer = buffer;
-            self.buffer.drain(..start);
-        }
-        if self.buffer.len() > self.limits.push_max_bytes {
-            return Err(io::Error::other("a push is too long"));
-        }
-        Ok(())
+        self.wire.keep_rest(received)
     }
 
     fn frame(&mut self, frame: &[u8], kind: FrameKind) -> io::Result<()> {

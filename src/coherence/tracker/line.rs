@@ -4,7 +4,6 @@
 //! large reply means for lease and link stands at the head of `tracker`.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::io;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -15,10 +14,10 @@ use crate::cache::{Clock, Millis, NewView, ViewKey};
 use crate::coherence::events::{self, Event};
 use crate::coherence::mail::Mail;
 use crate::coherence::push::{self, Push};
+use crate::coherence::wire::Wire;
 use crate::coherence::{Armed, Cause, Coherence};
-use crate::resp::{FrameKind, ReplySplitter, encode, same_in_resp2, to_resp2};
+use crate::resp::{FrameKind, encode, same_in_resp2, to_resp2};
 use crate::upstream::connect::Connection;
-use crate::upstream::lane::REPLY_TOO_LONG;
 
 /// A reply that Redis owes on the tracking connection.
 enum Owed {
@@ -33,9 +32,6 @@ enum Owed {
 
 /// Requests on the wire at most, in commands; beyond it fills wait in the queue.
 const OWED_MAX: usize = 8192;
-const READ_BYTES: usize = 64 * 1024;
-/// A buffer that grew past this, in bytes, is given back once it is empty.
-const KEEP_BYTES: usize = 256 * 1024;
 
 /// Milliseconds for which nothing is filled for a user who is refused PTTL, unless rights change meanwhile: a fill without
 /// its expiry is never kept, and each costs Redis two commands and a line in its ACL LOG.
@@ -45,22 +41,16 @@ const NO_FILLS_MS: u64 = 60_000;
 pub(super) struct Line<'a> {
     tracker: &'a Tracker,
     coherence: &'a Coherence,
-    connection: Connection,
+    wire: Wire,
     signal: Signal,
     clock: &'a Clock,
     limits: TrackerLimits,
     armed: Option<Armed>,
-    out: Vec<u8>,
-    sent: usize,
-    buffer: Vec<u8>,
-    splitter: ReplySplitter,
     owed: VecDeque<Owed>,
     /// The database that is selected once everything written has run.
     db: u32,
     /// The last SELECT was refused.
     wrong_db: bool,
-    /// When bytes last arrived.
-    heard_at: Instant,
 }
 
 /// A database no fill is for: the next one selects its own.
@@ -84,19 +74,14 @@ impl<'a> Line<'a> {
         Self {
             tracker,
             coherence,
-            connection,
+            wire: Wire::new(connection, limits.reply_max_bytes),
             signal,
             clock,
             limits,
             armed: Some(armed),
-            out: Vec::new(),
-            sent: 0,
-            buffer: Vec::new(),
-            splitter: ReplySplitter::default(),
             owed: VecDeque::new(),
             db: 0,
             wrong_db: false,
-            heard_at: Instant::now(),
         }
     }
 
@@ -112,47 +97,39 @@ impl<'a> Line<'a> {
         let mut beat = interval(self.limits.heartbeat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let writable = self.sent < self.out.len();
+            let has_unsent = self.wire.has_unsent();
             tokio::select! {
                 biased;
                 // Pushes first, always: a tracking connection that is not read makes Redis grow without limit.
-                ready = poll_fn(|cx| self.connection.socket.poll_read_ready(cx)) => {
+                ready = self.wire.readable() => {
                     ready?;
                     self.read()?;
                 }
-                ready = poll_fn(|cx| self.connection.socket.poll_write_ready(cx)), if writable => {
+                ready = self.wire.writable(), if has_unsent => {
                     ready?;
-                    self.write()?;
+                    self.wire.write()?;
                 }
                 () = self.tracker.bell.notified(), if self.owed.len() < OWED_MAX => self.ask()?,
                 _ = beat.tick() => {
-                    self.check_silence()?;
+                    let oldest = self.owed.iter().find_map(|o| if let Owed::Pong(at, ..) = o { Some(*at) } else { None });
+                    self.wire.check_silence(oldest, self.limits.deadline)?;
                     // Each has its lease to give; beyond the bound those on their way must do.
                     if self.owed.len() < OWED_MAX {
                         if self.signal == Signal::Events {
-                            encode::command(&mut self.out, &[b"CONFIG", b"GET", events::SETTING.as_bytes()]);
+                            encode::command(&mut self.wire.out, &[b"CONFIG", b"GET", events::SETTING.as_bytes()]);
                             self.owed.push_back(Owed::Setting);
                         }
                         self.ping(Vec::new());
                     }
-                    self.write()?;
+                    self.wire.write()?;
                 }
             }
         }
     }
 
-    /// Silence is that of the link: what arrives before a PONG may be long in coming.
-    fn check_silence(&self) -> io::Result<()> {
-        let oldest = self.owed.iter().find_map(|o| if let Owed::Pong(at, ..) = o { Some(*at) } else { None });
-        if oldest.is_some_and(|at| at.max(self.heard_at).elapsed() > self.limits.deadline) {
-            return Err(io::Error::other(format!("no PONG within {} ms", self.limits.deadline.as_millis())));
-        }
-        Ok(())
-    }
-
     fn ping(&mut self, fences: Vec<Raised>) {
         // Named, so that a MONITOR through the proxy can leave it out.
-        encode::command(&mut self.out, &[b"PING", b"anteroom:tracker"]);
+        encode::command(&mut self.wire.out, &[b"PING", b"anteroom:tracker"]);
         self.owed.push_back(Owed::Pong(Instant::now(), self.clock.now(), fences));
     }
 
@@ -164,13 +141,13 @@ impl<'a> Line<'a> {
             match asked {
                 Asked::Fill(fill) => {
                     self.select(fill.db);
-                    encode::command(&mut self.out, &[b"PTTL", fill.ticket.key()]);
-                    self.out.extend_from_slice(&fill.request);
+                    encode::command(&mut self.wire.out, &[b"PTTL", fill.ticket.key()]);
+                    self.wire.out.extend_from_slice(&fill.request);
                     self.owed.push_back(Owed::Pttl(Box::new(fill), now));
                 }
                 Asked::Read(read) => {
                     self.select(read.db);
-                    self.out.extend_from_slice(&read.request);
+                    self.wire.out.extend_from_slice(&read.request);
                     self.owed.push_back(Owed::Read(Box::new(read)));
                 }
             }
@@ -178,58 +155,25 @@ impl<'a> Line<'a> {
         if !fences.is_empty() {
             self.ping(fences);
         }
-        self.write()
+        self.wire.write()
     }
 
     fn select(&mut self, db: u32) {
         if db != self.db {
             let mut digits = itoa::Buffer::new();
-            encode::command(&mut self.out, &[b"SELECT", digits.format(db).as_bytes()]);
+            encode::command(&mut self.wire.out, &[b"SELECT", digits.format(db).as_bytes()]);
             self.owed.push_back(Owed::Select);
             self.db = db;
         }
     }
 
-    fn write(&mut self) -> io::Result<()> {
-        while self.sent < self.out.len() {
-            match self.connection.socket.try_write(&self.out[self.sent..]) {
-                Ok(n) => self.sent += n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e),
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        Ok(())
-    }
-
     fn read(&mut self) -> io::Result<()> {
-        self.buffer.reserve(READ_BYTES);
-        match self.connection.socket.try_read_buf(&mut self.buffer) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => self.heard_at = Instant::now(),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(e) => return Err(e),
-        }
+        let Some(mut received) = self.wire.read()? else { return Ok(()) };
         let now = self.clock.now();
-        let buffer = std::mem::take(&mut self.buffer);
-        let mut start = 0;
-        loop {
-            let split = self.splitter.split(&buffer[start..]);
-            let split = split.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-            let Some(frame) = split else { break };
-            self.frame(&buffer[start..start + frame.len], frame.kind, now)?;
-            start += frame.len;
+        while let Some((frame, kind)) = self.wire.frame(&mut received)? {
+            self.frame(frame, kind, now)?;
         }
-        self.buffer = buffer;
-        self.buffer.drain(..start);
-        if self.buffer.len() > self.limits.reply_max_bytes {
-            return Err(io::Error::other(REPLY_TOO_LONG));
-        }
-        if self.buffer.is_empty() && self.buffer.capacity() > KEEP_BYTES {
-            self.buffer = Vec::new();
-        }
-        Ok(())
+        self.wire.keep_rest(received)
     }
 
     /// A frame that was there `now`.
@@ -365,7 +309,7 @@ impl Drop for Line<'_> {
         self.armed = None;
         self.tracker.source.interests().everything();
         // Part of a reply may be the reason.
-        let mut partial = self.buffer.len();
+        let mut partial = self.wire.partial_bytes();
         for owed in std::mem::take(&mut self.owed) {
             match owed {
                 Owed::Select | Owed::Setting => {}
