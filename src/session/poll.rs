@@ -256,7 +256,7 @@ impl Session {
         let read = self.socket.poll_read(cx, &mut backlog.bytes);
         if let Poll::Ready(Ok(1..)) = read {
             backlog.partial = false;
-            if backlog.bytes.len() - backlog.start > self.worker.shared.config.clients.request_max_bytes {
+            if backlog.bytes.len() - backlog.start > self.worker.config().clients.request_max_bytes {
                 return Err(End::RequestTooBig);
             }
             self.run_backlog();
