@@ -132,7 +132,7 @@ fn proxy(lines: &mut Lines, shared: &Shared) {
 
 fn clients(lines: &mut Lines, shared: &Shared) {
     lines.title("Anteroom_clients");
-    lines.field("clients_max", shared.config.clients.max);
+    lines.field("clients_max", shared.config().clients.max);
     for why in Refused::ALL {
         lines.field(&format!("clients_refused_{}", why.as_str()), shared.door.refused[why as usize].get());
     }
@@ -148,7 +148,7 @@ fn memory(lines: &mut Lines, shared: &Shared) {
     let memory = &shared.memory;
     lines.title("Anteroom_memory");
     lines.field("memory_state", memory.state().as_str());
-    lines.field("memory_budget_bytes", shared.config.memory.budget_bytes);
+    lines.field("memory_budget_bytes", shared.config().memory.budget_bytes);
     lines.field("memory_used_bytes", memory.used_bytes());
     lines.field("memory_resident_bytes", resident_bytes().unwrap_or_default());
     lines.field("memory_clients_bytes", memory.clients_bytes());
@@ -159,7 +159,7 @@ fn memory(lines: &mut Lines, shared: &Shared) {
 fn cache(lines: &mut Lines, shared: &Shared) {
     let (totals, size) = (shared.coherence.totals(), shared.coherence.size());
     lines.title("Anteroom_cache");
-    lines.field("cache_enabled", u8::from(shared.config.cache.enabled));
+    lines.field("cache_enabled", u8::from(shared.config().cache.enabled));
     lines.field("cache_hits", outcomes(shared, Outcome::Hit));
     let misses = MissReason::ALL.iter().map(|&reason| outcomes(shared, Outcome::Miss(reason)));
     lines.field("cache_misses", misses.sum::<u64>());
@@ -173,7 +173,7 @@ fn cache(lines: &mut Lines, shared: &Shared) {
     }
     lines.field("cache_entries", size.entries);
     lines.field("cache_bytes", size.bytes);
-    lines.field("cache_max_bytes", shared.config.cache.max_bytes);
+    lines.field("cache_max_bytes", shared.config().cache.max_bytes);
     lines.field("cache_touched", shared.touched());
     lines.field("cache_fills_begun", totals.fills_begun);
     lines.field("cache_fills", totals.fills_committed);
@@ -190,7 +190,7 @@ fn coherence(lines: &mut Lines, shared: &Shared) {
     lines.title("Anteroom_coherence");
     let state = shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state());
     let (word, why) = match state.clone() {
-        _ if !shared.config.cache.enabled => ("disabled", String::new()),
+        _ if !shared.config().cache.enabled => ("disabled", String::new()),
         None => ("none", String::new()),
         Some(TrackerState::Armed(_)) => ("armed", String::new()),
         Some(TrackerState::Down(why)) => ("down", why),
