@@ -73,7 +73,7 @@ pub use gather::Gathering;
 pub use joiner::deliver_mail;
 pub use joiner::{Reads, Seat};
 use observed::AtHand;
-pub use outbox::{Outbox, Seq};
+pub use outbox::{Outbox, Seq, Spare};
 use read::KeysInFlight;
 pub use then::{Then, elements};
 pub use told::Ear;

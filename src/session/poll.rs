@@ -351,8 +351,8 @@ impl Session {
 
     fn run_in_order(&mut self, bytes: &[u8], scanner: &mut RequestScanner) -> (usize, bool) {
         let (mut at, mut partial) = (0, false);
-        if self.outbox.wants_buffer()
-            && let Some(spare) = self.worker.spare_buffer()
+        if self.outbox.wants_room()
+            && let Some(spare) = self.worker.spare()
         {
             self.outbox.give_spare(spare);
         }
