@@ -15,6 +15,8 @@ use super::handshakes::Handshakes;
 use super::identity::{Identities, Identity};
 use super::memory::Memory;
 use super::origins::Origins;
+use super::rates::Rates;
+use super::registry::Registry;
 use super::rules::Rules;
 use super::stats::{DoorStats, WorkerStats};
 use super::users::Sight;
@@ -28,7 +30,8 @@ use crate::limits::Limits;
 use crate::peers::Bus;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
-use crate::upstream::lane::Refusal;
+use crate::upstream::dedicated::PoolStanding;
+use crate::upstream::lane::{LaneStanding, Refusal};
 use crate::upstream::pause::Pause;
 
 /// See the head of this file.
@@ -51,6 +54,12 @@ pub struct Shared {
     pub memory: Memory,
     /// What is said of those who try one password after the other.
     pub guessing: Complaints,
+    /// The workers' lanes.
+    pub lanes: Registry<LaneStanding>,
+    /// Their pools of dedicated connections.
+    pub pools: Registry<PoolStanding>,
+    /// How fast it is going.
+    pub rates: Rates,
     /// What the acceptor counts.
     pub door: DoorStats,
     /// Every identity.
@@ -124,6 +133,9 @@ impl Shared {
             origins: Origins::new(&config.clients),
             memory: Memory::new(config.memory.budget_bytes),
             guessing: Complaints::default(),
+            lanes: Registry::default(),
+            pools: Registry::default(),
+            rates: Rates::default(),
             door: DoorStats::default(),
             config,
             started: Instant::now(),

@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | `poll` | when is what read, run and written? |
 //! | `request` | where does this request go? |
-//! | `local`, `hello`, `auth`, `client`, `permission` | what does the proxy answer itself, and whom? |
+//! | `local`, `hello`, `auth`, `client`, `console`, `permission` | what does the proxy answer itself, and whom? |
+//! | `why` | would a request be answered from memory? |
 //! | `read`, `mget`, `write` | when does memory answer, and what does a write set off? |
 //! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
 //! | `fills` | how many fills may a session begin, and when do they leave? |
@@ -26,6 +27,7 @@ mod attached;
 mod auth;
 mod beside;
 mod client;
+mod console;
 mod fills;
 mod followed;
 mod gather;
@@ -49,6 +51,7 @@ mod tracking;
 mod transaction;
 mod unread;
 mod waiter;
+mod why;
 mod write;
 
 use std::future::Future;
@@ -224,6 +227,8 @@ pub struct Session {
     paid: bool,
     /// The request at hand has been counted, however often it is still to be planned.
     counted: bool,
+    /// Requests run of the batch at hand.
+    ran: u64,
     /// A limit has refused MULTI, and everything is refused until its EXEC or DISCARD.
     closed: Option<Refused>,
     backlog: Option<Box<Backlog>>,
@@ -271,6 +276,7 @@ impl Session {
             verdict: None,
             paid: false,
             counted: false,
+            ran: 0,
             closed: None,
             backlog: None,
             ending: None,

@@ -322,6 +322,7 @@ impl Session {
     /// only part of a request.
     fn run_requests(&mut self, bytes: &[u8], scanner: &mut RequestScanner) -> (usize, bool) {
         let ran = self.run_in_order(bytes, scanner);
+        self.client.asking.note(std::mem::take(&mut self.ran), self.now);
         if let Some(purse) = &mut self.purse {
             purse.settle();
         }
@@ -368,6 +369,7 @@ impl Session {
                         self.verdict = None;
                         self.paid = false;
                         self.counted = false;
+                        self.ran += 1;
                         at += len;
                     }
                     Flow::Hold => break,
@@ -407,6 +409,10 @@ impl Session {
         }
         if self.outbox.pending() == 0 {
             self.ear.iter().for_each(|ear| ear.rests());
+        }
+        let pending = self.outbox.pending() as u64;
+        if self.client.inflight.load(Relaxed) != pending {
+            self.client.inflight.store(pending, Relaxed);
         }
         let held = self.outbox.held_bytes() as u64;
         if self.client.output_bytes.load(Relaxed) != held {
