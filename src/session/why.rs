@@ -5,6 +5,7 @@ use super::Session;
 use super::read::FILL_REQUEST_MAX_BYTES;
 use crate::admin::console::why::{Key, Next, Outcome, Refusal, Uncached, Why};
 use crate::cache::{Millis, View, ViewKey};
+use crate::coherence::tracker::TrackerState;
 use crate::coherence::{MissReason, Source, TicketRefused};
 use crate::command::{Access, Command, Effect, Found, Route};
 use crate::config::Mode;
@@ -53,11 +54,23 @@ impl Session {
             next: judged.next,
             key: judged.key.map(|name| Key { popularity: coherence.popularity(&name), name }),
             kept: judged.kept,
+            tracker: self.tracker_trouble(judged.outcome),
             db: self.db,
             resp: if self.protocol == Protocol::Resp3 { 3 } else { 2 },
             user: self.identity.user().to_vec(),
             entry_max_bytes: coherence.tier_limits().entry_bytes_max,
         }
+    }
+
+    /// What is wrong with the connection that hears of changes, if that is why a read would miss.
+    fn tracker_trouble(&self, outcome: Outcome) -> Option<String> {
+        let of_tracker = Outcome::Miss(MissReason::NotArmed);
+        let tracker = self.identity.tracker.as_ref().filter(|_| outcome == of_tracker)?;
+        Some(match tracker.state() {
+            TrackerState::Armed(_) => "armed".to_owned(),
+            TrackerState::Down(why) => format!("down: {why}"),
+            TrackerState::Unsupported(why) => format!("unsupported: {why}"),
+        })
     }
 
     fn judge(&self, command: &Command, args: &Args<'_>) -> Judged {

@@ -112,12 +112,13 @@ pub(super) fn rule(number: usize, policy: Option<&Policy>) -> Thing {
         Mode::Tracked => ("tracked", None),
         Mode::Ttl { ttl_ms } => ("ttl", Some(ttl_ms)),
     };
-    vec![
+    let mut thing: Thing = vec![
         ("rule", number.into()),
         ("pattern", policy.map_or("*", |policy| policy.pattern.as_str()).into()),
         ("mode", mode.into()),
-        ("ttl_ms", ttl_ms.into()),
-    ]
+    ];
+    thing.extend(ttl_ms.map(|ttl_ms| ("ttl_ms", Value::from(ttl_ms))));
+    thing
 }
 
 /// The rule that is for this key.

@@ -26,7 +26,7 @@ pub(super) fn lanes(shared: &Shared) -> Answer {
             ("inflight", lane.inflight.load(Relaxed).into()),
             ("connects", lane.connects.load(Relaxed).into()),
             ("losses", lane.losses.load(Relaxed).into()),
-            ("last_loss", lane.reason().into()),
+            ("last_loss", Some(lane.reason()).filter(|why| !why.is_empty()).into()),
         ]
     });
     let mut pools = shared.pools.all();
@@ -77,7 +77,7 @@ pub(super) fn tracker(shared: &Shared) -> Answer {
             // Who has given a password, and who is let in without one, are told apart though both are `default`.
             ("authenticated", identity.login.is_some().into()),
             ("state", word.into()),
-            ("reason", reason.into()),
+            ("reason", Some(reason).filter(|why| !why.is_empty()).into()),
             ("signal", signal.into()),
             ("armed_ms", armed(standing.armed_for(now))),
             ("inflight", standing.inflight().into()),

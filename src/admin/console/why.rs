@@ -84,6 +84,8 @@ pub struct Why {
     pub key: Option<Key>,
     /// The bytes of the reply, and for how many milliseconds more it is kept, of a hit.
     pub kept: Option<(usize, u64)>,
+    /// How the connection that hears of changes stands, where that is the reason.
+    pub tracker: Option<String>,
     /// Whose request it would be.
     pub db: u32,
     /// 2 or 3.
@@ -289,9 +291,14 @@ impl Why {
         thing.push(("command", self.command.as_str().into()));
         if let Some(Key { name, popularity }) = &self.key {
             thing.push(("key", name.as_slice().into()));
-            thing.extend(totals::rule_of(policies, name));
-            thing.push(("reads", u64::from(popularity.reads).into()));
-            thing.push(("reads_needed", u64::from(popularity.needed).into()));
+            thing.push(("policy", Value::Thing(totals::rule_of(policies, name))));
+            if matches!(self.outcome, Outcome::Hit | Outcome::Miss(_)) {
+                thing.push(("reads", u64::from(popularity.reads).into()));
+                thing.push(("reads_needed", u64::from(popularity.needed).into()));
+            }
+        }
+        if let Some(tracker) = &self.tracker {
+            thing.push(("tracker", tracker.as_str().into()));
         }
         if let Some((bytes, remaining_ms)) = self.kept {
             thing.extend([("reply_bytes", bytes.into()), ("remaining_ms", Value::from(remaining_ms))]);

@@ -1,0 +1,34 @@
+//! `PROXY`: what the console says is so, in both protocols, and looking changes nothing.
+
+mod support;
+
+#[path = "console/crowd.rs"]
+mod crowd;
+#[path = "console/modes.rs"]
+mod modes;
+#[path = "console/reply.rs"]
+mod reply;
+#[path = "console/why.rs"]
+mod why;
+#[path = "console/words.rs"]
+mod words;
+
+use anteroom::config::{Config, Glob, Mode, Policy};
+use support::{Client, Proxy, Redis};
+
+/// Policies `strict:*` and `ttl:*` (a minute), one worker, so that what is counted and kept is in one place.
+fn start(redis: &Redis, change: impl FnOnce(&mut Config)) -> Proxy {
+    let proxy = Proxy::start_with(redis.addr(), |config| {
+        config.workers = 1;
+        let policy = |pattern: &str, mode| Policy { pattern: Glob::new(pattern), mode };
+        config.cache.policy = vec![policy("strict:*", Mode::Strict), policy("ttl:*", Mode::Ttl { ttl_ms: 60_000 })];
+        change(config);
+    });
+    proxy.wait_armed();
+    proxy
+}
+
+/// Reads until it is kept: twice, and once more for a hit.
+fn warm(client: &mut Client, request: &[&str]) {
+    (0..3).for_each(|_| drop(client.ask(request)));
+}
