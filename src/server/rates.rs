@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
-use super::stats::Counter;
-use crate::server::stats::WorkerStats;
+use crate::coherence::MissReason;
+use crate::observe::Outcome;
 
 /// How often the totals are noted.
 const EVERY: Duration = Duration::from_secs(1);
@@ -18,13 +18,13 @@ const NOTES_MAX: usize = 6;
 /// Totals of all workers since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Requests understood.
+    /// Requests answered or sent on.
     pub requests: u64,
     /// Reads answered from memory.
     pub hits: u64,
-    /// Look-ups not answered from memory.
+    /// Reads that memory was asked about and did not answer.
     pub misses: u64,
-    /// Reads that memory was not asked about though it could have been.
+    /// Requests that memory was not asked about.
     pub bypasses: u64,
     /// Fills stored.
     pub fills: u64,
@@ -35,16 +35,18 @@ pub struct Totals {
 impl Totals {
     /// As of now.
     pub fn of(shared: &Shared) -> Self {
-        let sum = |of: fn(&WorkerStats) -> u64| shared.stats.iter().map(|stats| of(stats)).sum::<u64>();
-        let coherence = shared.coherence.totals();
-        Self {
-            requests: sum(|stats| stats.requests.get()),
-            hits: sum(|stats| stats.hits.get()),
-            misses: coherence.misses.iter().sum(),
-            bypasses: sum(|stats| stats.bypasses.iter().map(Counter::get).sum()),
-            fills: coherence.fills_committed,
-            accepted: sum(|stats| stats.accepted.get()),
+        let mut totals = Self { fills: shared.coherence.totals().fills_committed, ..Self::default() };
+        for stats in &shared.stats {
+            totals.accepted += stats.accepted.get();
+            for (_, figures) in stats.figures.commands.used() {
+                totals.requests += figures.requests();
+                totals.hits += figures.of(Outcome::Hit);
+                totals.misses += MissReason::ALL.iter().map(|&why| figures.of(Outcome::Miss(why))).sum::<u64>();
+            }
         }
+        // They are one of the three, each of them.
+        totals.bypasses = totals.requests.saturating_sub(totals.hits + totals.misses);
+        totals
     }
 }
 

@@ -23,7 +23,7 @@ impl Session {
             Order::Show(show) => self.answer_with(&show.answer(&worker.shared)),
             Order::Why(from) => {
                 let why = self.why(&args.iter().skip(from).collect::<Vec<_>>());
-                self.answer_with(&why.answer(&worker.shared.config.cache.policy));
+                self.answer_with(&why.answer(&worker.config().cache.policy));
             }
             Order::Look(look) => {
                 let shared = worker.shared.clone();
@@ -31,6 +31,10 @@ impl Session {
                     let answer = worker.shared.bus.walks.look(move || look.answer(&shared)).await;
                     answer.unwrap_or_else(|| Answer::Error("ERR anteroom: the proxy is stopping".to_owned()))
                 });
+            }
+            Order::SlowlogReset => {
+                worker.shared.slow.reset();
+                self.answer(|out, _| encode::simple(out, "OK"));
             }
             Order::Flush(pattern) => return self.flush(pattern),
             Order::Tag { tags_end, seconds_at } => {

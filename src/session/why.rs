@@ -3,18 +3,19 @@
 
 use super::Session;
 use super::read::FILL_REQUEST_MAX_BYTES;
-use crate::admin::console::why::{Key, Next, Outcome, Refusal, Uncached, Why};
+use crate::admin::console::why::{Aside, Key, Next, Why};
 use crate::cache::{Millis, View, ViewKey};
 use crate::coherence::tracker::TrackerState;
 use crate::coherence::{MissReason, Source, TicketRefused};
-use crate::command::{Access, Command, Effect, Found, Route};
+use crate::command::{Command, Effect, Found, Route};
 use crate::config::Mode;
+use crate::observe::{Bypass, Outcome};
 use crate::resp::{ArgRange, Args, Protocol, encode};
-use crate::server::stats::Bypass;
 
 /// What became of the question, and of which key.
 struct Judged {
     outcome: Outcome,
+    aside: Option<Aside>,
     next: Option<Next>,
     key: Option<Vec<u8>>,
     kept: Option<(usize, u64)>,
@@ -22,7 +23,7 @@ struct Judged {
 
 impl From<Outcome> for Judged {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, next: None, key: None, kept: None }
+        Self { outcome, aside: None, next: None, key: None, kept: None }
     }
 }
 
@@ -38,12 +39,13 @@ impl Session {
             Found::UnknownSubcommand(command) if matches!(command.route, Route::Local(_)) => (command, true, true),
             Found::Unknown | Found::UnknownSubcommand(_) => (table.unknown(), false, true),
         };
+        let refused = |aside| aside_as(Outcome::Bypass(Bypass::Refused), aside);
         let judged = if self.rule.is_some_and(|rule| self.worker.refuses(rule, command, &args)) {
-            Outcome::Refused(Refusal::CommandRule).into()
+            refused(Aside::CommandRule)
         } else if !is_known {
-            Outcome::Uncached(Uncached::Unknown).into()
+            aside_as(Outcome::aside(command, &args), Aside::Unknown)
         } else if !is_whole {
-            Outcome::Refused(Refusal::WrongArity).into()
+            refused(Aside::WrongArity)
         } else {
             self.judge(command, &args)
         };
@@ -51,6 +53,7 @@ impl Session {
         Why {
             command: command.name.to_string(),
             outcome: judged.outcome,
+            aside: judged.aside,
             next: judged.next,
             key: judged.key.map(|name| Key { popularity: coherence.popularity(&name), name }),
             kept: judged.kept,
@@ -75,18 +78,20 @@ impl Session {
 
     fn judge(&self, command: &Command, args: &Args<'_>) -> Judged {
         let effect = command.effect_for(args);
-        let writes = effect.drops() || command.access == Access::Write;
-        match command.route_for(args) {
-            Route::Local(_) => Outcome::Uncached(Uncached::Local).into(),
-            Route::Refused(_) => Outcome::Refused(Refusal::Unsupported).into(),
-            _ if writes => Outcome::Uncached(Uncached::Write).into(),
-            Route::Dedicated(_) => Outcome::Uncached(Uncached::Dedicated).into(),
-            Route::Lane => match effect {
-                Effect::Serve => self.judge_read(command, args),
-                Effect::ServeAll => self.judge_read_all(args),
-                _ => Outcome::Uncached(Uncached::NotKept).into(),
+        let counted = Outcome::aside(command, args);
+        let aside = match command.route_for(args) {
+            Route::Local(_) => Aside::Local,
+            Route::Refused(_) => return aside_as(Outcome::Bypass(Bypass::Refused), Aside::Unsupported),
+            Route::Dedicated(_) if counted != Outcome::Bypass(Bypass::Write) => Aside::OwnConnection,
+            Route::Lane if effect == Effect::Serve => return self.judge_read(command, args),
+            Route::Lane if effect == Effect::ServeAll => return self.judge_read_all(args),
+            Route::Dedicated(_) | Route::Lane => match counted {
+                Outcome::Bypass(Bypass::Write) => Aside::Write,
+                Outcome::Bypass(Bypass::Control) => Aside::NoData,
+                _ => Aside::NotKept,
             },
-        }
+        };
+        aside_as(counted, aside)
     }
 
     /// What keeps reads from memory before a key is looked at.
@@ -94,7 +99,7 @@ impl Session {
         if self.attached.as_ref().is_some_and(|a| a.is_sticky() || a.inflight() > 0) {
             return Some(Bypass::Dedicated);
         }
-        (!self.worker.shared.config.cache.enabled).then_some(Bypass::Disabled)
+        (!self.worker.config().cache.enabled).then_some(Bypass::Disabled)
     }
 
     fn reads_in_flight(&self, key: &[u8]) -> bool {
@@ -103,13 +108,15 @@ impl Session {
 
     fn judge_read(&self, command: &Command, args: &Args<'_>) -> Judged {
         let key = args.get(1).unwrap_or_default();
-        let mode = self.worker.shared.config.cache.mode_of(key);
+        let mode = self.worker.config().cache.mode_of(key);
         let of = |outcome| Judged { key: Some(key.to_vec()), ..Judged::from(outcome) };
         if let Some(why) = self.stays_away() {
             return of(Outcome::Bypass(why));
         }
         let source = match mode {
             Mode::Strict => return of(Outcome::Bypass(Bypass::Strict)),
+            // What is kept under a ttl policy may be old already.
+            Mode::Ttl { .. } if self.follows(command) => return of(Outcome::Bypass(Bypass::Strict)),
             Mode::Tracked => &self.identity.scopes.tracked,
             Mode::Ttl { .. } => self.identity.scopes.ttl(self.protocol),
         };
@@ -140,14 +147,14 @@ impl Session {
             return of(None, Outcome::Bypass(why));
         }
         let Some(source) = &self.identity.scopes.tracked else { return of(None, Outcome::Bypass(Bypass::NoSource)) };
-        if let Some(key) = keys().find(|key| worker.shared.config.cache.mode_of(key) != Mode::Tracked) {
+        if let Some(key) = keys().find(|key| worker.config().cache.mode_of(key) != Mode::Tracked) {
             return of(Some(key), Outcome::Bypass(Bypass::Strict));
         }
         if let Some(key) = keys().find(|key| self.reads_in_flight(key)) {
             return of(Some(key), Outcome::Bypass(Bypass::OwnReadInFlight));
         }
         let table = worker.table();
-        let Some(get) = table.by_name("get") else { return of(None, Outcome::Uncached(Uncached::NotKept)) };
+        let Some(get) = table.by_name("get") else { return of(None, Outcome::Bypass(Bypass::Uncacheable)) };
         let question = ViewKey { db: self.db, command: get.id, tail: b"" };
         let (mut bytes, mut remaining_ms) = (0, u64::MAX);
         for key in keys() {
@@ -155,6 +162,9 @@ impl Session {
                 Ok(view) => {
                     bytes += view.reply(self.protocol).len();
                     remaining_ms = remaining_ms.min(view.deadline().since(self.now));
+                    if bytes > worker.config().upstream.reply_max_bytes {
+                        return of(Some(key), Outcome::Bypass(Bypass::Refused));
+                    }
                 }
                 Err(reason) => {
                     let len = request_bytes(key);
@@ -212,6 +222,10 @@ impl Session {
             Err(why) => Next::Ticket(why),
         }
     }
+}
+
+fn aside_as(outcome: Outcome, aside: Aside) -> Judged {
+    Judged { aside: Some(aside), ..Judged::from(outcome) }
 }
 
 /// The bytes of a GET of this key.

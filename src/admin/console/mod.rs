@@ -7,6 +7,7 @@
 //! | `totals` | STATS, CACHE, POLICY: how is it going? |
 //! | `entries` | KEYS, BIGKEYS, ENTRY, and Tair's QUERYCACHE: what is kept? |
 //! | `clients` | CLIENTS, LIMITS: who asks how much, and has how much left? |
+//! | `requests` | HOTKEYS, SLOWLOG: which keys are asked for most, which requests took long? |
 //! | `upstream` | LANES, TRACKER: how do the connections to Redis stand? |
 //! | `why` | WHY: would this be answered from memory, and if not, why? |
 //!
@@ -17,6 +18,7 @@
 pub mod answer;
 mod clients;
 pub mod entries;
+mod requests;
 mod totals;
 mod upstream;
 pub mod why;
@@ -43,6 +45,8 @@ pub enum Order {
     Look(Look),
     /// Whether a request would be answered from memory. It begins at this argument.
     Why(usize),
+    /// The slow log is to be emptied.
+    SlowlogReset,
     /// What is kept here (and matches) is to go.
     Flush(Option<Pattern>),
     /// This is to go, here and elsewhere.
@@ -63,9 +67,12 @@ pub enum Show {
     Cache,
     Clients(usize),
     Entry(Vec<u8>),
+    Hotkeys(usize),
     Lanes,
     Policy(Option<Vec<u8>>),
     QuerycacheInfo,
+    Slowlog(usize),
+    SlowlogLen,
     Stats,
     Tracker,
 }
@@ -77,9 +84,12 @@ impl Show {
             Self::Cache => totals::cache(shared),
             Self::Clients(most) => clients::clients(shared, *most),
             Self::Entry(key) => entries::entry(shared, key),
+            Self::Hotkeys(most) => requests::hot_keys(shared, *most),
             Self::Lanes => upstream::lanes(shared),
             Self::Policy(key) => totals::policy(shared, key.as_deref()),
             Self::QuerycacheInfo => entries::querycache_info(shared),
+            Self::Slowlog(most) => requests::slow_log(shared, *most),
+            Self::SlowlogLen => Answer::Number(shared.slow.len() as u64),
             Self::Stats => totals::stats(shared),
             Self::Tracker => upstream::tracker(shared),
         }
@@ -105,6 +115,8 @@ impl Order {
             LocalProxy::QuerycacheListall if rest == 0 => Order::Look(Look::QuerycacheListall),
             LocalProxy::QuerycacheKeys | LocalProxy::QuerycacheListall => usage(args),
             LocalProxy::Clients => count(args, 100, 10_000, |n| Order::Show(Show::Clients(n))),
+            LocalProxy::Hotkeys => count(args, 10, 256, |n| Order::Show(Show::Hotkeys(n))),
+            LocalProxy::Slowlog => slowlog(args),
             LocalProxy::Bigkeys => count(args, 10, 1000, |n| Order::Look(Look::Bigkeys(n))),
             LocalProxy::Limits => count(args, 5, 100, |n| Order::Look(Look::Limits(n))),
             LocalProxy::Keys => keys(args),
@@ -162,6 +174,21 @@ fn count(args: &Args<'_>, usual: usize, most: usize, order: impl FnOnce(usize) -
 fn number(text: &[u8], most: usize) -> Result<usize, Order> {
     let number = decimal(text).and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=most).contains(n));
     number.ok_or_else(|| refuse(&format!("expected a number from 1 to {most}")))
+}
+
+/// As Redis's SLOWLOG: ten are shown if no number is given, and all for -1.
+fn slowlog(args: &Args<'_>) -> Order {
+    match (args.get(2).map(<[u8]>::to_ascii_lowercase).as_deref(), args.len()) {
+        (Some(b"get"), 3) => Order::Show(Show::Slowlog(10)),
+        (Some(b"get"), 4) if args.get(3) == Some(b"-1") => Order::Show(Show::Slowlog(usize::MAX)),
+        (Some(b"get"), 4) => {
+            let shown = number(args.get(3).unwrap_or_default(), 1_000_000);
+            shown.map_or_else(|refused| refused, |n| Order::Show(Show::Slowlog(n)))
+        }
+        (Some(b"len"), 3) => Order::Show(Show::SlowlogLen),
+        (Some(b"reset"), 3) => Order::SlowlogReset,
+        _ => usage(args),
+    }
 }
 
 fn keys(args: &Args<'_>) -> Order {

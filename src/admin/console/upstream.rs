@@ -65,7 +65,7 @@ pub(super) fn tracker(shared: &Shared) -> Answer {
             return vec![("user", identity.user().into()), ("state", "none".into())];
         };
         let (standing, state) = (&tracker.standing, tracker.state());
-        let (word, reason) = if shared.config.cache.enabled { state_word(&state) } else { ("disabled", "") };
+        let (word, reason) = if shared.config().cache.enabled { state_word(&state) } else { ("disabled", "") };
         let signal = match state {
             TrackerState::Armed(Signal::Tracking) => "tracking",
             TrackerState::Armed(Signal::Events) => "keyspace_events",

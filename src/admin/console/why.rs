@@ -7,46 +7,28 @@ use super::totals;
 use crate::cache::Popularity;
 use crate::coherence::{CommitRefused, MissReason, TicketRefused};
 use crate::config::Policy;
-use crate::server::stats::Bypass;
+use crate::observe::{Bypass, Outcome};
 
-/// What a request would come to now.
+/// More than the word says of a request that memory is not asked about, where the same word stands for several things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Answered from memory.
-    Hit,
-    /// Memory would be asked and not know.
-    Miss(MissReason),
-    /// Memory would not be asked, though it could.
-    Bypass(Bypass),
-    /// It is of a kind that is never answered from memory.
-    Uncached(Uncached),
-    /// It would not be run.
-    Refused(Refusal),
-}
-
-/// Why a request is never answered from memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uncached {
+pub enum Aside {
     /// It writes.
     Write,
     /// It reads, and is not one of those whose replies are kept.
     NotKept,
+    /// It reads and writes no data, and Redis runs it.
+    NoData,
     /// It needs a connection of its own.
-    Dedicated,
+    OwnConnection,
     /// The proxy answers it itself.
     Local,
     /// Nobody knows it.
     Unknown,
-}
-
-/// Why a request would not be run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// By a rule of `[commands]`.
+    /// A rule of `[commands]` refuses it.
     CommandRule,
-    /// By the upstream: the number of its arguments is wrong.
+    /// The upstream refuses it: the number of its arguments is wrong.
     WrongArity,
-    /// By the proxy: it cannot be supported.
+    /// The proxy refuses it: it cannot be supported.
     Unsupported,
 }
 
@@ -76,8 +58,10 @@ pub enum Next {
 pub struct Why {
     /// The command's name, lower case.
     pub command: String,
-    /// What it would come to.
+    /// What it would be counted as.
     pub outcome: Outcome,
+    /// What more there is to say of it.
+    pub aside: Option<Aside>,
     /// What a miss would become.
     pub next: Option<Next>,
     /// The key that decides, if the request has one that memory could be asked about.
@@ -105,52 +89,22 @@ pub struct Key {
     pub popularity: Popularity,
 }
 
-impl Outcome {
-    /// `hit`, `miss`, `bypass`, `uncached` or `refused`.
-    pub fn verdict(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss(_) => "miss",
-            Self::Bypass(_) => "bypass",
-            Self::Uncached(_) => "uncached",
-            Self::Refused(_) => "refused",
-        }
+/// `hit`, `miss` or `bypass`; and the word that it is counted under.
+fn words(outcome: Outcome) -> (&'static str, &'static str) {
+    match outcome {
+        Outcome::Hit => ("hit", "hit"),
+        Outcome::Miss(reason) => ("miss", reason.as_str()),
+        Outcome::Bypass(reason) => ("bypass", reason.as_str()),
     }
+}
 
-    /// The word for the reason; of a miss or bypass the one that INFO counts it under.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss(reason) => reason.as_str(),
-            Self::Bypass(reason) => reason.as_str(),
-            Self::Uncached(Uncached::Write) => "write",
-            Self::Uncached(Uncached::NotKept) => "not_kept",
-            Self::Uncached(Uncached::Dedicated) => "own_connection",
-            Self::Uncached(Uncached::Local) => "answered_by_proxy",
-            Self::Uncached(Uncached::Unknown) => "unknown_command",
-            Self::Refused(Refusal::CommandRule) => "command_rule",
-            Self::Refused(Refusal::WrongArity) => "wrong_arity",
-            Self::Refused(Refusal::Unsupported) => "unsupported",
-        }
-    }
-
-    /// Why, and what would change it.
-    fn sentences(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Hit => ("It is kept, and would be answered from memory.", ""),
-            Self::Miss(reason) => of_miss(reason),
-            Self::Bypass(reason) => of_bypass(reason),
-            Self::Uncached(why) => of_uncached(why),
-            Self::Refused(Refusal::CommandRule) => {
-                ("A rule of [commands] refuses this command to this user.", "Change the rule, or ask as another user.")
-            }
-            Self::Refused(Refusal::WrongArity) => {
-                ("Redis takes another number of arguments for this command.", "Give the arguments Redis asks for.")
-            }
-            Self::Refused(Refusal::Unsupported) => {
-                ("The proxy cannot support this command.", "The README's list of exceptions says why.")
-            }
-        }
+/// Why, and what would change it.
+fn sentences(outcome: Outcome, aside: Option<Aside>) -> (&'static str, &'static str) {
+    match (outcome, aside) {
+        (_, Some(aside)) => of_aside(aside),
+        (Outcome::Hit, None) => ("It is kept, and would be answered from memory.", ""),
+        (Outcome::Miss(reason), None) => of_miss(reason),
+        (Outcome::Bypass(reason), None) => of_bypass(reason),
     }
 }
 
@@ -208,24 +162,43 @@ fn of_bypass(reason: Bypass) -> (&'static str, &'static str) {
             "This client watches keys, or has subscriptions or a connection of its own in use: its requests go there, in their order.",
             "End the WATCH or the subscriptions, or ask over another connection.",
         ),
+        Bypass::Torn => {
+            ("Keys of an MGET changed while they were looked up: together they are of no one instant.", "Ask again.")
+        }
+        Bypass::Write => of_aside(Aside::Write),
+        Bypass::Uncacheable => of_aside(Aside::NotKept),
+        Bypass::Control => of_aside(Aside::NoData),
+        Bypass::Refused => ("It would be refused: its reply is longer than upstream.reply_max_bytes.", "Ask for less."),
     }
 }
 
-fn of_uncached(why: Uncached) -> (&'static str, &'static str) {
-    match why {
-        Uncached::Write => ("It may write, so it is always run by Redis.", "Nothing: only reads are kept."),
-        Uncached::NotKept => (
+fn of_aside(aside: Aside) -> (&'static str, &'static str) {
+    match aside {
+        Aside::Write => ("It may write, so it is always run by Redis.", "Nothing: only reads are kept."),
+        Aside::NotKept => (
             "Its replies are never kept: it reads several keys, or what is no key's value, or something new each time.",
             "Ask by a command that reads one key, or by MGET.",
         ),
-        Uncached::Dedicated => {
+        Aside::NoData => ("It is about no data, so there is nothing to keep.", "Nothing."),
+        Aside::OwnConnection => {
             ("It blocks, subscribes, runs a script, or changes its connection, so Redis runs it.", "Nothing.")
         }
-        Uncached::Local => ("The proxy answers it itself, not from the cache.", "Nothing: it costs Redis nothing."),
-        Uncached::Unknown => (
+        Aside::Local => {
+            ("The proxy answers it itself, not from the cache.", "Nothing: it costs Redis next to nothing.")
+        }
+        Aside::Unknown => (
             "Neither the proxy nor Redis's COMMAND knows it, so it may be a write.",
             "Load the module that has it: the proxy then learns what it does.",
         ),
+        Aside::CommandRule => {
+            ("A rule of [commands] refuses this command to this user.", "Change the rule, or ask as another user.")
+        }
+        Aside::WrongArity => {
+            ("Redis takes another number of arguments for this command.", "Give the arguments Redis asks for.")
+        }
+        Aside::Unsupported => {
+            ("The proxy cannot support this command.", "Nothing: the README's list of exceptions says why.")
+        }
     }
 }
 
@@ -276,12 +249,10 @@ impl Next {
 impl Why {
     /// In words. `policies`: the rules by which keys are kept.
     pub fn answer(&self, policies: &[Policy]) -> Answer {
-        let (explanation, change) = self.outcome.sentences();
-        let mut thing: Thing = vec![
-            ("verdict", self.outcome.verdict().into()),
-            ("reason", self.outcome.word().into()),
-            ("explanation", explanation.into()),
-        ];
+        let (verdict, reason) = words(self.outcome);
+        let (explanation, change) = sentences(self.outcome, self.aside);
+        let mut thing: Thing =
+            vec![("verdict", verdict.into()), ("reason", reason.into()), ("explanation", explanation.into())];
         if !change.is_empty() {
             thing.push(("change", change.into()));
         }

@@ -36,6 +36,13 @@ const WORDS: &[Word] = &[
     ),
     word("HELP", &["Print this help."]),
     word(
+        "HOTKEYS [<n>]",
+        &[
+            "The n keys asked for most of late (10; at most 256): reads, writes, hits and",
+            "bytes per second, and by how much these may be too few.",
+        ],
+    ),
+    word(
         "INVALIDATE KEY <key> [<key> ...] | PATTERN <glob> | PREFIX <prefix> | ALL",
         &[
             "Forget what is kept of these keys, here and in all proxies on this Redis, and",
@@ -72,6 +79,13 @@ const WORDS: &[Word] = &[
         ],
     ),
     word("POLICY [<key>]", &["The rules by which keys are kept, in order; or the one that is for this key."]),
+    word(
+        "SLOWLOG GET [<n>] | LEN | RESET",
+        &[
+            "Requests that took long (slowlog.slower_than_us): time in the proxy, time",
+            "upstream, client. GET: the n latest (10; -1 for all), newest first.",
+        ],
+    ),
     word("STATS", &["Totals since the start, and rates over the last five seconds."]),
     word(
         "TAG <key> <tag> [<tag> ...] [EX <seconds>]",
