@@ -2,6 +2,7 @@
 //!
 //! Nothing is counted, filled, noted as served or dropped here. (moka itself hears of the look at one entry, as of any read.)
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use super::matching::Pace;
@@ -23,13 +24,17 @@ impl Coherence {
         self.shared().tier.get(key, self.hash(key))
     }
 
-    /// Shows every entry, until told to stop. Walks the whole tier, resting now and then so that nobody waits for it: for a thread that
+    /// Shows every entry of which something may still be served, until told to stop. Walks the whole tier, resting now and then so that nobody waits for it: for a thread that
     /// has nothing else to do. What comes or goes meanwhile may be shown or not.
     pub fn each_entry(&self, mut show: impl FnMut(&Entry) -> ControlFlow<()>) {
+        // What was flushed, or kept under an earlier arming, goes on taking room until moka has freed it.
+        let mut stamps = HashMap::new();
+        self.shared().sources.each(|source| drop(stamps.insert(source.scope(), source.stamp())));
+        let is_alive = |view: &View| stamps.get(&view.scope()).is_some_and(|stamp| *stamp == view.stamp());
         let mut pace = Pace::begun();
         for (at, entry) in self.shared().tier.iter().enumerate() {
             pace.step(at);
-            if show(&entry).is_break() {
+            if entry.views().iter().any(is_alive) && show(&entry).is_break() {
                 return;
             }
         }

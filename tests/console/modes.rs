@@ -14,11 +14,13 @@ const WORDS: &[&[&str]] = &[
     &["ENTRY", "k"],
     &["FLUSH"],
     &["HELP"],
+    &["HOTKEYS"],
     &["INVALIDATE", "ALL"],
     &["KEYS"],
     &["LANES"],
     &["LIMITS"],
     &["POLICY"],
+    &["SLOWLOG", "LEN"],
     &["STATS"],
     &["TAG", "k", "t"],
     &["TRACKER"],
@@ -51,7 +53,7 @@ fn rules_about_commands_allow_and_refuse_each_word() {
     assert_eq!(only_looks.client().text(&["PROXY", "FLUSH"]), noperm);
     // As CONFIG HELP is, HELP is neither dangerous nor for administrators only.
     let all_but_help: Vec<_> = WORDS.iter().map(|words| words[0]).filter(|word| *word != "HELP").collect();
-    assert_eq!(refused(&mut with(rule(&["@dangerous"], &[])).client()), all_but_help);
+    assert_eq!(refused(&mut with(rule(&["@dangerous"], &["info"])).client()), all_but_help);
     // What may change data: a tag's keys, and its sets.
     let read_only = start(&redis, |config| config.commands.read_only = true);
     assert_eq!(refused(&mut read_only.client()), ["INVALIDATE", "TAG"]);
@@ -66,7 +68,20 @@ fn who_may_not_look_at_the_configuration_sees_only_figures_and_who_may_not_run_i
     let proxy = start(&redis, |_| {});
     let mut clerk = proxy.client();
     clerk.ask(&["AUTH", "clerk", "p"]);
-    let hidden = ["BIGKEYS", "CLIENTS", "ENTRY", "FLUSH", "INVALIDATE", "KEYS", "LIMITS", "POLICY", "TAG", "WHY"];
+    let hidden = [
+        "BIGKEYS",
+        "CLIENTS",
+        "ENTRY",
+        "FLUSH",
+        "HOTKEYS",
+        "INVALIDATE",
+        "KEYS",
+        "LIMITS",
+        "POLICY",
+        "SLOWLOG",
+        "TAG",
+        "WHY",
+    ];
     assert_eq!(refused(&mut clerk), hidden);
     let mut guest = proxy.client();
     guest.ask(&["AUTH", "guest", "p"]);

@@ -8,7 +8,7 @@ use anteroom::config::Glob;
 use super::reply::{Reply, ask};
 use super::support::scripted::{Middleman, TRACKER, Way};
 use super::support::{Client, Redis, eventually};
-use super::{start, warm};
+use super::{keep, start, warm};
 
 /// The verdict, the reason and what comes next of a request that this client might send.
 fn why(client: &mut Client, request: &[&str]) -> (String, String, String) {
@@ -83,7 +83,7 @@ fn what_was_kept_and_may_not_be_served_is_expired_or_stale() {
     warm(&mut client, &["GET", "missing"]);
     eventually("its time is over", || why(&mut client, &["GET", "missing"]) == is("miss", "expired", "fill"));
     client.ask(&["SET", "k", "v"]);
-    warm(&mut client, &["GET", "k"]);
+    keep(&mut client, &["GET", "k"]);
     redis.client().ask(&["CLIENT", "KILL", "TYPE", "normal"]);
     eventually("the tracker is armed anew", || proxy.info("anteroom_tracker_losses") == "1");
     proxy.wait_armed();
@@ -140,8 +140,9 @@ fn a_tracker_that_may_not_track_or_is_down_or_silent_is_named() {
     // A large reply that trickles in: the link is alive, and what is behind it is not known.
     let line = man.line(TRACKER, 0);
     control.ask(&["SET", "large", &"x".repeat(600_000)]);
+    client.ask(&["GET", "large"]);
     line.hold(Way::Down);
-    (0..2).for_each(|_| client.send(&["GET", "large"]));
+    client.send(&["GET", "large"]);
     eventually("its lease runs out", || {
         line.release_bytes(Way::Down, 1000);
         let mut other = proxy.client();
@@ -210,20 +211,34 @@ fn what_is_never_answered_from_memory_and_what_is_not_run_say_why() {
         config.commands.rule = vec![CommandRule { user: Glob::new("*"), deny, ..CommandRule::default() }];
     });
     let mut client = proxy.client();
-    for (request, verdict, reason) in [
-        (&["SET", "k", "v"][..], "uncached", "write"),
-        (&["EVAL", "return 1", "0"], "uncached", "write"),
-        (&["KEYS", "*"], "uncached", "not_kept"),
-        (&["PUBLISH", "c", "m"], "uncached", "not_kept"),
-        (&["SUBSCRIBE", "c"], "uncached", "own_connection"),
-        (&["PING"], "uncached", "answered_by_proxy"),
-        (&["PROXY", "WHY", "GET", "k"], "uncached", "answered_by_proxy"),
-        (&["FROB", "k"], "uncached", "unknown_command"),
-        (&["GET"], "refused", "wrong_arity"),
-        (&["OBJECT", "ENCODING", "k"], "refused", "command_rule"),
-        (&["CLIENT", "CAPA", "redirect"], "refused", "unsupported"),
+    for (request, reason, says) in [
+        (&["SET", "k", "v"][..], "write", "It may write"),
+        (&["EVAL", "return 1", "0"], "write", "It may write"),
+        (&["KEYS", "*"], "uncacheable", "Its replies are never kept"),
+        (&["PUBLISH", "c", "m"], "control", "It is about no data"),
+        (&["SUBSCRIBE", "c"], "control", "It blocks, subscribes"),
+        (&["PING"], "control", "The proxy answers it itself"),
+        (&["PROXY", "WHY", "GET", "k"], "control", "The proxy answers it itself"),
+        (&["FROB", "k"], "write", "Neither the proxy nor Redis's COMMAND knows it"),
+        (&["GET"], "refused", "Redis takes another number of arguments"),
+        (&["OBJECT", "ENCODING", "k"], "refused", "A rule of [commands]"),
+        (&["CLIENT", "CAPA", "redirect"], "refused", "The proxy cannot support"),
     ] {
-        assert_eq!(why(&mut client, request), is(verdict, reason, ""), "{request:?}");
+        assert_eq!(why(&mut client, request), is("bypass", reason, ""), "{request:?}");
+        let said = ask(&mut client, &[&["WHY"], request].concat());
+        assert!(said.field("explanation").starts_with(says), "{request:?}: {said:?}");
+        // And it is counted so, where it may be sent.
+        if matches!(request[0], "SUBSCRIBE" | "PROXY") {
+            continue;
+        }
+        let field = format!("anteroom_cache_bypasses_{reason}");
+        let (mut other, before) = (proxy.client(), proxy.count(&field));
+        other.ask(request);
+        let asked = if reason == "control" { 3 } else { 1 };
+        assert!(
+            proxy.count(&field) > before && proxy.count(&field) <= before + asked,
+            "{request:?} counts as {reason}"
+        );
     }
 }
 
@@ -275,7 +290,11 @@ fn asking_why_counts_nothing_keeps_nothing_and_reads_nothing() {
     eventually("moka has counted", || proxy.count("anteroom_cache_entries") == 1);
     let figures = || {
         let text = proxy.client().text(&["INFO", "anteroom_cache"]);
-        let lines = text.lines().filter(|line| line.starts_with("anteroom_cache"));
+        // But that the questions themselves are requests, too.
+        let counted = |line: &&str| {
+            line.starts_with("anteroom_cache") && !line.contains("bypasses:") && !line.contains("_control:")
+        };
+        let lines = text.lines().filter(counted);
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     let commands = || {
@@ -308,6 +327,6 @@ fn a_secret_or_a_value_among_the_arguments_is_not_repeated() {
     let said = ask(&mut client, &[b"WHY", b"GET", binary]);
     assert_eq!(said.get("key"), Some(&Reply::Text(binary.to_vec())));
     let huge = "x".repeat(1 << 20);
-    assert_eq!(why(&mut client, &["SET", "k", &huge]), is("uncached", "write", ""));
+    assert_eq!(why(&mut client, &["SET", "k", &huge]), is("bypass", "write", ""));
     assert_eq!(why(&mut client, &["GET", &huge]), is("miss", "no_entry", "admission"));
 }

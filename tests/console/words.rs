@@ -6,7 +6,7 @@ use anteroom::config::{Algorithm, By, Rate, Scope};
 
 use super::reply::{Reply, ask};
 use super::support::{Redis, eventually};
-use super::{start, warm};
+use super::{keep, start, warm};
 
 fn rate(name: &str, by: By, burst: u64, dry_run: bool) -> Rate {
     Rate {
@@ -89,11 +89,11 @@ fn stats_and_cache_count_what_was_asked() {
         (0..3).for_each(|_| drop(client.ask(&["GET", "strict:1"])));
         let after = stats(&mut client);
         let more = |name: &str| after.number(name) - before.number(name);
-        assert_eq!(more("requests"), 9, "with the second STATS itself");
+        assert_eq!(more("requests"), 9, "with the first STATS itself");
         assert!((1..=2).contains(&more("misses")), "the key's popularity outlives its change");
         assert_eq!(more("hits") + more("misses"), 4);
         assert_eq!(more("fills"), 1);
-        assert_eq!(more("bypasses"), 3);
+        assert_eq!(more("bypasses"), 5, "three by policy, SET and STATS");
         assert_eq!((after.field("tracker"), after.field("upstream_version")), ("armed".into(), proxy_version(&redis)));
         assert_eq!(after.number("workers"), 1);
     }
@@ -109,7 +109,12 @@ fn stats_and_cache_count_what_was_asked() {
     let ratio: f64 = cache.field("hit_ratio_percent").parse().expect("a number");
     assert!((ratio - hits * 100.0 / (hits + misses)).abs() < 0.01, "{ratio}");
     eventually("moka has counted", || ask(&mut two, &["CACHE"]).number("entries") == 1);
-    let cache = ask(&mut two, &["CACHE"]);
+    let cache = ask(&mut three, &["CACHE"]);
+    let commands = cache.get("by_command").expect("it is there").list();
+    let get = commands.iter().find(|command| command.field("command") == "get").expect("it was asked");
+    assert_eq!((get.number("requests"), get.number("bypasses")), (14, 6));
+    assert_eq!((get.number("hits"), get.number("misses")), (cache.number("hits"), cache.number("misses")));
+    assert!(get.field("upstream_p50_us").parse::<f64>().expect("it is timed") > 0.0);
     assert_eq!(cache.number("bytes_per_entry"), cache.number("bytes"));
     let busy: f64 = ask(&mut two, &["STATS"]).field("requests_per_second").parse().expect("a number");
     assert!(busy > 0.0);
@@ -127,9 +132,9 @@ fn keys_are_shown_whatever_their_bytes_and_no_more_than_asked_for() {
     for mut client in [proxy.client(), proxy.client3()] {
         let binary: &[u8] = b"bin\r\n\0\xff\"key";
         client.ask(&[b"SET", binary, b"v"]);
-        (0..3).for_each(|_| drop(client.ask(&[b"GET", binary])));
+        keep(&mut client, &[b"GET", binary]);
         for n in 0..10 {
-            warm(&mut client, &["GET", &format!("user:{n}")]);
+            keep(&mut client, &["GET", &format!("user:{n}")]);
         }
         let all = ask(&mut client, &["KEYS"]);
         assert_eq!((all.number("shown"), all.field("more")), (11, "no".to_owned()));
@@ -167,10 +172,9 @@ fn big_keys_come_first_and_no_more_than_asked_for() {
     for size in [100, 5000, 300, 20_000, 1000] {
         let key = format!("size:{size}");
         client.ask(&["SET", &key, &"x".repeat(size)]);
-        warm(&mut client, &["GET", &key]);
+        keep(&mut client, &["GET", &key]);
     }
-    client.ask(&["GET", "size:20000"]);
-    (0..2).for_each(|_| drop(client.ask(&["STRLEN", "size:300"])));
+    keep(&mut client, &["STRLEN", "size:300"]);
     let big = ask(&mut client, &["BIGKEYS", "3"]);
     let keys: Vec<_> = big.list().iter().map(|line| line.fields()["key"].clone()).collect();
     assert_eq!(keys, ["size:20000", "size:5000", "size:1000"]);
@@ -199,11 +203,11 @@ fn an_entry_shows_its_views_and_never_a_value() {
     assert_eq!(ask(&mut client, &["ENTRY", "k"]), Reply::Null);
     client.ask(&["SET", "k", "secret-value"]);
     client.ask(&["PEXPIRE", "k", "60000"]);
-    warm(&mut client, &["GET", "k"]);
-    warm(&mut client, &["GETRANGE", "k", "0", "5"]);
-    warm(&mut ann, &["GET", "k"]);
+    keep(&mut client, &["GET", "k"]);
+    keep(&mut client, &["GETRANGE", "k", "0", "5"]);
+    keep(&mut ann, &["GET", "k"]);
     client.ask(&["SELECT", "1"]);
-    warm(&mut client, &["GET", "k"]);
+    keep(&mut client, &["GET", "k"]);
     let frame = three.ask(&["PROXY", "ENTRY", "k"]);
     assert!(!frame.windows(6).any(|part| part == b"secret"), "a value is shown");
     let entry = Reply::decode(&frame);
@@ -248,7 +252,7 @@ fn an_entry_shows_its_views_and_never_a_value() {
     let lines = flat.get("views").expect("there are").list();
     assert_eq!((lines.len(), lines[1].fields()["command"].as_str()), (4, "GETRANGE"));
     client.ask(&["SELECT", "0"]);
-    warm(&mut client, &["GET", "ttl:x"]);
+    keep(&mut client, &["GET", "ttl:x"]);
     let kept = ask(&mut three, &["ENTRY", "ttl:x"]);
     let view = &kept.get("views").expect("there are").list()[0];
     assert_eq!((view.field("mode"), view.field("user")), ("ttl".to_owned(), "default".to_owned()));
@@ -400,7 +404,14 @@ fn lanes_and_trackers_say_how_they_stand_and_do_so_while_redis_is_gone() {
 fn a_flush_drops_what_is_kept_here_and_nothing_else() {
     let redis = Redis::start();
     let (here, there) = (start(&redis, |_| {}), start(&redis, |_| {}));
+    eventually("they know each other", || {
+        here.info("anteroom_peers_acknowledged") == "1" && there.info("anteroom_peers_acknowledged") == "1"
+    });
     let (mut client, mut peer) = (here.client(), there.client());
+    let flushes = |proxy: &super::support::Proxy| {
+        ["console", "peer"].map(|cause| proxy.count(&format!("anteroom_flushes_{cause}")))
+    };
+    let (before_here, before_there) = (flushes(&here), flushes(&there));
     for n in 0..20 {
         let key = format!("user:{n}");
         client.ask(&["SET", &key, "v"]);
@@ -422,9 +433,47 @@ fn a_flush_drops_what_is_kept_here_and_nothing_else() {
     assert_eq!((kept(&mut client), kept(&mut peer)), (0, 20));
     assert_eq!(redis.client().text(&["DBSIZE"]), ":20\r\n");
     assert_eq!(here.count("anteroom_entries_dropped_console"), 10);
-    assert_eq!(here.count("anteroom_flushes_console"), 1);
-    assert_eq!(there.count("anteroom_flushes_console") + there.count("anteroom_flushes_peer"), 0);
+    assert_eq!(flushes(&here)[0], before_here[0] + 1);
+    assert_eq!(flushes(&there), before_there);
     assert_eq!(client.text(&["GET", "user:1"]), "$1\r\nv\r\n");
+}
+
+#[test]
+fn hot_keys_and_slow_requests_are_shown_with_where_their_time_went() {
+    let redis = Redis::start();
+    let proxy = start(&redis, |config| config.slowlog.slower_than_us = 20_000);
+    let (mut client, mut three) = (proxy.client(), proxy.client3());
+    client.ask(&["SET", "hot", &"x".repeat(100)]);
+    let end = std::time::Instant::now() + Duration::from_millis(1500);
+    while std::time::Instant::now() < end {
+        (0..10).for_each(|_| drop(client.ask(&["GET", "hot"])));
+        client.ask(&["SET", "warm", "x"]);
+    }
+    let hot = ask(&mut three, &["HOTKEYS", "2"]);
+    let [first, second] = hot.list() else { panic!("two keys: {hot:?}") };
+    assert_eq!((first.field("key"), second.field("key")), ("hot".to_owned(), "warm".to_owned()));
+    let rate = |of: &Reply, name: &str| of.field(name).parse::<f64>().expect("a number");
+    assert!(rate(first, "reads_per_second") > 5.0 * rate(second, "writes_per_second"), "{hot:?}");
+    assert!(rate(first, "hits_per_second") > 0.9 * rate(first, "reads_per_second"), "{hot:?}");
+    assert!(rate(first, "bytes_per_second") > 100.0 * rate(first, "reads_per_second"), "{hot:?}");
+    assert_eq!(ask(&mut client, &["HOTKEYS", "1"]).list()[0].fields()["key"], "hot");
+    assert_eq!(ask(&mut client, &["SLOWLOG", "LEN"]), Reply::Number(0));
+    client.ask(&["DEBUG", "SLEEP", "0.05"]);
+    client.ask(&["CLIENT", "SETNAME", "x"]);
+    eventually("it is noted", || ask(&mut client, &["SLOWLOG", "LEN"]) == Reply::Number(1));
+    let slow = ask(&mut three, &["SLOWLOG", "GET"]);
+    let [one] = slow.list() else { panic!("one: {slow:?}") };
+    let request: Vec<_> = one.get("request").expect("it is there").list().iter().map(Reply::text).collect();
+    assert_eq!(request[..2], ["DEBUG", "SLEEP"]);
+    assert!((50_000..1_000_000).contains(&one.number("upstream_us")), "{one:?}");
+    assert_eq!(one.number("total_us"), one.number("proxy_us") + one.number("upstream_us"));
+    assert_eq!(ask(&mut client, &["SLOWLOG", "GET", "-1"]).list().len(), 1);
+    assert_eq!(ask(&mut client, &["SLOWLOG", "RESET"]), Reply::Line("OK".to_owned()));
+    assert_eq!(ask(&mut client, &["SLOWLOG", "LEN"]), Reply::Number(0));
+    let usage = "ERR anteroom: usage: PROXY SLOWLOG GET [<n>] | LEN | RESET";
+    for wrong in [&["SLOWLOG"][..], &["SLOWLOG", "X"], &["SLOWLOG", "LEN", "1"]] {
+        assert_eq!(ask(&mut client, wrong), Reply::Error(usage.to_owned()));
+    }
 }
 
 #[test]
@@ -433,7 +482,7 @@ fn querycache_answers_in_the_form_of_tair() {
     let proxy = start(&redis, |_| {});
     let mut client = proxy.client();
     client.ask(&["HSET", "h", "f", "v"]);
-    warm(&mut client, &["hget", "h", "f"]);
+    keep(&mut client, &["hget", "h", "f"]);
     assert_eq!(client.text(&["QUERYCACHE", "KEYS"]), "*1\r\n*2\r\n:0\r\n$1\r\nh\r\n");
     let all = Reply::decode(&client.ask(&["querycache", "listall"]));
     let [one] = all.list() else { panic!("one request: {all:?}") };
