@@ -4,6 +4,8 @@ mod support;
 
 #[path = "console/crowd.rs"]
 mod crowd;
+#[path = "console/kept.rs"]
+mod kept;
 #[path = "console/modes.rs"]
 mod modes;
 #[path = "console/reply.rs"]

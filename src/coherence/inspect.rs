@@ -29,7 +29,9 @@ impl Coherence {
     pub fn each_entry(&self, mut show: impl FnMut(&Entry) -> ControlFlow<()>) {
         // What was flushed, or kept under an earlier arming, goes on taking room until moka has freed it.
         let mut stamps = HashMap::new();
-        self.shared().sources.each(|source| drop(stamps.insert(source.scope(), source.stamp())));
+        self.shared().sources.each(|source| {
+            stamps.insert(source.scope(), source.stamp());
+        });
         let is_alive = |view: &View| stamps.get(&view.scope()).is_some_and(|stamp| *stamp == view.stamp());
         let mut pace = Pace::begun();
         for (at, entry) in self.shared().tier.iter().enumerate() {
