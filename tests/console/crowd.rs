@@ -41,7 +41,7 @@ fn a_pattern_that_explodes_takes_its_time_and_nobody_elses() {
     let proxy = start(&redis, |_| {});
     let mut client = proxy.client();
     // Each costs pattern times key.
-    for n in 0..300 {
+    for n in 0..50 {
         let key = format!("{}{n}", "a".repeat(3900));
         (0..3).for_each(|_| drop(client.ask(&["GET", &key])));
     }

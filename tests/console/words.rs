@@ -247,7 +247,7 @@ fn lanes_and_trackers_say_how_they_stand_and_do_so_while_redis_is_gone() {
 #[test]
 fn hot_keys_and_slow_requests_are_shown_with_where_their_time_went() {
     let redis = Redis::start();
-    let proxy = start(&redis, |config| config.slowlog.slower_than_us = 20_000);
+    let proxy = start(&redis, |config| config.slowlog.slower_than_us = 300_000);
     let (mut client, mut three) = (proxy.client(), proxy.client3());
     client.ask(&["SET", "hot", &"x".repeat(100)]);
     let end = std::time::Instant::now() + Duration::from_millis(1500);
@@ -263,15 +263,17 @@ fn hot_keys_and_slow_requests_are_shown_with_where_their_time_went() {
     assert!(rate(first, "hits_per_second") > 0.9 * rate(first, "reads_per_second"), "{hot:?}");
     assert!(rate(first, "bytes_per_second") > 100.0 * rate(first, "reads_per_second"), "{hot:?}");
     assert_eq!(ask(&mut client, &["HOTKEYS", "1"]).list()[0].fields()["key"], "hot");
+    // On a busy machine others may have been slow.
+    ask(&mut client, &["SLOWLOG", "RESET"]);
     assert_eq!(ask(&mut client, &["SLOWLOG", "LEN"]), Reply::Number(0));
-    client.ask(&["DEBUG", "SLEEP", "0.05"]);
+    client.ask(&["DEBUG", "SLEEP", "0.4"]);
     client.ask(&["CLIENT", "SETNAME", "x"]);
     eventually("it is noted", || ask(&mut client, &["SLOWLOG", "LEN"]) == Reply::Number(1));
     let slow = ask(&mut three, &["SLOWLOG", "GET"]);
     let [one] = slow.list() else { panic!("one: {slow:?}") };
     let request: Vec<_> = one.get("request").expect("it is there").list().iter().map(Reply::text).collect();
     assert_eq!(request[..2], ["DEBUG", "SLEEP"]);
-    assert!((50_000..1_000_000).contains(&one.number("upstream_us")), "{one:?}");
+    assert!((400_000..5_000_000).contains(&one.number("upstream_us")), "{one:?}");
     assert_eq!(one.number("total_us"), one.number("proxy_us") + one.number("upstream_us"));
     assert_eq!(ask(&mut client, &["SLOWLOG", "GET", "-1"]).list().len(), 1);
     assert_eq!(ask(&mut client, &["SLOWLOG", "RESET"]), Reply::Line("OK".to_owned()));
