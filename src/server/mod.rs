@@ -8,16 +8,19 @@
 //! | `memory` | who must make room when memory is short? |
 //! | `worker` | what do the sessions of one thread share? |
 //! | `fences` | which replies wait until the trackers have caught up? |
+//! | `registry` | what may others look at while it lives? |
+//! | `rates` | how fast is it going? |
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
 //! | `in_force`, `stage` | which configuration is everybody going by, and how far is the process? |
 //! | `rules` | which of the operator's rules about commands is whose? |
-//! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
+//! | `clients`, `asking`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
 //! | `handshakes`, `certificates` | who gets in by TLS, and have its files changed? |
 
 mod acceptor;
 pub mod allowance;
+pub mod asking;
 mod certificates;
 pub mod clients;
 pub mod complaints;
@@ -30,6 +33,8 @@ mod kept;
 pub mod memory;
 pub mod origins;
 pub mod overdue;
+pub mod rates;
+pub mod registry;
 pub mod rules;
 pub mod shared;
 pub mod stage;
@@ -134,6 +139,7 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         let limits = tokio::spawn(crate::limits::keep_tidy(shared.limits.clone()));
         let overdue = tokio::spawn(overdue::keep(shared.clone()));
         let memory = tokio::spawn(memory::keep(shared.clone()));
+        let rates = tokio::spawn(rates::keep(shared.clone()));
         let bus = begin_bus(&shared, all_drained.clone());
         let accepted = acceptor::accept(listeners, shared.clone(), doors, shutdown).await;
         shared.stage.advance(Stage::Draining);
@@ -141,6 +147,7 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         certificates.abort();
         overdue.abort();
         memory.abort();
+        rates.abort();
         touch.abort();
         users.abort();
         tidy.abort();

@@ -29,7 +29,7 @@ use crate::resp::{Args, Protocol, RequestScanner};
 use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Spare, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
-use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost, Refusal};
+use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, LaneStanding, Lost, Refusal};
 
 /// Rooms for replies kept for the next session that needs one.
 const SPARES_MAX: usize = 64;
@@ -274,7 +274,9 @@ impl Worker {
         identity: &Arc<Identity>,
     ) -> Rc<Lane<Waiter>> {
         let events = Rc::new(Events { worker: self.clone(), wanted: protocol, identity: identity.clone() });
-        Lane::spawn(connector, protocol, name, self.limits(), events)
+        let standing = Arc::new(LaneStanding::new(self.index, name, identity.user(), protocol, connector.db));
+        self.shared.lanes.add(&standing);
+        Lane::spawn(connector, standing, self.limits(), events)
     }
 
     /// Borrows a dedicated connection.
@@ -288,13 +290,16 @@ impl Worker {
         let pool = pools.get((identity.id, protocol, db), || {
             let config = self.config();
             let upstream = &config.upstream;
-            Rc::new(DedicatedPool::new(
+            let pool = Rc::new(DedicatedPool::new(
+                (self.index, identity.user()),
                 Connector { db, ..self.shared.connector(Some(identity)) },
                 protocol,
                 upstream.dedicated_max as u32,
                 Duration::from_millis(upstream.dedicated_idle_ms),
                 Duration::from_millis(upstream.dedicated_wait_ms),
-            ))
+            ));
+            self.shared.pools.add(pool.standing());
+            pool
         });
         let pool = pool.clone();
         async move { pool.checkout().await }
