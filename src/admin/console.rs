@@ -2,6 +2,10 @@
 //!
 //! Says what a command is to do; what takes time is done elsewhere (`session/local.rs`).
 
+mod steer;
+
+pub use steer::{Steer, changes, matching};
+
 use crate::coherence::{Invalidation, PATTERN_MAX_BYTES, Pattern};
 use crate::resp::{Args, decimal, encode};
 
@@ -29,6 +33,8 @@ const HELP: [&str; 16] = [
 pub enum Order {
     /// These bytes are the reply.
     Reply(Vec<u8>),
+    /// The proxy is to go on otherwise, or to say how it does.
+    Steer(Steer),
     /// This is to go, here and elsewhere.
     Invalidate(Invalidation),
     /// This key belongs to these tags, by position in the request, and lives for so many seconds.
@@ -52,12 +58,15 @@ fn read(args: &Args<'_>) -> Order {
     match word(1).as_deref() {
         Some(b"help") | None => {
             let mut reply = Vec::new();
-            encode::array_header(&mut reply, HELP.len());
-            HELP.iter().for_each(|line| encode::simple(&mut reply, line));
+            encode::array_header(&mut reply, HELP.len() + steer::HELP.len());
+            HELP.iter().chain(&steer::HELP).for_each(|line| encode::simple(&mut reply, line));
             Order::Reply(reply)
         }
         Some(b"invalidate") => invalidate(word(2).as_deref(), args),
         Some(b"tag") => tag(args),
+        Some(b"cache") => steer::cache(args),
+        Some(b"config") => steer::config(args),
+        Some(b"drain") => steer::drain(args),
         Some(other) => refuse(format!(
             "unknown PROXY subcommand '{}'. Try PROXY HELP.",
             String::from_utf8_lossy(&other[..other.len().min(128)])

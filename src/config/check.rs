@@ -34,7 +34,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 46] {
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 47] {
     let Config { tls, upstream, cache, coherence, peers, clients, tracking, memory, limits, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
@@ -82,6 +82,7 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 46] {
         ("tracking.interests_max", tracking.interests_max as u64, 1..=1 << 30),
         ("limits.identities_max", limits.identities_max as u64, 1..=1 << 24),
         ("memory.budget_bytes", memory.budget_bytes, 0..=TIB),
+        ("drain.delay_ms", drain.delay_ms, 0..=DAY_MS),
         ("drain.timeout_ms", drain.timeout_ms, 0..=DAY_MS),
     ]
 }

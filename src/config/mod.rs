@@ -8,6 +8,7 @@
 
 mod arguments;
 mod cache;
+pub mod change;
 mod check;
 mod commands;
 mod document;

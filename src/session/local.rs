@@ -73,6 +73,7 @@ impl Session {
                 let (request, ranges) = tags::adding(key, &tags, seconds_at.and_then(|at| args.get(at)));
                 return self.as_script(&Args::new(&request, &ranges));
             }
+            Order::Steer(steer) => return self.steer(steer),
             Order::Invalidate(Invalidation::Tag(tag)) => return self.invalidate_tag(tag),
             Order::Invalidate(invalidation) => invalidation,
         };

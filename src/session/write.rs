@@ -18,7 +18,7 @@ type OwnWrite = Box<(Own, Option<Arc<Source>>)>;
 impl Session {
     /// A command that goes down the lane unless memory answers it.
     pub(super) fn on_lane(&mut self, command: &Command, args: &Args<'_>) -> Flow {
-        let cached = self.worker.config().cache.enabled;
+        let cached = self.worker.caches();
         let follows = self.follows(command);
         match command.effect_for(args) {
             Effect::Nothing if follows && !self.keys_of(command, args).is_empty() => {
