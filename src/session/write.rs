@@ -55,7 +55,7 @@ impl Session {
             Effect::DropEverything => self.after_flush(may_swap(command, args)),
             // Nothing is kept, no peer is known, and this client hears of nothing: it need not be known which keys these are.
             Effect::DropKeys | Effect::DropKeysAndFence
-                if !worker.shared.config.cache.enabled
+                if !worker.shared.keeps
                     && self.tracking.is_none()
                     && !worker.marks.names_are_wanted() =>
             {
