@@ -103,6 +103,7 @@ impl Listeners {
             (None, wanted) => wanted.map(own).transpose(),
             (handed_over, _) => Ok(handed_over),
         };
+        get("admin", handed_over.admin, None)?;
         Ok(Self {
             plain: get("plain", handed_over.plain, (!config.tls.only).then_some(config.listen))?,
             tls: get("tls", handed_over.tls, config.tls.listen)?,

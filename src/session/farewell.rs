@@ -48,6 +48,8 @@ impl Session {
                     return Poll::Ready(End::Draining);
                 }
                 self.ending = Some(End::Draining);
+                // Half a request stays half.
+                self.backlog = None;
                 self.socket.shut_write();
                 farewell.insert(Box::pin(tokio::time::sleep(HANG_UP_GRACE)))
             }

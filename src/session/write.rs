@@ -26,6 +26,8 @@ impl Session {
             }
             Effect::Serve if cached => self.read(command, args),
             Effect::ServeAll if cached => self.read_all(command, args),
+            // With the cache switched off, whoever caches for itself is still to hear of what it has read.
+            Effect::Serve | Effect::ServeAll if follows => self.read_through_tracker(command, args),
             Effect::Serve | Effect::ServeAll => self.bypass(command, args, Bypass::Disabled),
             Effect::Nothing => self.pass_beside(command, args),
             Effect::DropKeys | Effect::DropKeysAndFence | Effect::DropEverything => {
@@ -55,9 +57,7 @@ impl Session {
             Effect::DropEverything => self.after_flush(may_swap(command, args)),
             // Nothing is kept, no peer is known, and this client hears of nothing: it need not be known which keys these are.
             Effect::DropKeys | Effect::DropKeysAndFence
-                if !worker.shared.keeps
-                    && self.tracking.is_none()
-                    && !worker.marks.names_are_wanted() =>
+                if !worker.shared.keeps && self.tracking.is_none() && !worker.marks.names_are_wanted() =>
             {
                 Then::Lift(worker.marks.unnamed_write())
             }
