@@ -226,10 +226,12 @@ fn a_client_that_pipelines_through_a_drain_is_answered_for_all_that_was_run() {
     // It never stops asking, and reads late: what it asks for meets the end, and what it is owed is still on its way.
     let asking = std::thread::spawn(move || while writer.write_all(b"INCR n0\r\nGET large\r\n").is_ok() {});
     eventually("it is at it", || counted(&redis) > 20);
+    let begun = Instant::now();
     binary.terminate();
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
     assert_eq!(binary.wait().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(5), "nobody keeps it by never ceasing to ask: {:?}", begun.elapsed());
     drop(stream);
     asking.join().expect("it ends with the connection");
     let answered = bytes.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b":")).count() as u64;

@@ -50,6 +50,9 @@ pub const NEED_RESTART: [&str; 30] = [
 /// older than what clients have seen.
 const NEEDS_CACHE: &str = "needs a restart: this process began with cache.enabled = false, and followed no writes";
 
+/// Keys whose values are lists of tables.
+const LISTS: [&str; 3] = ["cache.policy", "commands.rule", "limits.rate"];
+
 /// What single keys given to a running proxy come from, in messages.
 const CONSOLE: &str = "PROXY CONFIG SET";
 
@@ -87,6 +90,12 @@ pub fn set(in_force: &Config, pairs: &[(String, String)], keeps: bool) -> Result
             Err(_) => Value::String(value.clone()).to_string(),
         };
         text.push_str(&format!("{key} = {value}\n"));
+    }
+    // What must agree with what is given is looked at with it.
+    for key in LISTS.into_iter().filter(|key| pairs.iter().all(|(given, _)| given != key)) {
+        if let Some(value) = current.get(key) {
+            text.push_str(&format!("{key} = {}\n", shown(value)));
+        }
     }
     let given = document::read(CONSOLE, &text, &mut report);
     let mut table = Table::try_from(in_force).unwrap_or_default();
@@ -226,5 +235,9 @@ mod tests {
         let hidden = wrong("upstream.url", "redis://u:hunter2@h:1");
         assert!(hidden.contains("needs a restart") && !hidden.contains("hunter2"), "{hidden}");
         assert!(set(&config, &pair("workers", "0"), true).is_ok(), "nothing changes");
+        let policy = pair("cache.policy", "[{pattern = \"a\", mode = \"ttl\", ttl_ms = 5000}]");
+        let config = set(&config, &policy, true).unwrap();
+        let refused = set(&config, &pair("cache.max_age_ms", "4000"), true).expect_err("they do not agree").to_string();
+        assert!(refused.contains("cache.policy[0].ttl_ms"), "{refused}");
     }
 }

@@ -56,8 +56,12 @@ pub(super) async fn give(worker: Rc<Worker>) {
     }
     let gone = Gone(worker);
     let mut asked = gone.0.shared.pulse.asked.subscribe();
-    while asked.changed().await.is_ok() {
+    loop {
+        // The first time too: it may have been asked before.
         let beat = *asked.borrow_and_update();
         gone.answer(beat);
+        if asked.changed().await.is_err() {
+            return;
+        }
     }
 }

@@ -21,16 +21,31 @@ const BUSY_MS: u64 = 1000;
 const HANG_UP_GRACE: Duration = Duration::from_millis(200);
 
 impl Session {
+    /// Whether nothing more is read of a client, so that one that never stops asking comes to an end: but for the rest of what it has
+    /// begun, which is half a request, or a transaction.
+    pub(super) fn begins_no_more(&self) -> bool {
+        let Some(since) = self.last_call else { return false };
+        self.ending.is_none()
+            && self.closed.is_none()
+            && self.attached.as_ref().is_none_or(|attached| attached.transaction.is_none())
+            && self.backlog.as_ref().map_or(!self.has_just_come(), |backlog| {
+                // A stream of requests is cut into halves at every read: it is not another half each time.
+                !backlog.partial || since.elapsed() > HALF_REQUEST_GRACE
+            })
+    }
+
+    fn has_just_come(&self) -> bool {
+        !self.client.has_asked() && self.worker.now().0.saturating_sub(self.client.since.0) < BUSY_MS
+    }
+
     /// Whether a client to whom nothing is owed is to go now.
     pub(super) fn may_part(&mut self, cx: &mut Context<'_>) -> bool {
         let half = self.backlog.as_ref().map(|backlog| backlog.partial);
-        let now = self.worker.now().0;
-        let has_just_come = !self.client.has_asked() && now.saturating_sub(self.client.since.0) < BUSY_MS;
         let grace = match half {
             Some(true) => HALF_REQUEST_GRACE,
             // A whole one is about to run.
             Some(false) => return false,
-            None if has_just_come => FIRST_REQUEST_GRACE,
+            None if self.has_just_come() => FIRST_REQUEST_GRACE,
             None => return true,
         };
         // Not begun anew by every byte that drips in.

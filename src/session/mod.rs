@@ -59,6 +59,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::cache::Millis;
 use crate::limits::{Purse, Refused};
@@ -241,6 +242,8 @@ pub struct Session {
     grace: Option<recall::Grace>,
     /// How long a client with half a request is still kept while the proxy stops.
     late: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Since when the proxy stops, and what had come by then has been read: nothing more is begun.
+    last_call: Option<Instant>,
     /// How long a client that the proxy has said its last to is still listened to.
     farewell: Option<Pin<Box<tokio::time::Sleep>>>,
     /// How long a client that takes nothing is still kept, while it matters.
@@ -286,6 +289,7 @@ impl Session {
             eof: false,
             grace: None,
             late: None,
+            last_call: None,
             farewell: None,
             patience: None,
             settle: false,

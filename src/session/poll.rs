@@ -5,6 +5,7 @@
 
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::request::Flow;
 use super::told;
@@ -101,6 +102,9 @@ impl Session {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if self.farewell.is_some() {
             return self.poll_farewell(cx);
+        }
+        if self.worker.is_draining() && self.last_call.is_none() {
+            self.last_call = Some(Instant::now());
         }
         let drained = self.outbox.pending() == 0 && self.outbox.held_bytes() == 0;
         if let Some(end) = self.ending
@@ -199,7 +203,7 @@ impl Session {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.eof {
+        if self.eof || self.begins_no_more() {
             return Ok(false);
         }
         // While requests are held back, a bounded amount is read ahead: how else would a client's leaving be noticed.
