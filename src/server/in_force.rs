@@ -77,9 +77,8 @@ impl InForce {
             number = current.number + 1;
             *current = Numbered { number, settings };
         });
-        let have_all = |taken_up: &Box<[u64]>| taken_up.iter().all(|taken| *taken >= number);
         // The sender is ours: it cannot be gone.
-        let _ = self.taken_up.subscribe().wait_for(have_all).await;
+        let _ = self.taken_up.subscribe().wait_for(|taken_up| taken_up.iter().all(|taken| *taken >= number)).await;
     }
 
     /// Tells of every change from now on.

@@ -114,10 +114,8 @@ impl Session {
         }
         let idle =
             drained && self.operation.is_none() && self.attached.as_ref().is_none_or(|a| a.transaction.is_none());
-        if self.worker.is_draining() && idle {
-            if self.may_part(cx) {
-                return self.poll_farewell(cx);
-            }
+        if self.worker.is_draining() && idle && self.may_part(cx) {
+            return self.poll_farewell(cx);
         }
         // A client that will send no more gets what it asked for, unless that could take for ever.
         let unrun = self.backlog.as_ref().is_some_and(|b| !b.partial);
