@@ -7,12 +7,13 @@ use crate::coherence::tracker::{Signal, TrackerState};
 use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
 use crate::config::Scope;
 use crate::limits::Limits;
+use crate::observe::{Bypass, Outcome};
 use crate::peers::{Standing, State};
 use crate::resp::{Args, Protocol, encode};
 use crate::server::memory::resident_bytes;
 use crate::server::origins::Refused;
 use crate::server::shared::Shared;
-use crate::server::stats::{Bypass, Counter, WorkerStats};
+use crate::server::stats::WorkerStats;
 use crate::server::worker::Worker;
 use crate::session::End;
 use crate::tls::{Refused as HandshakeRefused, UpstreamTls};
@@ -125,7 +126,8 @@ fn proxy(lines: &mut Lines, shared: &Shared) {
     lines.field("clients", shared.clients.len());
     lines.field("identities", shared.identities.all().len());
     lines.field("connections_accepted", sum(shared, |s| s.accepted.get()));
-    lines.field("requests", sum(shared, |s| s.requests.get()));
+    lines.field("requests", Outcome::all().map(|outcome| outcomes(shared, outcome)).sum::<u64>());
+    lines.field("requests_begun", sum(shared, |s| s.requests_begun.get()));
     lines.field("command_rules", shared.rules().len());
     lines.field("commands_refused", sum(shared, |s| s.commands_refused.get()));
 }
@@ -160,14 +162,16 @@ fn cache(lines: &mut Lines, shared: &Shared) {
     let (totals, size) = (shared.coherence.totals(), shared.coherence.size());
     lines.title("Anteroom_cache");
     lines.field("cache_enabled", u8::from(shared.in_force.get().caches()));
-    lines.field("cache_hits", sum(shared, |s| s.hits.get()));
-    lines.field("cache_misses", totals.misses.iter().sum::<u64>());
+    lines.field("cache_hits", outcomes(shared, Outcome::Hit));
+    let misses = MissReason::ALL.iter().map(|&reason| outcomes(shared, Outcome::Miss(reason)));
+    lines.field("cache_misses", misses.sum::<u64>());
     for reason in MissReason::ALL {
-        lines.field(&format!("cache_misses_{}", reason.as_str()), totals.misses[reason as usize]);
+        lines.field(&format!("cache_misses_{}", reason.as_str()), outcomes(shared, Outcome::Miss(reason)));
     }
-    lines.field("cache_bypasses", sum(shared, |s| s.bypasses.iter().map(Counter::get).sum()));
-    for reason in Bypass::ALL {
-        lines.field(&format!("cache_bypasses_{}", reason.as_str()), sum(shared, |s| s.bypasses[reason as usize].get()));
+    let bypasses = Bypass::ALL.iter().map(|&why| outcomes(shared, Outcome::Bypass(why)));
+    lines.field("cache_bypasses", bypasses.sum::<u64>());
+    for why in Bypass::ALL {
+        lines.field(&format!("cache_bypasses_{}", why.as_str()), outcomes(shared, Outcome::Bypass(why)));
     }
     lines.field("cache_entries", size.entries);
     lines.field("cache_bytes", size.bytes);
@@ -312,4 +316,8 @@ fn clients_tls(lines: &mut Lines, shared: &Shared) {
 
 fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {
     shared.stats.iter().map(|stats| of(stats)).sum()
+}
+
+fn outcomes(shared: &Shared, outcome: Outcome) -> u64 {
+    sum(shared, |stats| stats.figures.commands.total(outcome))
 }

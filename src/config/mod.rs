@@ -4,7 +4,7 @@
 //! Does not own what the values do: each part of the proxy is handed its own section and nothing else.
 //!
 //! To add a key: a field with its default in its section, a line in `proxy.toml`, a range in `check.rs` if not every
-//! value is sane. A test compares the three. A key that nothing reads must not exist.
+//! value is sane, and its name in `change.rs` unless whoever reads it does so anew at each change. Tests compare them. A key that nothing reads must not exist.
 
 mod arguments;
 mod cache;
@@ -39,7 +39,7 @@ pub use policy::{Mode, Policy};
 pub use problem::{Problem, Problems};
 pub use rate::{Algorithm, By, Limits, Rate, Scope};
 pub use redact::redact;
-pub use sections::{Clients, Coherence, Drain, Log, LogFormat, Memory, Tracking};
+pub use sections::{Clients, Coherence, Drain, Log, LogFormat, Memory, Observe, Slowlog, Tracking};
 pub use tls::{ClientCertificates, Tls, TlsVersion};
 pub use upstream::Upstream;
 pub use url::{Address, UpstreamUrl, UrlError};
@@ -76,6 +76,10 @@ pub struct Config {
     pub memory: Memory,
     /// How much clients may ask.
     pub limits: Limits,
+    /// What is found out about requests.
+    pub observe: Observe,
+    /// Which requests took long.
+    pub slowlog: Slowlog,
     /// What is written to stderr.
     pub log: Log,
     /// How the proxy stops.
@@ -99,6 +103,8 @@ impl Default for Config {
             tracking: Tracking::default(),
             memory: Memory::default(),
             limits: Limits::default(),
+            observe: Observe::default(),
+            slowlog: Slowlog::default(),
             log: Log::default(),
             drain: Drain::default(),
         }

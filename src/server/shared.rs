@@ -29,6 +29,7 @@ use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
 use crate::limits::Limits;
+use crate::observe::SlowLog;
 use crate::peers::Bus;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
@@ -81,6 +82,8 @@ pub struct Shared {
     pub survey_bell: Notify,
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// Requests that took long.
+    pub slow: Arc<SlowLog>,
     touched: AtomicU64,
     scripts: Arc<AtomicUsize>,
     /// What is said and heard on publish and subscribe.
@@ -138,6 +141,7 @@ impl Shared {
             memory: Memory::new(config.memory.budget_bytes),
             guessing: Complaints::default(),
             door: DoorStats::default(),
+            slow: Arc::new(SlowLog::new(config.slowlog.slower_than_us, config.slowlog.entries_max)),
             keeps: config.cache.enabled,
             in_force: InForce::new(first, workers),
             desk: Desk::default(),

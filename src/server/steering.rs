@@ -199,6 +199,7 @@ impl Steering {
         {
             set_log_level(&config.log.level);
         }
+        shared.slow.set_slower_than_us(config.slowlog.slower_than_us);
         shared.origins.set_bounds(&config.clients);
         shared.coherence.set_admit_after(u8::try_from(config.cache.admit_after).unwrap_or(u8::MAX));
         let goes = keeps_otherwise(before, &after);

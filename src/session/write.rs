@@ -9,8 +9,8 @@ use super::then::Then;
 use crate::coherence::Source;
 use crate::coherence::listener::{Evidence, Own, OwnKey};
 use crate::command::{Command, Dedicated, Effect, Route};
+use crate::observe::Bypass;
 use crate::resp::Args;
-use crate::server::stats::Bypass;
 
 /// A NOLOOP client's own write, and where its interests are.
 type OwnWrite = Box<(Own, Option<Arc<Source>>)>;
