@@ -53,6 +53,9 @@ pub const NEED_RESTART: [&str; 33] = [
 /// older than what clients have seen.
 const NEEDS_CACHE: &str = "needs a restart: this process began with cache.enabled = false, and followed no writes";
 
+/// Characters that are told of a key that does not exist, at most.
+const KEY_SHOWN_MAX_CHARS: usize = 64;
+
 /// Keys whose values are lists of tables.
 const LISTS: [&str; 3] = ["cache.policy", "commands.rule", "limits.rate"];
 
@@ -82,15 +85,17 @@ pub fn set(in_force: &Config, pairs: &[(String, String)], keeps: bool) -> Result
     let current = flat(in_force);
     let mut text = String::new();
     for (key, value) in pairs {
-        if !current.contains_key(key) {
+        let Some(before) = current.get(key) else {
             let expected = "no such key; PROXY CONFIG GET * lists them";
-            report.refuse(key, Source::bare(CONSOLE, None), expected);
+            // It is the client's own word, and goes into the log.
+            let name: String = key.escape_debug().take(KEY_SHOWN_MAX_CHARS).collect();
+            report.refuse(&name, Source::bare(CONSOLE, None), expected);
             continue;
-        }
-        // One value, whatever it looks like: nothing after it can be taken for another key.
+        };
+        // One value, whatever it looks like: nothing after it can be taken for another key. A text may look like a number.
         let value = match DeValue::parse(value) {
-            Ok(_) => value.clone(),
-            Err(_) => Value::String(value.clone()).to_string(),
+            Ok(parsed) if !before.is_str() || parsed.get_ref().is_str() => value.clone(),
+            _ => Value::String(value.clone()).to_string(),
         };
         text.push_str(&format!("{key} = {value}\n"));
     }
@@ -208,7 +213,7 @@ mod tests {
     #[test]
     fn what_is_got_can_be_set() {
         let mut config = Config::default();
-        let text = "[cache]\nmax_age_ms = 5\n[[cache.policy]]\npattern = \"a*\"\nmode = \"ttl\"\nttl_ms = 7\n\
+        let text = "[cache]\nmax_age_ms = 50\n[[cache.policy]]\npattern = \"a*\"\nmode = \"ttl\"\nttl_ms = 7\n\
                     [[commands.rule]]\ndeny = [\"flushall\"]\n[[limits.rate]]\nname = \"n\"\nby = \"ip\"\ncommands_per_second = 5\n";
         let mut report = Report::default();
         let other = document::read("f", text, &mut report);

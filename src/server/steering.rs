@@ -19,8 +19,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::in_force::Settings;
 use super::rules::Rules;
 use super::shared::Shared;
+use super::stage::Stage;
 use crate::coherence::Cause;
-use crate::config::{Config, Problems, Sources, change};
+use crate::config::{Config, Problems, change};
 use crate::host::Host;
 use crate::limits::Limits;
 
@@ -110,9 +111,15 @@ impl Steering {
     async fn make(&self, change: Change) -> Outcome {
         let made = match change {
             Change::Reload => {
-                self.host.supervisor.reloading();
+                // Who has been told that the process stops is not told that it is ready.
+                let is_told = self.shared.stage.get() == Stage::Serving;
+                if is_told {
+                    self.host.supervisor.reloading();
+                }
                 let made = self.reload().await;
-                self.host.supervisor.ready();
+                if is_told {
+                    self.host.supervisor.ready();
+                }
                 made
             }
             Change::Set(pairs) => self.set(pairs).await,
@@ -130,7 +137,7 @@ impl Steering {
             return Err("this proxy was given its configuration, and knows no file to read it from".to_owned());
         };
         let keeps = self.shared.keeps;
-        let read = move |config: &Config| change::reload(&sources as &Sources, config, keeps);
+        let read = move |config: &Config| change::reload(&sources, config, keeps);
         let changed = self.change(read).await?;
         Ok(if changed.is_empty() { "reloaded: nothing has changed".to_owned() } else { format!("reloaded: {changed}") })
     }
