@@ -23,7 +23,7 @@ pub struct Admission {
     reads: Box<[AtomicU8]>,
     waste: Box<[AtomicU8]>,
     counted: AtomicU64,
-    admit_after: u8,
+    admit_after: AtomicU8,
 }
 
 impl Admission {
@@ -37,18 +37,24 @@ impl Admission {
             reads: zeros(),
             waste: zeros(),
             counted: AtomicU64::new(0),
-            admit_after: admit_after.max(1),
+            admit_after: AtomicU8::new(admit_after.max(1)),
         }
+    }
+
+    /// So many reads admit a key from now on.
+    pub fn set_admit_after(&self, admit_after: u8) {
+        self.admit_after.store(admit_after.max(1), Relaxed);
     }
 
     /// Counts a read of the key with this hash and says whether it has now been read often enough to be filled.
     pub fn admit(&self, hash: u64) -> bool {
-        if self.admit_after == 1 && self.waste[self.first(hash)].load(Relaxed) == 0 {
+        let admit_after = self.admit_after.load(Relaxed);
+        if admit_after == 1 && self.waste[self.first(hash)].load(Relaxed) == 0 {
             return true;
         }
         let (one, two) = (self.first(hash), self.second(hash));
         if !self.door.knows(hash) {
-            return self.admit_after == 1 && self.waste[one].load(Relaxed) == 0;
+            return admit_after == 1 && self.waste[one].load(Relaxed) == 0;
         }
         let (a, b) = (self.reads[one].load(Relaxed), self.reads[two].load(Relaxed));
         // Only the smaller counter moves, so that a popular neighbour does not lift everyone it shares one with.
@@ -63,7 +69,7 @@ impl Admission {
             self.age(hash ^ u64::from(now));
         }
         let waste = self.waste[one].load(Relaxed).min(WASTE_MAX);
-        now >= self.admit_after.saturating_mul(1 << waste)
+        now >= admit_after.saturating_mul(1 << waste)
     }
 
     /// What [`Admission::admit`] would go by at the next read of the key with this hash. Nothing is counted.
@@ -73,7 +79,7 @@ impl Admission {
         let waste = self.waste[one].load(Relaxed).min(WASTE_MAX);
         Popularity {
             reads: if self.door.has_seen(hash) { reads.max(1) } else { 0 },
-            needed: self.admit_after.saturating_mul(1 << waste),
+            needed: self.admit_after.load(Relaxed).saturating_mul(1 << waste),
         }
     }
 

@@ -196,6 +196,11 @@ impl Coherence {
         self.shared().admission.admit(hash)
     }
 
+    /// So many reads admit a key from now on.
+    pub fn set_admit_after(&self, admit_after: u8) {
+        self.shared().admission.set_admit_after(admit_after);
+    }
+
     /// Whether the answer to this question, or something about this key, was too large to be kept of late. `hash` is the key's.
     pub fn is_oversized(&self, hash: u64, question: &ViewKey<'_>, now: Millis) -> bool {
         let shared = self.shared();

@@ -97,7 +97,7 @@ pub enum Asked {
 }
 
 /// The tracker's own bounds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrackerLimits {
     /// Pause between two PINGs.
     pub heartbeat: Duration,

@@ -33,11 +33,14 @@ pub enum Cause {
     Application,
     /// An operator, at the console.
     Console,
+    /// Another configuration: what was kept under the old one.
+    Config,
 }
 
 impl Cause {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Cause; 6] = [Self::Push, Self::Write, Self::Read, Self::Peer, Self::Application, Self::Console];
+    pub const ALL: [Cause; 7] =
+        [Self::Push, Self::Write, Self::Read, Self::Peer, Self::Application, Self::Console, Self::Config];
 
     /// Whether Redis itself says nothing of it.
     fn is_word_of_others(self) -> bool {
@@ -53,6 +56,7 @@ impl Cause {
             Self::Peer => "peer",
             Self::Application => "application",
             Self::Console => "console",
+            Self::Config => "config",
         }
     }
 }

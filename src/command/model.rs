@@ -121,6 +121,8 @@ pub enum LocalProxy {
     Bigkeys,
     Cache,
     Clients,
+    Config,
+    Drain,
     Entry,
     Flush,
     Hotkeys,

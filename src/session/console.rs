@@ -32,6 +32,7 @@ impl Session {
                     answer.unwrap_or_else(|| Answer::Error("ERR anteroom: the proxy is stopping".to_owned()))
                 });
             }
+            Order::Steer(steer) => return self.steer(steer),
             Order::SlowlogReset => {
                 worker.shared.slow.reset();
                 self.answer(|out, _| encode::simple(out, "OK"));

@@ -20,6 +20,8 @@
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
 //! | `recall` | what of a blocking command whose client has gone? |
+//! | `steer` | what of a client that changes how the proxy goes on? |
+//! | `farewell` | how is a client parted from when the proxy stops? |
 //! | `overdue` | does a client end that takes too long, or is asked to? |
 //! | `gather` | when does part of a batch's replies leave before the rest? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
@@ -29,6 +31,7 @@ mod auth;
 mod beside;
 mod client;
 mod console;
+mod farewell;
 mod fills;
 mod followed;
 mod gather;
@@ -47,6 +50,7 @@ mod read;
 mod recall;
 mod request;
 mod ride;
+mod steer;
 mod then;
 mod told;
 mod tracking;
@@ -60,6 +64,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::cache::Millis;
 use crate::limits::{Purse, Refused};
@@ -214,6 +219,8 @@ pub struct Session {
     client: Arc<Client>,
     outbox: Rc<Outbox>,
     identity: Arc<Identity>,
+    /// The number of what it goes by (`Worker::in_force`).
+    in_force: u64,
     /// The number of the rule about commands that is for it.
     rule: Option<usize>,
     protocol: Protocol,
@@ -249,6 +256,10 @@ pub struct Session {
     grace: Option<recall::Grace>,
     /// How long a client with half a request is still kept while the proxy stops.
     late: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Since when the proxy stops, and what had come by then has been read: nothing more is begun.
+    last_call: Option<Instant>,
+    /// How long a client that the proxy has said its last to is still listened to.
+    farewell: Option<Pin<Box<tokio::time::Sleep>>>,
     /// How long a client that takes nothing is still kept, while it matters.
     patience: Option<Pin<Box<tokio::time::Sleep>>>,
     /// The next request waits until everything in flight has been answered.
@@ -265,8 +276,9 @@ impl Session {
     /// Takes over an accepted connection. `identity` is who the upstream takes an unauthenticated client for.
     pub fn new(worker: Rc<Worker>, socket: Socket, client: Arc<Client>, identity: Arc<Identity>) -> Self {
         Self {
-            purse: Purse::of(&worker.shared.limits, worker.index),
-            rule: worker.shared.rules.of(identity.user()),
+            in_force: worker.in_force(),
+            purse: Purse::of(&worker.rate_limits(), worker.index),
+            rule: worker.rules().of(identity.user()),
             socket,
             outbox: Rc::new(Outbox::new(worker.observer.clone(), client.clone())),
             worker,
@@ -293,6 +305,8 @@ impl Session {
             eof: false,
             grace: None,
             late: None,
+            last_call: None,
+            farewell: None,
             patience: None,
             settle: false,
             tracking: None,

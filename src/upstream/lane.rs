@@ -27,7 +27,7 @@ mod pump;
 mod refusal;
 mod standing;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -125,7 +125,7 @@ struct State<W> {
 /// See the head of this file.
 pub struct Lane<W> {
     state: RefCell<State<W>>,
-    limits: LaneLimits,
+    limits: Cell<LaneLimits>,
     pause: Arc<Pause>,
     standing: Arc<LaneStanding>,
 }
@@ -155,7 +155,7 @@ impl<W: Waiter + 'static> Lane<W> {
                 room: Vec::new(),
                 last_progress: Instant::now(),
             }),
-            limits,
+            limits: Cell::new(limits),
             pause: connector.pause.clone(),
             standing,
         });
@@ -189,8 +189,9 @@ impl<W: Waiter + 'static> Lane<W> {
     /// Whether the lane is at one of its bounds; if so the waker is woken when there is room again.
     pub fn is_full(&self, waker: impl FnOnce() -> Waker) -> bool {
         let mut state = self.state.borrow_mut();
-        let full = state.fifo.len() >= self.limits.inflight_max
-            || state.unsent.len() - state.head >= self.limits.unsent_max_bytes;
+        let limits = self.limits.get();
+        let full =
+            state.fifo.len() >= limits.inflight_max || state.unsent.len() - state.head >= limits.unsent_max_bytes;
         if full {
             let waker = waker();
             if !state.room.iter().any(|w| w.will_wake(&waker)) {
@@ -198,6 +199,11 @@ impl<W: Waiter + 'static> Lane<W> {
             }
         }
         full
+    }
+
+    /// These are its bounds from now on.
+    pub fn set_limits(&self, limits: LaneLimits) {
+        self.limits.set(limits);
     }
 
     /// Requests waiting for their reply.
@@ -259,8 +265,9 @@ impl<W: Waiter + 'static> Lane<W> {
         if state.failures == 1 {
             return;
         }
-        let doubled = self.limits.reconnect_min.saturating_mul(1 << (state.failures - 2).min(16));
-        let pause = doubled.min(self.limits.reconnect_max);
+        let limits = self.limits.get();
+        let doubled = limits.reconnect_min.saturating_mul(1 << (state.failures - 2).min(16));
+        let pause = doubled.min(limits.reconnect_max);
         // Jitter: between half and the whole of the pause, so that proxies do not knock in step.
         let half = pause / 2;
         state.retry_at = Some(Instant::now() + half + half.mul_f64(jitter()));
@@ -290,9 +297,10 @@ fn jitter() -> f64 {
     (RandomState::new().hash_one(0u8) % 1000) as f64 / 1000.0
 }
 
-async fn drive<W: Waiter + 'static>(lane: Rc<Lane<W>>, connector: Connector, events: Rc<dyn LaneEvents>) {
+async fn drive<W: Waiter + 'static>(lane: Rc<Lane<W>>, mut connector: Connector, events: Rc<dyn LaneEvents>) {
     let standing = lane.standing.clone();
     while poll_fn(|cx| lane.poll_wanted(cx)).await {
+        connector.timeout = lane.limits.get().timeout;
         let why = match connector.open(standing.protocol, standing.name).await {
             Ok(connection) => {
                 standing.connected();

@@ -40,7 +40,7 @@ pub(super) fn clients(shared: &Shared, most: usize) -> Answer {
 
 /// Each limit, with so many identities at most. Looks at every budget there is: for a thread of its own.
 pub(super) fn limits(shared: &Shared, identities_max: usize) -> Answer {
-    let limits = &shared.limits;
+    let limits = shared.limits();
     let things = limits.all.iter().enumerate().map(|(at, limit)| -> Thing {
         let rate = &limit.rate;
         let poorest = limit.poorest(limits.now(), identities_max).into_iter().map(|(identity, left)| -> Thing {
@@ -81,7 +81,7 @@ fn by(limit: &Limit) -> Value {
 }
 
 fn scope(shared: &Shared, limit: &Limit) -> &'static str {
-    if limit.rate.scope == Scope::Shared { shared.limits.standing.as_str() } else { "proxy" }
+    if limit.rate.scope == Scope::Shared { shared.limits().standing.as_str() } else { "proxy" }
 }
 
 fn algorithm(limit: &Limit) -> String {

@@ -8,17 +8,19 @@
 //! | `entries` | KEYS, BIGKEYS, ENTRY, and Tair's QUERYCACHE: what is kept? |
 //! | `clients` | CLIENTS, LIMITS: who asks how much, and has how much left? |
 //! | `requests` | HOTKEYS, SLOWLOG: which keys are asked for most, which requests took long? |
+//! | `steer` | CONFIG, CACHE ON and OFF, DRAIN: how is the proxy to go on? |
 //! | `upstream` | LANES, TRACKER: how do the connections to Redis stand? |
 //! | `why` | WHY: would this be answered from memory, and if not, why? |
 //!
 //! Reads a command and says what it comes to ([`Order`]), and puts answers together from what the workers share. Changes nothing and waits for
-//! nothing: what takes time, and what changes something, is carried out by `session/console.rs`, and WHY asks the session itself
+//! nothing: what takes time, and what changes something, is carried out by `session/console.rs` and `session/steer.rs`, and WHY asks the session itself
 //! (`session/why.rs`).
 
 pub mod answer;
 mod clients;
 pub mod entries;
 mod requests;
+mod steer;
 mod totals;
 mod upstream;
 pub mod why;
@@ -30,6 +32,7 @@ use crate::resp::{Args, decimal};
 use crate::server::shared::Shared;
 use answer::Answer;
 use entries::Look;
+pub use steer::{Steer, changes, matching};
 
 /// Bytes of an unknown word that the error repeats.
 const WORD_SHOWN_MAX_BYTES: usize = 128;
@@ -45,6 +48,8 @@ pub enum Order {
     Look(Look),
     /// Whether a request would be answered from memory. It begins at this argument.
     Why(usize),
+    /// The proxy is to go on otherwise, or to say how it does.
+    Steer(Steer),
     /// The slow log is to be emptied.
     SlowlogReset,
     /// What is kept here (and matches) is to go.
@@ -107,7 +112,10 @@ impl Order {
             LocalProxy::Unknown => unknown(args),
             LocalProxy::Help => usage(args),
             LocalProxy::Stats => alone(Show::Stats),
-            LocalProxy::Cache => alone(Show::Cache),
+            LocalProxy::Cache if rest == 0 => Order::Show(Show::Cache),
+            LocalProxy::Cache => steer::cache(args),
+            LocalProxy::Config => steer::config(args),
+            LocalProxy::Drain => steer::drain(args),
             LocalProxy::Lanes => alone(Show::Lanes),
             LocalProxy::Tracker => alone(Show::Tracker),
             LocalProxy::QuerycacheInfo => alone(Show::QuerycacheInfo),

@@ -30,7 +30,7 @@ pub(super) fn stats(shared: &Shared) -> Answer {
     let (now, totals, size) = (Instant::now(), Totals::of(shared), shared.coherence.size());
     let rate = |of: fn(&Totals) -> u64| Value::from(shared.rates.per_second(now, &totals, of));
     let limits = |of: fn(&crate::limits::Counts) -> &Counter| -> u64 {
-        (0..shared.limits.all.len()).map(|at| shared.limits.total(at, of)).sum()
+        (0..shared.limits().all.len()).map(|at| shared.limits().total(at, of)).sum()
     };
     let facts = shared.facts();
     Answer::One(vec![

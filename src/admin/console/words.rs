@@ -14,10 +14,43 @@ const WORDS: &[Word] = &[
     word("BIGKEYS [<n>]", &["The n largest of the keys kept (10; at most 1000): bytes, views, database."]),
     word("CACHE", &["What is kept: entries, bytes, hit ratio, why reads missed or went past it."]),
     word(
+        "CACHE ON|OFF",
+        &[
+            "Whether anything is kept and served from memory, until it is said otherwise or",
+            "the proxy restarts. Off, everything kept is forgotten. On, it begins empty.",
+        ],
+    ),
+    word(
         "CLIENTS [<n>]",
         &[
             "The n busiest clients (100; at most 10000): requests per second, in flight,",
             "buffers, refused by rate limits.",
+        ],
+    ),
+    word(
+        "CONFIG GET <glob> [<glob> ...]",
+        &["The keys of the configuration in force that match, with their values, without", "secrets."],
+    ),
+    word(
+        "CONFIG SET <key> <value> [<key> <value> ...]",
+        &[
+            "All of these or, if anything is wrong or needs a restart, none; in memory only,",
+            "until the next reload or restart.",
+        ],
+    ),
+    word(
+        "CONFIG RELOAD",
+        &[
+            "Read the file, the flags and the environment again, as at SIGHUP: all of it",
+            "or, if anything is wrong or needs a restart, nothing.",
+        ],
+    ),
+    word(
+        "DRAIN",
+        &[
+            "Stop, as at SIGTERM: no longer be ready, after drain.delay_ms let nobody in any",
+            "more, and end once what is in flight has been answered, or after",
+            "drain.timeout_ms.",
         ],
     ),
     word(

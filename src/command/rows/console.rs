@@ -24,6 +24,8 @@ pub(super) const ROWS: &[Row] = &[
     look("proxy|bigkeys",      LocalProxy::Bigkeys),
     look("proxy|cache",        LocalProxy::Cache),
     look("proxy|clients",      LocalProxy::Clients),
+    look("proxy|config",       LocalProxy::Config).secret(Secrets::From(4)),
+    look("proxy|drain",        LocalProxy::Drain),
     look("proxy|entry",        LocalProxy::Entry),
     look("proxy|flush",        LocalProxy::Flush),
     look("proxy|hotkeys",      LocalProxy::Hotkeys),
