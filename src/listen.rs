@@ -19,24 +19,26 @@ pub struct Listeners {
     pub plain: Option<TcpListener>,
     /// With TLS.
     pub tls: Option<TcpListener>,
+    /// For those who look into the proxy.
+    pub admin: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Listens wherever `config` says.
+    /// Listens for clients wherever `config` says.
     ///
     /// # Errors
     /// The address that cannot be had, and why.
     pub fn open(config: &Config) -> Result<Self, (SocketAddr, io::Error)> {
         let at = |address: SocketAddr| listen(address).map_err(|error| (address, error));
         let plain = (!config.tls.only).then_some(config.listen);
-        Ok(Self { plain: plain.map(at).transpose()?, tls: config.tls.listen.map(at).transpose()? })
+        Ok(Self { plain: plain.map(at).transpose()?, tls: config.tls.listen.map(at).transpose()?, admin: None })
     }
 }
 
 impl From<TcpListener> for Listeners {
     /// One without TLS.
     fn from(plain: TcpListener) -> Self {
-        Self { plain: Some(plain), tls: None }
+        Self { plain: Some(plain), ..Self::default() }
     }
 }
 

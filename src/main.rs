@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     panic::{self, AssertUnwindSafe},
     process::{self, ExitCode},
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +10,8 @@ use std::{
 
 use anteroom::{
     Listeners, RunError, Shutdown,
-    config::{Address, Arguments, Config, Key, Loaded, Log, LogFormat},
+    admin::status,
+    config::{Address, Arguments, Config, Key, Loaded, Log, LogFormat, Task},
     upstream::spawn::SpawnedRedis,
 };
 use tracing::{error, info, warn};
@@ -40,12 +41,24 @@ fn start() -> Result<(), u8> {
         eprintln!("{problems}");
         BAD_CONFIGURATION
     })?;
-    if arguments.check {
-        report(&loaded);
-        return Ok(());
+    match arguments.task {
+        Task::Check => {
+            report(&loaded);
+            return Ok(());
+        }
+        Task::Status { watch, json } => {
+            return status::show(&loaded.config.admin, watch, json).map_err(|failure| {
+                eprintln!("{failure}");
+                match failure {
+                    status::Failure::Usage(_) => BAD_CONFIGURATION,
+                    status::Failure::Unreachable(_) => UNAVAILABLE,
+                }
+            });
+        }
+        Task::Serve => {}
     }
     log_to_stderr(&loaded.config.log);
-    serve(loaded.config).map_err(|failure| {
+    serve(loaded).map_err(|failure| {
         error!("{failure}");
         match failure {
             RunError::Unavailable { .. } => UNAVAILABLE,
@@ -56,7 +69,7 @@ fn start() -> Result<(), u8> {
 
 /// `anteroom check`, nothing being wrong: what is in force of that which several places can say.
 fn report(loaded: &Loaded) {
-    let Config { listen, workers, upstream, log, .. } = &loaded.config;
+    let Config { listen, workers, upstream, log, admin, .. } = &loaded.config;
     println!("ok");
     for key in Key::ALL {
         let value = match key {
@@ -64,6 +77,8 @@ fn report(loaded: &Loaded) {
             Key::UpstreamUrl => upstream.url.to_string(),
             Key::Workers => workers.to_string(),
             Key::LogFormat => format!("{:?}", log.format).to_lowercase(),
+            Key::AdminListen => admin.listen.map_or_else(|| "off".to_owned(), |listen| listen.to_string()),
+            Key::AdminToken => format!("{:?}", admin.token),
         };
         println!("{} = {value} ({})", key.path(), loaded.origin(key));
     }
@@ -72,7 +87,9 @@ fn report(loaded: &Loaded) {
     }
 }
 
-fn serve(mut config: Config) -> Result<(), RunError> {
+fn serve(loaded: Loaded) -> Result<(), RunError> {
+    let admin_was_chosen = loaded.is_chosen(Key::AdminListen);
+    let mut config = loaded.config;
     // The private Redis has two who may end it: this function when done, and the second signal.
     let child: Arc<Mutex<Option<SpawnedRedis>>> = Arc::default();
     let end = |child: &Mutex<Option<SpawnedRedis>>| drop(child.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -83,8 +100,9 @@ fn serve(mut config: Config) -> Result<(), RunError> {
     })
     .map_err(|error| RunError::Internal(format!("no signal handlers: {error}")))?;
 
-    let listeners = Listeners::open(&config)
-        .map_err(|(address, source)| RunError::Unavailable { what: format!("cannot listen on {address}"), source })?;
+    let cannot_listen = |(address, source)| RunError::Unavailable { what: format!("cannot listen on {address}"), source };
+    let mut listeners = Listeners::open(&config).map_err(cannot_listen)?;
+    listeners.admin = listen_for_admin(&config, admin_was_chosen).map_err(cannot_listen)?;
     if config.upstream.url.address == Address::Spawn {
         let redis = SpawnedRedis::start().map_err(|failure| RunError::Unavailable {
             what: "--upstream spawn:".to_owned(),
@@ -107,9 +125,36 @@ fn serve(mut config: Config) -> Result<(), RunError> {
         info!(listen = %address, upstream = %config.upstream.url, "listening for TLS");
     }
 
+    if let Some(address) = address(&listeners.admin) {
+        info!(admin = %address, "metrics, health and a page");
+    }
+
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| anteroom::run(config, listeners, shutdown)));
     end(&child);
     outcome.unwrap_or_else(|_| Err(RunError::Internal("a panic, reported above".to_owned())))
+}
+
+/// The admin address's socket. A second proxy on a machine finds the default port taken; that is no reason to end the one whose
+/// operator did not ask for it.
+fn listen_for_admin(config: &Config, was_chosen: bool) -> Result<Option<TcpListener>, (SocketAddr, io::Error)> {
+    let Some(address) = config.admin.listen else { return Ok(None) };
+    match anteroom::listen(address) {
+        Ok(listener) => {
+            if !address.ip().is_loopback() && config.admin.token.secret().is_none() {
+                warn!(
+                    admin = %address,
+                    "admin.listen is reached from other machines and admin.token is empty: anyone there may read the metrics; \
+                     what names keys or clients is shown to this machine only"
+                );
+            }
+            Ok(Some(listener))
+        }
+        Err(error) if was_chosen => Err((address, error)),
+        Err(error) => {
+            warn!(admin = %address, %error, "no metrics, health or page: the default admin.listen cannot be had");
+            Ok(None)
+        }
+    }
 }
 
 fn log_to_stderr(log: &Log) {

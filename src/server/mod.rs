@@ -12,6 +12,7 @@
 //! | `shared` | what do all threads share? |
 //! | `rules` | which of the operator's rules about commands is whose? |
 //! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
+//! | `pulse`, `reach` | do the workers, and does the upstream, answer at this moment? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
 //! | `handshakes`, `certificates` | who gets in by TLS, and have its files changed? |
 
@@ -28,6 +29,8 @@ mod kept;
 pub mod memory;
 pub mod origins;
 pub mod overdue;
+pub mod pulse;
+pub mod reach;
 pub mod rules;
 pub mod shared;
 pub mod stats;
@@ -71,7 +74,8 @@ const ARRIVALS_MAX: usize = 1024;
 /// # Errors
 /// What it was told to require is not there, or a fault of its own. An upstream that is down is neither.
 pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) -> Result<(), RunError> {
-    let listeners = listeners.into();
+    let mut listeners = listeners.into();
+    let admin = listeners.admin.take();
     let count = match config.workers {
         0 => thread::available_parallelism().map_or(1, usize::from),
         n => n,
@@ -130,6 +134,10 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         let overdue = tokio::spawn(overdue::keep(shared.clone()));
         let memory = tokio::spawn(memory::keep(shared.clone()));
         let bus = begin_bus(&shared, all_drained.clone());
+        let looking = admin.map(|listener| {
+            let reach = tokio::spawn(reach::keep(shared.clone()));
+            (reach, tokio::spawn(crate::admin::http::serve(listener, shared.clone(), shutdown.clone())))
+        });
         let accepted = acceptor::accept(listeners, shared.clone(), doors, shutdown).await;
         survey.abort();
         certificates.abort();
@@ -142,6 +150,11 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         leases.abort();
         // What clients write while the workers drain is told, too.
         bus.end(all_drained).await;
+        // It tells that the proxy is draining for as long as it is.
+        looking.into_iter().for_each(|(reach, answering)| {
+            reach.abort();
+            answering.abort();
+        });
         accepted
     });
     for thread in threads {
@@ -187,6 +200,10 @@ async fn work(
 ) {
     let worker = Worker::new(index, shared.clone());
     // These end below, with the worker.
+    let pulse = tokio::task::spawn_local({
+        let shared = shared.clone();
+        async move { shared.pulses[index].keep().await }
+    });
     let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
     let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
     let gathering = tokio::task::spawn_local(worker::keep_gathering(worker.clone()));
@@ -243,4 +260,6 @@ async fn work(
     mail.abort();
     tidy.abort();
     gathering.abort();
+    pulse.abort();
+    shared.pulses[index].end();
 }

@@ -15,6 +15,8 @@ use super::handshakes::Handshakes;
 use super::identity::{Identities, Identity};
 use super::memory::Memory;
 use super::origins::Origins;
+use super::pulse::Pulse;
+use super::reach::Reach;
 use super::rules::Rules;
 use super::stats::{DoorStats, WorkerStats};
 use super::users::Sight;
@@ -71,6 +73,10 @@ pub struct Shared {
     pub survey_bell: Notify,
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// Whether each worker's loop turns.
+    pub pulses: Box<[Pulse]>,
+    /// Whether the upstream answers; asked only where somebody may look.
+    pub reach: Reach,
     touched: AtomicU64,
     scripts: Arc<AtomicUsize>,
     /// How much clients may ask.
@@ -134,6 +140,8 @@ impl Shared {
             identities: Identities::new(&coherence),
             survey_bell: Notify::new(),
             stats: (0..workers).map(|_| Arc::default()).collect(),
+            pulses: (0..workers).map(|_| Pulse::default()).collect(),
+            reach: Reach::default(),
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
             limits,
