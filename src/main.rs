@@ -100,7 +100,8 @@ fn serve(loaded: Loaded) -> Result<(), RunError> {
     })
     .map_err(|error| RunError::Internal(format!("no signal handlers: {error}")))?;
 
-    let cannot_listen = |(address, source)| RunError::Unavailable { what: format!("cannot listen on {address}"), source };
+    let cannot_listen =
+        |(address, source)| RunError::Unavailable { what: format!("cannot listen on {address}"), source };
     let mut listeners = Listeners::open(&config).map_err(cannot_listen)?;
     listeners.admin = listen_for_admin(&config, admin_was_chosen).map_err(cannot_listen)?;
     if config.upstream.url.address == Address::Spawn {

@@ -230,7 +230,11 @@ fn metrics_come_in_the_format_that_is_asked_for() {
     let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
     let open = ask(admin, "GET", "/metrics", &[("Accept", accept)]);
     assert!(open.header("content-type").starts_with("application/openmetrics-text"), "{}", open.head);
-    assert!(open.body.contains("# TYPE anteroom_requests counter\n") && open.body.ends_with("# EOF\n"), "{}", open.body);
+    assert!(
+        open.body.contains("# TYPE anteroom_requests counter\n") && open.body.ends_with("# EOF\n"),
+        "{}",
+        open.body
+    );
 }
 
 #[test]
@@ -328,7 +332,8 @@ fn the_status_has_every_field_of_info_and_how_it_went() {
     let (proxy, admin) = looked_into(&redis);
     eventually("it is ready", || ready(admin));
     let mut client = proxy.client();
-    let info = client.text(&["INFO", "anteroom", "anteroom_cache", "anteroom_coherence", "anteroom_upstream", "anteroom_tls"]);
+    let info =
+        client.text(&["INFO", "anteroom", "anteroom_cache", "anteroom_coherence", "anteroom_upstream", "anteroom_tls"]);
     let status: serde_json::Value = serde_json::from_str(&get(admin, "/status").body).expect("JSON");
     let names: Vec<&str> =
         info.lines().filter_map(|line| Some(line.strip_prefix("anteroom_")?.split_once(':')?.0)).collect();

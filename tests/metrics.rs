@@ -153,7 +153,8 @@ fn prometheus_itself_can_read_it() {
         assert!(helps.insert(line.split(' ').next()), "declared twice: {line}");
     }
     // Where Debian's package prometheus is installed: .ci/run does.
-    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let promtool =
+        Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let Ok(mut promtool) = promtool else { return };
     std::io::Write::write_all(&mut promtool.stdin.take().expect("it is piped"), text.as_bytes()).expect("it reads");
     let said = promtool.wait_with_output().expect("it ends");

@@ -21,7 +21,8 @@ impl Asked {
         let all = names.is_empty() || names.iter().any(|n| matches!(n.as_str(), "all" | "everything" | "default"));
         let named = |name: &str| names.iter().any(|n| n == name);
         let own = Section::ALL.into_iter().filter(|section| all || named(section.name())).collect();
-        let upstream = names.is_empty() || !names.iter().all(|n| Section::ALL.iter().any(|section| n == section.name()));
+        let upstream =
+            names.is_empty() || !names.iter().all(|n| Section::ALL.iter().any(|section| n == section.name()));
         Self { own, upstream }
     }
 

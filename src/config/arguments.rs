@@ -111,9 +111,7 @@ impl Arguments {
         overrides.extend(Key::ALL.into_iter().filter_map(|key| given(&matches, key)));
         let file = matches.get_one::<PathBuf>("config").cloned();
         let task = match matches.subcommand() {
-            Some(("status", chosen)) => {
-                Task::Status { watch: chosen.get_flag("watch"), json: chosen.get_flag("json") }
-            }
+            Some(("status", chosen)) => Task::Status { watch: chosen.get_flag("watch"), json: chosen.get_flag("json") },
             Some(_) => Task::Check,
             None => Task::Serve,
         };

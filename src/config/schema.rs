@@ -5,7 +5,8 @@ use toml::{Table, Value};
 use super::{CommandRule, Config, Glob, Mode, Policy, rate::RateKeys};
 
 /// What `admin.token` may be.
-pub(super) const TOKEN: &str = "expected 16 to 512 letters, digits and other visible characters of ASCII, or \"\" for none";
+pub(super) const TOKEN: &str =
+    "expected 16 to 512 letters, digits and other visible characters of ASCII, or \"\" for none";
 
 /// The tree of keys with their defaults.
 pub(super) fn config() -> Table {

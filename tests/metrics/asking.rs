@@ -36,12 +36,9 @@ pub(super) fn limits(driven: &mut Driven) {
     driven.is(admin, "anteroom_limits", 3.0);
     driven.is(admin, "anteroom_limit_commands_total{limit=\"gets\",outcome=\"allowed\"}", 3.0);
     driven.is(admin, "anteroom_limit_commands_total{limit=\"gets\",outcome=\"refused\"}", 2.0);
-    driven.holds(
-        admin,
-        "anteroom_limit_commands_total{limit=\"dry\",outcome=\"dry_run_refused\"}",
-        "some",
-        |now| now >= 1.0,
-    );
+    driven.holds(admin, "anteroom_limit_commands_total{limit=\"dry\",outcome=\"dry_run_refused\"}", "some", |now| {
+        now >= 1.0
+    });
     driven.is(admin, "anteroom_limit_identities{limit=\"gets\"}", 1.0);
     driven.is(admin, "anteroom_limits_shared_state{state=\"shared\"}", 1.0);
     driven.is(admin, "anteroom_limits_proxies", 1.0);

@@ -67,7 +67,8 @@ fn flaw(query: &str, seen: &BTreeSet<Sample>) -> Option<String> {
         if of_name.peek().is_none() {
             return Some(format!("there is no {}", selector.name));
         }
-        let insists = selector.labels.iter().filter(|(label, _, value)| !NOT_OURS.contains(&&**label) && !value.contains('$'));
+        let insists =
+            selector.labels.iter().filter(|(label, _, value)| !NOT_OURS.contains(&&**label) && !value.contains('$'));
         let matches = |labels: &std::collections::BTreeMap<String, String>| {
             insists.clone().all(|(label, operator, value)| match (labels.get(label), operator.as_str()) {
                 (Some(found), "=") => found == value,

@@ -114,7 +114,10 @@ fn clients(f: &mut Figures, shared: &Shared) {
     }
     f.both(
         "clients_accept_failures",
-        counter("clients_accept_failures", "Connections that could not be accepted: no descriptors, no memory, or gone."),
+        counter(
+            "clients_accept_failures",
+            "Connections that could not be accepted: no descriptors, no memory, or gone.",
+        ),
         shared.door.failures.get(),
     );
     let ended = counter("clients_ended", "Clients gone, by the reason.");
@@ -144,7 +147,11 @@ fn memory(f: &mut Figures, shared: &Shared) {
         gauge("memory_budget_bytes", "Bytes the process may take; 0 for no bound."),
         shared.config.memory.budget_bytes,
     );
-    f.both("memory_used_bytes", gauge("memory_used_bytes", "Bytes that count against the budget; 0 without one."), memory.used_bytes());
+    f.both(
+        "memory_used_bytes",
+        gauge("memory_used_bytes", "Bytes that count against the budget; 0 without one."),
+        memory.used_bytes(),
+    );
     f.both(
         "memory_resident_bytes",
         gauge("memory_resident_bytes", "Bytes of the process in memory."),
@@ -182,7 +189,8 @@ fn cache(f: &mut Figures, shared: &Shared) {
         f.by(format!("cache_misses_{word}"), misses, "reason", word, totals.misses[reason as usize]);
     }
     f.field("cache_bypasses", sum(shared, |s| s.bypasses.iter().map(Counter::get).sum()));
-    let bypasses = counter("cache_bypasses", "Reads that memory was not asked for though it could have been, by reason.");
+    let bypasses =
+        counter("cache_bypasses", "Reads that memory was not asked for though it could have been, by reason.");
     for reason in Bypass::ALL {
         let (word, count) = (reason.as_str(), sum(shared, |s| s.bypasses[reason as usize].get()));
         f.by(format!("cache_bypasses_{word}"), bypasses, "reason", word, count);
@@ -199,7 +207,11 @@ fn cache(f: &mut Figures, shared: &Shared) {
         counter("cache_touched", "Keys TOUCHed so that the upstream does not evict what is served from memory."),
         shared.touched(),
     );
-    f.both("cache_fills_begun", counter("cache_fills_begun", "Reads made to keep what they return."), totals.fills_begun);
+    f.both(
+        "cache_fills_begun",
+        counter("cache_fills_begun", "Reads made to keep what they return."),
+        totals.fills_begun,
+    );
     f.both("cache_fills", counter("cache_fills", "Of these, those kept."), totals.fills_committed);
     let refused = counter("cache_fills_refused", "Fills that were not begun, by reason.");
     for reason in TicketRefused::ALL {
@@ -223,7 +235,8 @@ fn coherence(f: &mut Figures, shared: &Shared) {
         Some(TrackerState::Down(why)) => ("down", why),
         Some(TrackerState::Unsupported(why)) => ("unsupported", why),
     };
-    let states = gauge("tracker_state", "1 for how the tracker of clients without a user stands, 0 for the other states.");
+    let states =
+        gauge("tracker_state", "1 for how the tracker of clients without a user stands, 0 for the other states.");
     f.state("tracker_state", states, &["armed", "down", "unsupported", "disabled", "none"], word);
     f.field("tracker_reason", why);
     let signal = match state {
@@ -270,7 +283,8 @@ fn peers(f: &mut Figures, standing: &Standing) {
         State::Down(why) => ("down", why),
         State::Up => ("up", String::new()),
     };
-    let states = gauge("peers_state", "1 for how the channels of proxies and applications stand, 0 for the other states.");
+    let states =
+        gauge("peers_state", "1 for how the channels of proxies and applications stand, 0 for the other states.");
     f.state("peers_state", states, &["off", "down", "up"], word);
     f.field("peers_reason", why);
     f.both("peers", gauge("peers", "Other proxies heard."), standing.heard.load(Relaxed));
@@ -284,14 +298,26 @@ fn peers(f: &mut Figures, standing: &Standing) {
     let counters: [(&'static str, Family, u64); 13] = [
         ("peers_losses", counter("peers_losses", "How often the channels were lost."), count(&standing.losses)),
         ("peers_messages_sent", counter("peers_messages_sent", "Messages to other proxies."), count(&standing.sent)),
-        ("peers_messages_echoed", counter("peers_messages_echoed", "Own messages that came back."), count(&standing.echoed)),
-        ("peers_messages_received", counter("peers_messages_received", "Messages of other proxies."), count(&standing.received)),
+        (
+            "peers_messages_echoed",
+            counter("peers_messages_echoed", "Own messages that came back."),
+            count(&standing.echoed),
+        ),
+        (
+            "peers_messages_received",
+            counter("peers_messages_received", "Messages of other proxies."),
+            count(&standing.received),
+        ),
         (
             "peers_messages_unreadable",
             counter("peers_messages_unreadable", "Messages on the proxies' channel that could not be read."),
             count(&standing.unreadable),
         ),
-        ("peers_messages_repeated", counter("peers_messages_repeated", "Messages of other proxies heard twice."), counts.repeated),
+        (
+            "peers_messages_repeated",
+            counter("peers_messages_repeated", "Messages of other proxies heard twice."),
+            counts.repeated,
+        ),
         (
             "peers_messages_crowded_out",
             counter("peers_messages_crowded_out", "Messages of more proxies than are kept apart."),
@@ -374,7 +400,8 @@ fn upstream(f: &mut Figures, shared: &Shared) {
         let family = gauge("upstream_ping_seconds", "Seconds the upstream took for its last answer to PING.");
         f.sample(family, [], ping.as_secs_f64());
     }
-    let sights = gauge("upstream_users_seen", "1 for how changes of the upstream's users are seen, 0 for the other ways.");
+    let sights =
+        gauge("upstream_users_seen", "1 for how changes of the upstream's users are seen, 0 for the other ways.");
     f.state("upstream_users_seen", sights, &Sight::ALL.map(Sight::as_str), shared.sight().as_str());
     f.both(
         "lane_connects",
@@ -400,7 +427,8 @@ fn tls(f: &mut Figures, shared: &Shared) {
         counter("upstream_tls_reloads", "How often changed files for TLS to the upstream were taken."),
         reloads.done,
     );
-    let failed = gauge("upstream_tls_reload_failed", "1 if these files are broken, and what was read before is in force.");
+    let failed =
+        gauge("upstream_tls_reload_failed", "1 if these files are broken, and what was read before is in force.");
     f.sample(failed, [], !reloads.error.is_empty());
     f.field("upstream_tls_reload_error", reloads.error);
     if let Some(validity) = upstream.and_then(UpstreamTls::validity) {

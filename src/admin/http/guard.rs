@@ -59,7 +59,9 @@ impl Refused {
 
     fn words(self) -> &'static str {
         match self {
-            Self::Token => "a token is needed: Authorization: Bearer <admin.token>, or as the password of Basic authentication\n",
+            Self::Token => {
+                "a token is needed: Authorization: Bearer <admin.token>, or as the password of Basic authentication\n"
+            }
             Self::Host => "without admin.token this is answered by IP address or as localhost only\n",
             Self::Remote => "without admin.token this is answered on the proxy's own machine only\n",
             Self::Crowded => "too many are following already\n",
@@ -147,7 +149,10 @@ fn shown(headers: &HeaderMap) -> Option<String> {
 
 /// Whether this `Host` is an address, or a name that browsers never look up.
 fn is_nobodys_name(host: &str) -> bool {
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(name, _)| name);
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |(name, _)| name);
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     address.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
@@ -158,14 +163,20 @@ mod tests {
 
     const TOKEN: &str = "a-token-of-some-length";
 
-    fn asked(path: &str, peer: &str, header: &[(header::HeaderName, &str)], token: Option<&str>) -> Result<(), Refused> {
+    fn asked(
+        path: &str,
+        peer: &str,
+        header: &[(header::HeaderName, &str)],
+        token: Option<&str>,
+    ) -> Result<(), Refused> {
         let headers = header.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
         judge(path, peer.parse().unwrap(), &headers, token)
     }
 
     #[test]
     fn names_are_taken_for_nobodys_only_where_they_cannot_be_somebodys() {
-        for host in ["127.0.0.1", "127.0.0.1:9380", "[::1]:9380", "[::1]", "10.1.2.3:9380", "localhost", "LocalHost:1"] {
+        for host in ["127.0.0.1", "127.0.0.1:9380", "[::1]:9380", "[::1]", "10.1.2.3:9380", "localhost", "LocalHost:1"]
+        {
             assert!(is_nobodys_name(host), "{host}");
         }
         for host in ["", "evil.example", "evil.example:9380", "localhost.evil.example", "127.0.0.1.evil.example:9380"] {

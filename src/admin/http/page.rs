@@ -35,7 +35,16 @@ mod tests {
             assert_eq!(PAGE.matches(&format!("<{element}")).count(), 1, "{element}");
             assert!(within(element).len() > 1000, "{element}");
         }
-        for forbidden in ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", " style=\"", "eval("] {
+        for forbidden in [
+            "http://",
+            "https://",
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            " style=\"",
+            "eval(",
+        ] {
             // The name of SVG is an address that nobody asks.
             let page = PAGE.replace("http://www.w3.org/2000/svg", "");
             assert!(!page.contains(forbidden), "{forbidden}");

@@ -40,7 +40,9 @@ async fn ask(address: SocketAddr, path: &str, token: Option<&str>) -> Result<Str
     let text = String::from_utf8_lossy(&body).into_owned();
     match status {
         StatusCode::OK => Ok(text),
-        StatusCode::UNAUTHORIZED => Err("it wants a token (--admin-token, ANTEROOM_ADMIN_TOKEN or admin.token)".to_owned()),
+        StatusCode::UNAUTHORIZED => {
+            Err("it wants a token (--admin-token, ANTEROOM_ADMIN_TOKEN or admin.token)".to_owned())
+        }
         _ => Err(format!("it answers {status}")),
     }
 }

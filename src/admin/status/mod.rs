@@ -51,7 +51,8 @@ pub fn show(admin: &Admin, watch: bool, json: bool) -> Result<(), Failure> {
     let look = Look { colours: is_terminal && std::env::var_os("NO_COLOR").is_none() };
     let mut was_reached = false;
     loop {
-        let answer = runtime.block_on(client::get(address, "/status", admin.token.secret())).and_then(|text| read(&text));
+        let answer =
+            runtime.block_on(client::get(address, "/status", admin.token.secret())).and_then(|text| read(&text));
         let text = match &answer {
             Ok(status) if json => format!("{status}\n"),
             Ok(status) => screen::draw(status, look),

@@ -254,7 +254,10 @@ mod tests {
         let plain = draw(&status(), Look { colours: false });
         assert!(!plain.contains('\u{1b}'), "{plain}");
         assert!(plain.contains("anteroom 0.1.0   up 3 h 12 min   ready\n"), "{plain}");
-        assert!(plain.contains("requests   12.3 k/s") && plain.contains(" 90.0 %") && plain.contains(" 25.0 %"), "{plain}");
+        assert!(
+            plain.contains("requests   12.3 k/s") && plain.contains(" 90.0 %") && plain.contains(" 25.0 %"),
+            "{plain}"
+        );
         assert!(plain.contains("per-client: 10 allowed   2 refused"), "{plain}");
         let coloured = draw(&status(), Look { colours: true });
         assert!(coloured.contains("\u{1b}[32mready") && !coloured.contains("\u{1b}[2Jb"), "{coloured}");
