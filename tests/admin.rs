@@ -1,7 +1,6 @@
 //! The admin address: health and readiness tell the truth within a second, whatever happens to Redis; who may ask for what;
 //! and nobody who asks there takes much, or is felt by a client.
 
-#[allow(dead_code)]
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};

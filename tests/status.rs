@@ -1,6 +1,5 @@
 //! `anteroom status`, and where the admin address is: at a terminal or for scripts, with and without an answer.
 
-#[allow(dead_code)]
 mod support;
 
 use std::net::{SocketAddr, TcpListener};

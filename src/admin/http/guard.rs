@@ -11,6 +11,7 @@
 //!
 //! Without a token, a name in `Host` could be anyone's: a page from elsewhere may have its own name resolve to 127.0.0.1 and
 //! would then be taken for ours by the browser (DNS rebinding). An address in its place cannot be made to mean something else.
+//! What a browser says it asks for another site's page is not answered either, token or not.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub(super) struct Peer(pub(super) IpAddr);
 pub(super) enum Refused {
     /// No token, or not the right one.
     Token,
-    /// `Host` is a name that could be anyone's.
+    /// `Host` is a name that could be anyone's, or another site's page asks.
     Host,
     /// It names keys or clients, and they are not on this machine.
     Remote,
@@ -62,7 +63,9 @@ impl Refused {
             Self::Token => {
                 "a token is needed: Authorization: Bearer <admin.token>, or as the password of Basic authentication\n"
             }
-            Self::Host => "without admin.token this is answered by IP address or as localhost only\n",
+            Self::Host => {
+                "this is not answered for other sites, and without admin.token by IP address or as localhost only\n"
+            }
             Self::Remote => "without admin.token this is answered on the proxy's own machine only\n",
             Self::Crowded => "too many are following already\n",
         }
@@ -120,6 +123,9 @@ fn judge(path: &str, peer: IpAddr, headers: &HeaderMap, token: Option<&str>) -> 
     if matches!(path, "/healthz" | "/readyz") {
         return Ok(());
     }
+    if is_from_elsewhere(headers) {
+        return Err(Refused::Host);
+    }
     if let Some(token) = token {
         // Their lengths are no secret.
         let is_shown = shown(headers).is_some_and(|shown| bool::from(shown.as_bytes().ct_eq(token.as_bytes())));
@@ -132,6 +138,13 @@ fn judge(path: &str, peer: IpAddr, headers: &HeaderMap, token: Option<&str>) -> 
         return Err(Refused::Remote);
     }
     Ok(())
+}
+
+/// Whether a browser asks for the sake of another site's page, and not because somebody follows a link. That page could read nothing of the
+/// answer, but it could take the room of those who can.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|found| found == value);
+    is("sec-fetch-site", "cross-site") && !is("sec-fetch-mode", "navigate")
 }
 
 /// The token a request shows.
@@ -198,6 +211,11 @@ mod tests {
         assert_eq!(asked("/metrics", "127.0.0.1", &rebound, None), Err(Refused::Host));
         assert_eq!(asked("/metrics", "127.0.0.1", &[], None), Err(Refused::Host));
         assert_eq!(asked("/readyz", "10.0.0.7", &rebound, None), Ok(()));
+        let site = (header::HeaderName::from_static("sec-fetch-site"), "cross-site");
+        let mode = |mode| (header::HeaderName::from_static("sec-fetch-mode"), mode);
+        let embedded = [here[0].clone(), site.clone(), mode("no-cors")];
+        assert_eq!(asked("/events", "127.0.0.1", &embedded, None), Err(Refused::Host));
+        assert_eq!(asked("/", "127.0.0.1", &[here[0].clone(), site, mode("navigate")], None), Ok(()));
     }
 
     #[test]
