@@ -8,9 +8,13 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::figures::{Family, Figures, Kind, Number};
+use crate::observe::Timings;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Bounds of a histogram.
+const BOUNDS: usize = 11;
 
 /// The text, and its content type. `accept` is the header of that name.
 pub fn render(figures: Figures, accept: &str) -> (String, &'static str) {
@@ -44,6 +48,7 @@ impl Collector for Scrape {
             let kind = match family.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
             };
             let mut of_family = encoder.encode_descriptor(family.name, family.help, None, kind)?;
             for sample in samples.iter().filter(|sample| sample.family.name == family.name) {
@@ -54,8 +59,36 @@ impl Collector for Scrape {
                 }
             }
         }
+        self.encode_timed(&mut encoder)
+    }
+}
+
+impl Scrape {
+    fn encode_timed(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let timed = &self.0.timed;
+        let mut families: Vec<Family> = timed.iter().map(|timed| timed.family).collect();
+        families.dedup();
+        for family in families {
+            let mut of_family = encoder.encode_descriptor(family.name, family.help, None, MetricType::Histogram)?;
+            for one in timed.iter().filter(|one| one.family == family) {
+                durations(&mut of_family.encode_family(&one.labels)?, &one.timings)?;
+            }
+        }
         Ok(())
     }
+}
+
+/// Powers of four from 16 microseconds to 17 seconds: what the timings know exactly.
+fn durations(encoder: &mut MetricEncoder<'_>, timings: &Timings) -> fmt::Result {
+    let mut below = 0;
+    let mut buckets = Vec::with_capacity(BOUNDS + 1);
+    for bound_us in (0..BOUNDS).map(|step| 16_u64 << (2 * step)) {
+        let within = timings.within(bound_us);
+        buckets.push((bound_us as f64 / 1e6, within - below));
+        below = within;
+    }
+    buckets.push((f64::INFINITY, timings.count() - below));
+    encoder.encode_histogram::<NoLabelSet>(timings.sum_us as f64 / 1e6, timings.count(), &buckets, None)
 }
 
 fn number(encoder: &mut MetricEncoder<'_>, kind: Kind, number: Number) -> fmt::Result {
@@ -63,6 +96,8 @@ fn number(encoder: &mut MetricEncoder<'_>, kind: Kind, number: Number) -> fmt::R
         (Kind::Counter, Number::Count(n)) => encoder.encode_counter::<NoLabelSet, u64, f64>(&n, None),
         (Kind::Counter, Number::Signed(n)) => encoder.encode_counter::<NoLabelSet, f64, f64>(&(n as f64), None),
         (Kind::Counter, Number::Real(n)) => encoder.encode_counter::<NoLabelSet, f64, f64>(&n, None),
+        // No sample is one of these.
+        (Kind::Histogram, _) => Ok(()),
         (Kind::Gauge, Number::Count(n)) => encoder.encode_gauge(&n),
         (Kind::Gauge, Number::Signed(n)) => encoder.encode_gauge(&n),
         (Kind::Gauge, Number::Real(n)) => encoder.encode_gauge(&n),

@@ -27,6 +27,7 @@ use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
 use crate::limits::Limits;
+use crate::observe::SlowLog;
 use crate::peers::Bus;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
@@ -77,6 +78,8 @@ pub struct Shared {
     pub pulses: Box<[Pulse]>,
     /// Whether the upstream answers; asked only where somebody may look.
     pub reach: Reach,
+    /// Requests that took long.
+    pub slow: Arc<SlowLog>,
     touched: AtomicU64,
     scripts: Arc<AtomicUsize>,
     /// How much clients may ask.
@@ -131,6 +134,7 @@ impl Shared {
             memory: Memory::new(config.memory.budget_bytes),
             guessing: Complaints::default(),
             door: DoorStats::default(),
+            slow: Arc::new(SlowLog::new(config.slowlog.slower_than_us, config.slowlog.entries_max)),
             config,
             started: Instant::now(),
             address: Arc::new(address),

@@ -23,6 +23,7 @@ use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Marks, Near};
 use crate::command::{Command, Denied, Table};
 use crate::limits::Applying;
+use crate::observe::Observer;
 use crate::resp::{Args, Protocol, RequestScanner};
 use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Waiter};
 use crate::upstream::connect::{Connection, Connector};
@@ -97,6 +98,8 @@ pub struct Worker {
     pub stats: Arc<WorkerStats>,
     /// The read buffer; taken by the session whose turn it is.
     pub scratch: RefCell<Scratch>,
+    /// What its sessions count and time with.
+    pub observer: Rc<Observer>,
     /// This worker's handle to the coherence state.
     pub coherence: Coherence,
     /// The marks of its clients' writes.
@@ -149,6 +152,12 @@ impl Worker {
             round: Round::default(),
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
+            observer: Rc::new(Observer::new(
+                shared.stats[index].figures.clone(),
+                shared.slow.clone(),
+                shared.config.observe.latency,
+                shared.config.observe.hot_keys_max,
+            )),
             stats: shared.stats[index].clone(),
             denied: RefCell::new(shared.rules.resolve(&table)),
             scratch: RefCell::default(),
@@ -196,11 +205,6 @@ impl Worker {
     /// The same in nanoseconds.
     pub fn now_ns(&self) -> u64 {
         self.clock.nanos()
-    }
-
-    /// A read was answered from memory.
-    pub fn note_hit(&self, _db: u32, _key: &[u8]) {
-        self.stats.hits.add(1);
     }
 
     /// The bounds of this worker's lanes.
@@ -394,6 +398,16 @@ impl LaneEvents for Events {
         if connection.protocol != self.wanted {
             tracing::warn!(wanted = ?self.wanted, "the upstream does not speak the protocol asked for");
         }
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.worker.stats.figures.bytes.lanes_sent.add(bytes as u64);
+    }
+
+    fn received(&self, bytes: usize) {
+        self.worker.stats.figures.bytes.lanes_received.add(bytes as u64);
+        // What comes of it is timed by this look at the clock.
+        self.worker.observer.looked(self.worker.now_ns());
     }
 
     fn refused(&self, refusal: Refusal) {

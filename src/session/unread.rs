@@ -88,6 +88,7 @@ impl Session {
                     if self.worker.shared.config.clients.idle_timeout_ms > 0 {
                         self.client.active.store(self.worker.now().0, Relaxed);
                     }
+                    self.worker.stats.figures.bytes.clients_sent.add(n as u64);
                     self.outbox.written(n);
                 }
                 Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {

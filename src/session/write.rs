@@ -9,8 +9,8 @@ use super::then::Then;
 use crate::coherence::Source;
 use crate::coherence::listener::{Evidence, Own, OwnKey};
 use crate::command::{Command, Dedicated, Effect, Route};
+use crate::observe::Bypass;
 use crate::resp::Args;
-use crate::server::stats::Bypass;
 
 /// A NOLOOP client's own write, and where its interests are.
 type OwnWrite = Box<(Own, Option<Arc<Source>>)>;
@@ -53,6 +53,14 @@ impl Session {
         match effect {
             Effect::Serve | Effect::ServeAll | Effect::Nothing => Then::Nothing,
             Effect::DropEverything => self.after_flush(may_swap(command, args)),
+            // Nothing is kept, no peer is known, and this client hears of nothing: it need not be known which keys these are.
+            Effect::DropKeys | Effect::DropKeysAndFence
+                if !worker.shared.config.cache.enabled
+                    && self.tracking.is_none()
+                    && !worker.marks.names_are_wanted() =>
+            {
+                Then::Lift(worker.marks.unnamed_write())
+            }
             Effect::DropKeys | Effect::DropKeysAndFence => {
                 let mut at = worker.key_positions.take();
                 // Those it only reads too: what it makes of them may show its client more than memory knows of them yet.

@@ -6,13 +6,16 @@
 //! A *field* is a line of INFO; a *sample* is a line of `/metrics`, one of a *family*. Most figures are both. Words that come from
 //! outside (a limit's name is the operator's) are labels or fields only where there is a bound on how many there can be.
 
+mod commands;
 mod sections;
 
 use std::borrow::Cow;
 
+pub use commands::{Latency, Totals};
 pub use sections::Section;
 
 use super::health::Health;
+use crate::observe::Timings;
 use crate::server::shared::Shared;
 
 /// Samples of one name, distinguished by labels.
@@ -33,6 +36,8 @@ pub enum Kind {
     Counter,
     /// Both ways.
     Gauge,
+    /// Durations, by how many took at most so long.
+    Histogram,
 }
 
 /// A family of counters.
@@ -43,6 +48,11 @@ const fn counter(name: &'static str, help: &'static str) -> Family {
 /// A family of gauges.
 const fn gauge(name: &'static str, help: &'static str) -> Family {
     Family { name, help, kind: Kind::Gauge }
+}
+
+/// A family of histograms.
+const fn histogram(name: &'static str, help: &'static str) -> Family {
+    Family { name, help, kind: Kind::Histogram }
 }
 
 /// A number.
@@ -167,6 +177,17 @@ pub struct Sample {
     pub number: Number,
 }
 
+/// A histogram of `/metrics`, or the two sums that a summary needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timed {
+    /// What it is one of.
+    pub family: Family,
+    /// Which of them.
+    pub labels: Vec<Label>,
+    /// How long things took.
+    pub timings: Timings,
+}
+
 /// The figures of some sections, at one moment.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -174,6 +195,8 @@ pub struct Figures {
     pub fields: Vec<Field>,
     /// What `/metrics` prints; those of one family are not always next to each other.
     pub samples: Vec<Sample>,
+    /// Its histograms.
+    pub timed: Vec<Timed>,
 }
 
 impl Figures {
@@ -189,6 +212,11 @@ impl Figures {
         let mut figures = Self::default();
         Section::ALL.into_iter().for_each(|section| section.read(&mut figures, shared));
         figures
+    }
+
+    /// Adds those of single commands, of which INFO has none.
+    pub fn add_commands(&mut self, shared: &Shared) {
+        commands::read(self, shared);
     }
 
     /// What only the admin address knows: how things stand, and whom it did not answer.
@@ -217,6 +245,11 @@ impl Figures {
     /// A sample that INFO has in another form, or not at all.
     fn sample<const N: usize>(&mut self, family: Family, labels: [Label; N], number: impl Into<Number>) {
         self.samples.push(Sample { family, labels: labels.into(), number: number.into() });
+    }
+
+    /// A histogram.
+    fn time<const N: usize>(&mut self, family: Family, labels: [Label; N], timings: Timings) {
+        self.timed.push(Timed { family, labels: labels.into(), timings });
     }
 
     /// A field that is its family's only sample.

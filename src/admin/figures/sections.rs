@@ -2,17 +2,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{Family, Figures, counter, gauge};
+use super::{Family, Figures, Totals, counter, gauge};
 use crate::coherence::tracker::{Signal, TrackerState};
 use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
 use crate::config::Scope;
 use crate::limits::Limits;
+use crate::observe::{Bypass, Outcome};
 use crate::peers::{Standing, State};
 use crate::server::memory::{self, resident_bytes};
 use crate::server::origins::Refused;
 use crate::server::reach::Heard;
 use crate::server::shared::Shared;
-use crate::server::stats::{Bypass, Counter, WorkerStats};
+use crate::server::stats::WorkerStats;
 use crate::server::users::Sight;
 use crate::session::End;
 use crate::tls::{Refused as HandshakeRefused, UpstreamTls};
@@ -96,7 +97,16 @@ fn proxy(f: &mut Figures, shared: &Shared) {
         counter("connections_accepted", "Connections of clients accepted."),
         sum(shared, |s| s.accepted.get()),
     );
-    f.both("requests", counter("requests", "Requests understood."), sum(shared, |s| s.requests.get()));
+    f.both(
+        "requests",
+        counter("requests", "Requests answered or sent on: hits, misses and bypasses together."),
+        Totals::of(shared).requests(),
+    );
+    f.both(
+        "requests_begun",
+        counter("requests_begun", "Requests understood, whether or not they wait to be run."),
+        sum(shared, |s| s.requests_begun.get()),
+    );
     f.both("command_rules", gauge("command_rules", "Rules about commands in force."), shared.rules.len());
     f.both(
         "commands_refused",
@@ -175,25 +185,25 @@ fn memory(f: &mut Figures, shared: &Shared) {
 }
 
 fn cache(f: &mut Figures, shared: &Shared) {
-    let (totals, size) = (shared.coherence.totals(), shared.coherence.size());
+    let (outcomes, totals, size) = (Totals::of(shared), shared.coherence.totals(), shared.coherence.size());
     f.both(
         "cache_enabled",
         gauge("cache_enabled", "1 if values are kept in memory at all."),
         shared.config.cache.enabled,
     );
-    f.both("cache_hits", counter("cache_hits", "Reads answered from memory."), sum(shared, |s| s.hits.get()));
-    f.field("cache_misses", totals.misses.iter().sum::<u64>());
+    f.both("cache_hits", counter("cache_hits", "Reads answered from memory."), outcomes.hits());
+    f.field("cache_misses", outcomes.misses());
     let misses = counter("cache_misses", "Reads that memory was asked for and could not answer, by reason.");
     for reason in MissReason::ALL {
         let word = reason.as_str();
-        f.by(format!("cache_misses_{word}"), misses, "reason", word, totals.misses[reason as usize]);
+        f.by(format!("cache_misses_{word}"), misses, "reason", word, outcomes.get(Outcome::Miss(reason)));
     }
-    f.field("cache_bypasses", sum(shared, |s| s.bypasses.iter().map(Counter::get).sum()));
+    f.field("cache_bypasses", outcomes.bypasses());
     let bypasses =
-        counter("cache_bypasses", "Reads that memory was not asked for though it could have been, by reason.");
-    for reason in Bypass::ALL {
-        let (word, count) = (reason.as_str(), sum(shared, |s| s.bypasses[reason as usize].get()));
-        f.by(format!("cache_bypasses_{word}"), bypasses, "reason", word, count);
+        counter("cache_bypasses", "Requests that memory was not asked about, by reason; writes are among them.");
+    for why in Bypass::ALL {
+        let word = why.as_str();
+        f.by(format!("cache_bypasses_{word}"), bypasses, "reason", word, outcomes.get(Outcome::Bypass(why)));
     }
     f.both("cache_entries", gauge("cache_entries", "Keys of which something is kept."), size.entries);
     f.both("cache_bytes", gauge("cache_bytes", "Bytes of all entries, with their overhead."), size.bytes);

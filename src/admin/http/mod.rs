@@ -27,10 +27,10 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::health::Health;
-use super::history::{History, Moment};
+use super::history::History;
 use super::snapshot;
+use crate::observe::Counter;
 use crate::server::shared::Shared;
-use crate::server::stats::Counter;
 use crate::shutdown::Shutdown;
 use guard::{Peer, Refused};
 
@@ -129,7 +129,7 @@ impl Looking {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            self.history().note(Moment::now(&self.shared));
+            self.history().look(&self.shared);
             if self.latest.receiver_count() > 0 {
                 let health = self.health().await;
                 let snapshot = snapshot::now(&self.shared, &health, &self.history());

@@ -62,6 +62,7 @@ async fn readyz(State(looking): State<Arc<Looking>>) -> Response {
 async fn scrape(State(looking): State<Arc<Looking>>, headers: HeaderMap) -> Response {
     let health = looking.health().await;
     let mut figures = Figures::all(&looking.shared);
+    figures.add_commands(&looking.shared);
     figures.add_admin(
         &health,
         looking.shared.pulses.len(),
