@@ -39,7 +39,7 @@ struct Driven {
 }
 
 impl Driven {
-    /// The number of a sample, written as it is in the text.
+    /// The number of a sample, written as it is in the text but for the order of its labels.
     fn value(&mut self, admin: SocketAddr, sample: &str) -> Option<f64> {
         let text = get(admin, "/metrics").body;
         let mut found = None;
@@ -51,12 +51,16 @@ impl Driven {
                 continue;
             }
             let (name, number) = line.rsplit_once(' ').expect("a sample has a number");
-            if name == sample {
+            let parsed = parse(name);
+            if parsed == parse(sample) {
                 found = Some(number.parse().expect("a number"));
             }
-            self.seen.insert(parse(name));
+            self.seen.insert(parsed);
         }
-        self.looked_at.insert(sample.split('{').next().unwrap_or_default().to_owned());
+        let name = sample.split('{').next().unwrap_or_default();
+        // A histogram's samples have its name and these.
+        let family = ["_count", "_sum", "_bucket"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        self.looked_at.insert(family.unwrap_or(name).to_owned());
         found
     }
 
@@ -122,6 +126,7 @@ fn every_family_is_driven_to_a_known_value_and_every_query_finds_what_it_asks_fo
         process::descriptors_run_out,
         process::memory_gets_short,
         reading::hits_and_misses,
+        reading::commands,
         reading::keys_are_touched,
         changes::the_tracker,
         changes::clients_that_cache,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::server::reach::Heard;
 use crate::server::shared::Shared;
-use crate::shutdown::Shutdown;
 
 /// How long a worker's loop may take to come round before the worker counts as stuck.
 const TURN_MAX: Duration = Duration::from_secs(2);
@@ -23,7 +22,7 @@ pub struct Health {
 
 impl Health {
     /// Asks the workers. Takes as long as the slowest, at most [`TURN_MAX`].
-    pub async fn look(shared: &Shared, shutdown: &Shutdown) -> Self {
+    pub async fn look(shared: &Shared) -> Self {
         let mut stuck = Vec::new();
         let until = tokio::time::Instant::now() + TURN_MAX;
         for (worker, pulse) in shared.pulses.iter().enumerate() {
@@ -33,8 +32,7 @@ impl Health {
                 stuck.push(worker);
             }
         }
-        let unready = unready(shared, shutdown);
-        Self { stuck, unready }
+        Self { stuck, unready: unready(shared) }
     }
 
     /// Whether the process lives.
@@ -55,9 +53,10 @@ impl Health {
 }
 
 /// Why no request should be sent here; empty if there is no reason.
-pub fn unready(shared: &Shared, shutdown: &Shutdown) -> String {
-    if shutdown.is_requested() {
-        return "draining".to_owned();
+fn unready(shared: &Shared) -> String {
+    let stage = shared.stage.get();
+    if !stage.is_ready() {
+        return stage.as_str().to_owned();
     }
     match shared.reach.heard() {
         Heard::Answer(_) => String::new(),

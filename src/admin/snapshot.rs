@@ -29,7 +29,7 @@ pub fn now(shared: &Shared, health: &Health, history: &History) -> Map<String, J
     put("alive", health.is_alive().into());
     put("ready", health.is_ready().into());
     put("reason", health.unready.as_str().into());
-    put("upstream", shared.config.upstream.url.to_string().into());
+    put("upstream", shared.config().upstream.url.to_string().into());
     put("rates", json!(history.rates()));
     put(
         "latency",
@@ -52,7 +52,7 @@ pub fn with_history(shared: &Shared, health: &Health, history: &History) -> Map<
 
 /// Rates per second of the keys asked for most, of about the last ten seconds; null if they are not sampled.
 fn hot_keys(shared: &Shared) -> Json {
-    if shared.config.observe.hot_keys_max == 0 {
+    if shared.config().observe.hot_keys_max == 0 {
         return Json::Null;
     }
     let second = shared.clock.nanos() / 1_000_000_000;

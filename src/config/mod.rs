@@ -115,10 +115,3 @@ impl Default for Config {
         }
     }
 }
-
-impl Config {
-    /// Whether anyone has to be told of writes made through this proxy: its own memory, other proxies, or applications.
-    pub fn follows_writes(&self) -> bool {
-        self.cache.enabled || self.peers.enabled || self.publish.is_on()
-    }
-}

@@ -10,6 +10,7 @@
 //! | `fences` | which replies wait until the trackers have caught up? |
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
+//! | `in_force`, `stage` | which configuration is everybody going by, and how far is the process? |
 //! | `rules` | which of the operator's rules about commands is whose? |
 //! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
 //! | `pulse`, `reach` | do the workers, and does the upstream, answer at this moment? |
@@ -25,6 +26,7 @@ pub mod facts;
 pub mod fences;
 pub mod handshakes;
 pub mod identity;
+pub mod in_force;
 mod kept;
 pub mod memory;
 pub mod origins;
@@ -33,6 +35,7 @@ pub mod pulse;
 pub mod reach;
 pub mod rules;
 pub mod shared;
+pub mod stage;
 pub mod stats;
 mod survey;
 mod swaps;
@@ -60,6 +63,7 @@ use crate::upstream::connect::Connector;
 use crate::upstream::control::Control;
 use acceptor::Arrival;
 use shared::Shared;
+use stage::Stage;
 use trackers::Waiting;
 use worker::Worker;
 
@@ -119,9 +123,10 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         threads.push(thread);
     }
     drop(at_work);
+    shared.stage.advance(Stage::Serving);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     let outcome = runtime.block_on(async {
-        let timeout = Duration::from_millis(shared.config.upstream.timeout_ms);
+        let timeout = Duration::from_millis(shared.config().upstream.timeout_ms);
         let (tls, login) = (shared.upstream_tls.clone(), shared.own_login());
         let control = Control::new(&shared.address, tls, login.as_deref(), timeout).map_err(RunError::Internal)?;
         let survey = tokio::spawn(survey::keep(shared.clone()));
@@ -136,9 +141,10 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         let bus = begin_bus(&shared, all_drained.clone());
         let looking = admin.map(|listener| {
             let reach = tokio::spawn(reach::keep(shared.clone()));
-            (reach, tokio::spawn(crate::admin::http::serve(listener, shared.clone(), shutdown.clone())))
+            (reach, tokio::spawn(crate::admin::http::serve(listener, shared.clone())))
         });
         let accepted = acceptor::accept(listeners, shared.clone(), doors, shutdown).await;
+        shared.stage.advance(Stage::Draining);
         survey.abort();
         certificates.abort();
         overdue.abort();
@@ -164,7 +170,8 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
 }
 
 fn begin_bus(shared: &Arc<Shared>, all_drained: watch::Receiver<()>) -> peers::Running {
-    let upstream = &shared.config.upstream;
+    let config = shared.config();
+    let upstream = &config.upstream;
     let reconnect =
         (Duration::from_millis(upstream.reconnect_min_ms), Duration::from_millis(upstream.reconnect_max_ms));
     let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
@@ -207,6 +214,7 @@ async fn work(
     let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
     let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
     let gathering = tokio::task::spawn_local(worker::keep_gathering(worker.clone()));
+    let following = tokio::task::spawn_local(in_force::follow(worker.clone()));
     let (mut entering, mut sessions) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
     loop {
         tokio::select! {
@@ -260,6 +268,7 @@ async fn work(
     mail.abort();
     tidy.abort();
     gathering.abort();
+    following.abort();
     pulse.abort();
     shared.pulses[index].end();
 }

@@ -13,11 +13,13 @@ use super::complaints::Complaints;
 use super::facts::Facts;
 use super::handshakes::Handshakes;
 use super::identity::{Identities, Identity};
+use super::in_force::InForce;
 use super::memory::Memory;
 use super::origins::Origins;
 use super::pulse::Pulse;
 use super::reach::Reach;
 use super::rules::Rules;
+use super::stage::StageCell;
 use super::stats::{DoorStats, WorkerStats};
 use super::users::Sight;
 use super::worker::connector_for;
@@ -37,7 +39,11 @@ use crate::upstream::pause::Pause;
 /// See the head of this file.
 pub struct Shared {
     /// The configuration in force.
-    pub config: Config,
+    pub in_force: InForce,
+    /// Whether anything may ever be kept: then writes and reads are followed, even while nothing is (`cache.enabled`).
+    pub keeps: bool,
+    /// How far the process is.
+    pub stage: StageCell,
     /// When the process began to serve.
     pub started: Instant,
     /// Where the upstream is.
@@ -135,7 +141,9 @@ impl Shared {
             guessing: Complaints::default(),
             door: DoorStats::default(),
             slow: Arc::new(SlowLog::new(config.slowlog.slower_than_us, config.slowlog.entries_max)),
-            config,
+            keeps: config.cache.enabled,
+            in_force: InForce::new(config, workers),
+            stage: StageCell::default(),
             started: Instant::now(),
             address: Arc::new(address),
             handshakes: client_tls.map(|tls| Arc::new(Handshakes::new(tls))),
@@ -163,9 +171,20 @@ impl Shared {
         (shared, wanted)
     }
 
+    /// The configuration in force. Sessions ask their worker.
+    pub fn config(&self) -> Arc<Config> {
+        self.in_force.get()
+    }
+
+    /// Whether anyone has to be told of writes made through this proxy: its own memory, other proxies, or applications.
+    pub fn follows_writes(&self) -> bool {
+        self.keeps || self.bus.is_told()
+    }
+
     /// The credentials of `upstream.url`, which are the proxy's own.
     pub fn own_login(&self) -> Option<Arc<Login>> {
-        let url = &self.config.upstream.url;
+        let config = self.config();
+        let url = &config.upstream.url;
         let user = url.username.as_deref().unwrap_or("default").as_bytes();
         let login =
             |password: &str| Login::new(Credentials { user: user.into(), password: password.as_bytes().into() });

@@ -22,6 +22,7 @@ use crate::cache::{Clock, Millis};
 use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Marks, Near};
 use crate::command::{Command, Denied, Table};
+use crate::config::Config;
 use crate::limits::Applying;
 use crate::observe::Observer;
 use crate::resp::{Args, Protocol, RequestScanner};
@@ -121,6 +122,7 @@ pub struct Worker {
     /// Room for the positions of a request's keys.
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
+    config: RefCell<Rc<Config>>,
     table: RefCell<(u64, Rc<Table>)>,
     /// What the limits have to do with each of its commands, by id; empty without limits.
     applying: RefCell<Vec<Applying>>,
@@ -138,7 +140,8 @@ impl Worker {
     /// A worker without sessions. Call it on the worker's own thread.
     pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
         let (version, table) = shared.table();
-        let flights_max = (shared.config.coherence.fills_inflight_max / shared.stats.len()).max(1);
+        let config = shared.config();
+        let flights_max = (config.coherence.fills_inflight_max / shared.stats.len()).max(1);
         Rc::new(Self {
             index,
             coherence: shared.coherence.fork(),
@@ -152,11 +155,12 @@ impl Worker {
             round: Round::default(),
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
+            config: RefCell::new(Rc::new((*config).clone())),
             observer: Rc::new(Observer::new(
                 shared.stats[index].figures.clone(),
                 shared.slow.clone(),
-                shared.config.observe.latency,
-                shared.config.observe.hot_keys_max,
+                config.observe.latency,
+                config.observe.hot_keys_max,
             )),
             stats: shared.stats[index].clone(),
             denied: RefCell::new(shared.rules.resolve(&table)),
@@ -170,6 +174,17 @@ impl Worker {
             spares: RefCell::default(),
             draining: Cell::new(false),
         })
+    }
+
+    /// The configuration in force: the same from the beginning of a session's turn to its end.
+    #[inline]
+    pub fn config(&self) -> Rc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// This one is in force from now on. Called between two turns of sessions.
+    pub(super) fn go_by(&self, config: &Config) {
+        self.config.replace(Rc::new(config.clone()));
     }
 
     /// The command table as of now.
@@ -209,7 +224,8 @@ impl Worker {
 
     /// The bounds of this worker's lanes.
     pub fn limits(&self) -> LaneLimits {
-        let upstream = &self.shared.config.upstream;
+        let config = self.config();
+        let upstream = &config.upstream;
         LaneLimits {
             inflight_max: upstream.lane_inflight_max,
             unsent_max_bytes: upstream.lane_buffer_max_bytes,
@@ -270,7 +286,8 @@ impl Worker {
     ) -> impl Future<Output = Result<Loan, CheckoutError>> + use<> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get((identity.id, protocol, db), || {
-            let upstream = &self.shared.config.upstream;
+            let config = self.config();
+            let upstream = &config.upstream;
             Rc::new(DedicatedPool::new(
                 Connector { db, ..self.shared.connector(Some(identity)) },
                 protocol,
@@ -368,7 +385,8 @@ pub(super) async fn keep_gathering(worker: Rc<Worker>) {
 
 /// Gives up lanes and pools that nobody uses any more. Ends with the worker.
 pub(super) async fn keep_tidy(worker: Rc<Worker>) {
-    let upstream = &worker.shared.config.upstream;
+    let config = worker.config();
+    let upstream = &config.upstream;
     let lane_idle = Duration::from_millis(upstream.lane_idle_ms);
     let pool_idle = Duration::from_millis(upstream.dedicated_idle_ms);
     let mut tick = interval(looking_every(lane_idle.min(pool_idle)));
@@ -433,7 +451,7 @@ pub fn connector_for(shared: &Shared, identity: Option<&Identity>) -> Connector 
         tls: shared.upstream_tls.clone(),
         login: identity.and_then(|i| i.login.clone()),
         db: 0,
-        timeout: Duration::from_millis(shared.config.upstream.timeout_ms),
+        timeout: Duration::from_millis(shared.config().upstream.timeout_ms),
         pause: shared.pause.clone(),
     }
 }

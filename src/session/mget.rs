@@ -45,7 +45,7 @@ impl Session {
         let Some(source) = self.identity.scopes.tracked.clone() else {
             return self.bypass(command, args, Bypass::NoSource);
         };
-        if args.iter().skip(1).any(|key| worker.shared.config.cache.mode_of(key) != Mode::Tracked) {
+        if args.iter().skip(1).any(|key| worker.config().cache.mode_of(key) != Mode::Tracked) {
             self.at_hand.came_out(Outcome::Bypass(Bypass::Strict));
             if follows {
                 return self.read_through_tracker(command, args);
@@ -142,7 +142,7 @@ impl Session {
             let (view, seen) = served.map_err(|miss| NotFromMemory::Missed(at, miss))?;
             snapshot.note(seen);
             body.extend_from_slice(view.reply(self.protocol));
-            if body.len() > worker.shared.config.upstream.reply_max_bytes {
+            if body.len() > worker.config().upstream.reply_max_bytes {
                 // One key named a million times.
                 return Err(NotFromMemory::TooLong);
             }

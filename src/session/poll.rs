@@ -264,7 +264,7 @@ impl Session {
             if std::mem::take(&mut backlog.partial) {
                 backlog.since_us = backlog.read_us;
             }
-            if backlog.bytes.len() - backlog.start > self.worker.shared.config.clients.request_max_bytes {
+            if backlog.bytes.len() - backlog.start > self.worker.config().clients.request_max_bytes {
                 return Err(End::RequestTooBig);
             }
             self.run_backlog();

@@ -56,6 +56,7 @@ pub(super) fn coming_and_going(driven: &mut Driven) {
     driven.is(admin, "anteroom_clients", 3.0);
     driven.is(admin, "anteroom_connections_accepted_total", 3.0);
     driven.is(admin, "anteroom_requests_total", 4.0);
+    driven.is(admin, "anteroom_requests_begun_total", 4.0);
     driven.is(admin, "anteroom_commands_refused_total", 1.0);
     driven.is(admin, "anteroom_clients_refused_total{reason=\"max\"}", 1.0);
     let _ = clients[1].stream.write_all(b"*1\r\n:1\r\n");

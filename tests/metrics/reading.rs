@@ -71,6 +71,55 @@ pub(super) fn hits_and_misses(driven: &mut Driven) {
     driven.holds(admin, "anteroom_cache_misses_total{reason=\"write_in_flight\"}", "one", |now| now >= 1.0);
 }
 
+pub(super) fn commands(driven: &mut Driven) {
+    let redis = Redis::start();
+    let (proxy, admin) = looked_into(redis.addr(), |config| config.slowlog.slower_than_us = 100_000);
+    proxy.wait_armed();
+    let before = driven.value(admin, "anteroom_clients_bytes_total{direction=\"received\"}").expect("it is counted");
+    let mut client = proxy.client();
+    client.ask(&["SET", "k", "v"]);
+    client.ask(&["GET", "k"]);
+    for _ in 0..7 {
+        client.ask(&["GET", "k"]);
+    }
+    client.ask(&["NO-SUCH-COMMAND"]);
+    for (sample, value) in [
+        ("anteroom_command_requests_total{command=\"get\",outcome=\"hit\"}", 7.0),
+        ("anteroom_command_requests_total{command=\"get\",outcome=\"miss\"}", 1.0),
+        ("anteroom_command_requests_total{command=\"set\",outcome=\"bypass\"}", 1.0),
+        ("anteroom_command_requests_total{command=\"other\",outcome=\"bypass\"}", 1.0),
+        ("anteroom_request_duration_seconds_count{command=\"get\",side=\"client\"}", 8.0),
+        ("anteroom_request_duration_seconds_count{command=\"get\",side=\"upstream\"}", 1.0),
+        ("anteroom_request_duration_seconds_bucket{le=\"+Inf\",command=\"get\",side=\"client\"}", 8.0),
+        ("anteroom_slow_requests_total", 0.0),
+    ] {
+        driven.is(admin, sample, value);
+    }
+    // Two bulk strings of three bytes and one of one for each GET: 3 + 2 × 4 + 2 × 4 + … are 20 bytes; SET has 27.
+    let received = 27.0 + 8.0 * 20.0 + 26.0;
+    driven.holds(admin, "anteroom_clients_bytes_total{direction=\"received\"}", "what was sent", |now| {
+        now - before >= received && now - before < received + 200.0
+    });
+    driven.holds(admin, "anteroom_clients_bytes_total{direction=\"sent\"}", "replies", |now| now >= 8.0 * 7.0);
+    driven.holds(admin, "anteroom_lanes_bytes_total{direction=\"sent\"}", "the SET", |now| now >= 27.0);
+    driven.holds(admin, "anteroom_lanes_bytes_total{direction=\"received\"}", "its reply", |now| now >= 5.0);
+    redis.pause();
+    client.send(&["SET", "k", "w"]);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    redis.resume();
+    client.frame();
+    driven.is(admin, "anteroom_slow_requests_total", 1.0);
+    driven.holds(
+        admin,
+        "anteroom_request_duration_seconds_sum{command=\"set\",side=\"client\"}",
+        "a fifth of a second",
+        |now| (0.15..5.0).contains(&now),
+    );
+    // What took a fifth of a second is beyond 65.536 ms and within 4.194304 s; what took no time is within both.
+    driven.is(admin, "anteroom_request_duration_seconds_bucket{le=\"0.065536\",command=\"set\",side=\"client\"}", 1.0);
+    driven.is(admin, "anteroom_request_duration_seconds_bucket{le=\"4.194304\",command=\"set\",side=\"client\"}", 2.0);
+}
+
 pub(super) fn keys_are_touched(driven: &mut Driven) {
     let redis = Redis::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     let (proxy, admin) = looked_into(redis.addr(), |config| config.cache.touch_interval_ms = 50);

@@ -116,7 +116,11 @@ fn proxy(f: &mut Figures, shared: &Shared) {
 }
 
 fn clients(f: &mut Figures, shared: &Shared) {
-    f.both("clients_max", gauge("clients_max", "Connections of clients at once, at most."), shared.config.clients.max);
+    f.both(
+        "clients_max",
+        gauge("clients_max", "Connections of clients at once, at most."),
+        shared.config().clients.max,
+    );
     let refused = counter("clients_refused", "Connections refused at the door, by reason.");
     for why in Refused::ALL {
         let word = why.as_str();
@@ -155,7 +159,7 @@ fn memory(f: &mut Figures, shared: &Shared) {
     f.both(
         "memory_budget_bytes",
         gauge("memory_budget_bytes", "Bytes the process may take; 0 for no bound."),
-        shared.config.memory.budget_bytes,
+        shared.config().memory.budget_bytes,
     );
     f.both(
         "memory_used_bytes",
@@ -189,7 +193,7 @@ fn cache(f: &mut Figures, shared: &Shared) {
     f.both(
         "cache_enabled",
         gauge("cache_enabled", "1 if values are kept in memory at all."),
-        shared.config.cache.enabled,
+        shared.config().cache.enabled,
     );
     f.both("cache_hits", counter("cache_hits", "Reads answered from memory."), outcomes.hits());
     f.field("cache_misses", outcomes.misses());
@@ -210,7 +214,7 @@ fn cache(f: &mut Figures, shared: &Shared) {
     f.both(
         "cache_max_bytes",
         gauge("cache_max_bytes", "Bytes of all entries, at most."),
-        shared.config.cache.max_bytes,
+        shared.config().cache.max_bytes,
     );
     f.both(
         "cache_touched",
@@ -239,7 +243,7 @@ fn coherence(f: &mut Figures, shared: &Shared) {
     let totals = shared.coherence.totals();
     let state = shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state());
     let (word, why) = match state.clone() {
-        _ if !shared.config.cache.enabled => ("disabled", String::new()),
+        _ if !shared.config().cache.enabled => ("disabled", String::new()),
         None => ("none", String::new()),
         Some(TrackerState::Armed(_)) => ("armed", String::new()),
         Some(TrackerState::Down(why)) => ("down", why),

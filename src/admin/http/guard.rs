@@ -95,7 +95,8 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let token = looking.shared.config.admin.token.secret();
+    let config = looking.shared.config();
+    let token = config.admin.token.secret();
     let mut response = match judge(request.uri().path(), peer, request.headers(), token) {
         Ok(()) => next.run(request).await,
         Err(why) => {

@@ -31,7 +31,6 @@ use super::history::History;
 use super::snapshot;
 use crate::observe::Counter;
 use crate::server::shared::Shared;
-use crate::shutdown::Shutdown;
 use guard::{Peer, Refused};
 
 /// Connections at once; one more closes the oldest, so that those who only stay cannot keep anyone out.
@@ -54,7 +53,6 @@ const REST: Duration = Duration::from_millis(100);
 /// What answers are made from.
 struct Looking {
     shared: Arc<Shared>,
-    shutdown: Shutdown,
     history: Mutex<History>,
     /// The latest snapshot, for those who follow.
     latest: watch::Sender<Arc<str>>,
@@ -66,10 +64,9 @@ struct Looking {
 }
 
 /// Answers on `listener`; ends when aborted.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: Shutdown) {
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let looking = Arc::new(Looking {
         shared,
-        shutdown,
         history: Mutex::default(),
         latest: watch::Sender::new(Arc::from("")),
         followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
@@ -139,7 +136,7 @@ impl Looking {
     }
 
     async fn health(&self) -> Health {
-        Health::look(&self.shared, &self.shutdown).await
+        Health::look(&self.shared).await
     }
 
     fn history(&self) -> std::sync::MutexGuard<'_, History> {

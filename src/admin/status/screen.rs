@@ -18,7 +18,7 @@ const KEYS_MAX: usize = 10;
 pub(super) fn draw(status: &Json, look: Look) -> String {
     let drawing = Drawing { status, look };
     let mut lines = vec![drawing.head()];
-    lines.extend([drawing.upstream(), drawing.tracker(), drawing.clients(), drawing.requests()]);
+    lines.extend([drawing.upstream(), drawing.tracker(), drawing.clients(), drawing.requests(), drawing.latency()]);
     lines.extend(drawing.cache());
     lines.push(drawing.memory());
     lines.push(drawing.peers());
@@ -125,13 +125,22 @@ impl Drawing<'_> {
         self.row("requests", &text)
     }
 
+    fn latency(&self) -> String {
+        let side = |side: &str| {
+            let of = |share: &str| self.status["latency"][side][share].as_f64().map_or("–".to_owned(), duration);
+            format!("{} / {} / {}", of("p50"), of("p99"), of("p999"))
+        };
+        let text = format!("clients {}   Redis {}   (p50 / p99 / p99.9)", side("client"), side("upstream"));
+        self.row("latency", &text)
+    }
+
     fn cache(&self) -> Vec<String> {
         if self.number("cache_enabled") == 0.0 {
             return vec![self.row("cache", "off")];
         }
         let ratio = |hits: f64, others: f64| if hits + others > 0.0 { Some(hits / (hits + others)) } else { None };
-        let now = ratio(self.rate("hits"), self.rate("misses") + self.rate("bypasses"));
-        let ever = ratio(self.number("cache_hits"), self.number("cache_misses") + self.number("cache_bypasses"));
+        let now = ratio(self.rate("hits"), self.rate("misses"));
+        let ever = ratio(self.number("cache_hits"), self.number("cache_misses"));
         let filled = ratio(self.number("cache_bytes"), self.number("cache_max_bytes") - self.number("cache_bytes"));
         vec![
             self.row("hit ratio", &format!("{}   this second", self.bar(now))),
@@ -211,6 +220,14 @@ fn count(n: f64) -> String {
     }
 }
 
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s >= 1.0 => format!("{s:.2} s"),
+        s if s >= 1e-3 => format!("{:.1} ms", s * 1e3),
+        s => format!("{:.0} µs", s * 1e6),
+    }
+}
+
 fn bytes(n: f64) -> String {
     match n {
         n if n >= 1_073_741_824.0 => format!("{:.1} GiB", n / 1_073_741_824.0),
@@ -255,7 +272,7 @@ mod tests {
         assert!(!plain.contains('\u{1b}'), "{plain}");
         assert!(plain.contains("anteroom 0.1.0   up 3 h 12 min   ready\n"), "{plain}");
         assert!(
-            plain.contains("requests   12.3 k/s") && plain.contains(" 90.0 %") && plain.contains(" 25.0 %"),
+            plain.contains("requests   12.3 k/s") && plain.contains(" 94.7 %") && plain.contains(" 25.0 %"),
             "{plain}"
         );
         assert!(plain.contains("per-client: 10 allowed   2 refused"), "{plain}");
