@@ -95,7 +95,7 @@ pub(super) fn commands(driven: &mut Driven) {
     ] {
         driven.is(admin, sample, value);
     }
-    // Two bulk strings of three bytes and one of one for each GET: 3 + 2 × 4 + 2 × 4 + … are 20 bytes; SET has 27.
+    // The bytes of one SET, of eight GETs, and of what is no command.
     let received = 27.0 + 8.0 * 20.0 + 26.0;
     driven.holds(admin, "anteroom_clients_bytes_total{direction=\"received\"}", "what was sent", |now| {
         now - before >= received && now - before < received + 200.0

@@ -48,7 +48,7 @@ const redisArgs = port => ["--port", String(port), "--bind", "127.0.0.1", "--sav
 function startProxy(port, upstream, admin, token = "") {
   const config = join(scratch, `proxy-${port}.toml`);
   writeFileSync(config, `[[limits.rate]]\nname = "per-client"\nby = "client-name"\ncommands_per_second = 100000\n` +
-    `[[limits.rate]]\nname = "writes"\nby = "ip"\nmatch = { command = "@write" }\ncommands_per_second = 40\n[drain]\ntimeout_ms = 200\n`);
+    `[[limits.rate]]\nname = "writes"\nby = "ip"\nmatch = { command = "@write" }\ncommands_per_second = 900\n[drain]\ntimeout_ms = 200\n`);
   const args = ["--config", config, "--listen", `127.0.0.1:${port}`, "--upstream", `redis://127.0.0.1:${upstream}`, "--admin", `127.0.0.1:${admin}`, "--workers", "2"];
   return start(PROXY, args, { ANTEROOM_ADMIN_TOKEN: token });
 }
