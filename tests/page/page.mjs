@@ -15,7 +15,9 @@ const BROWSER = process.env.CHROMIUM || "/usr/bin/chromium";
 const QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync"];
 const TOKEN = "a-token-for-the-page-test";
-const HOSTILE = '<img src=x onerror="window.pwned=1">';
+// Where a picture for the README is to go, if one is to be made; it shows the page as it usually is.
+const PICTURE = process.env.PAGE_PICTURE;
+const HOSTILE = PICTURE ? "product:999:price" : '<img src=x onerror="window.pwned=1">';
 
 let passed = 0, failed = 0;
 function check(what, holds, more = "") {
@@ -141,6 +143,10 @@ async function main() {
     const contrast = await page.evaluate(worstContrast);
     check(`${look}: every text can be read`, contrast.ratio >= 4.5, JSON.stringify(contrast));
     await page.screenshot({ path: join(HOME, `${name}-${scheme}.png`), fullPage: true });
+    if (PICTURE && look === "desktop, light") {
+      await page.setViewportSize({ width: 1280, height: 940 });
+      await page.screenshot({ path: PICTURE });
+    }
     await page.context().close();
   }
 

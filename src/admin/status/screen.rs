@@ -199,7 +199,7 @@ impl Drawing<'_> {
         let line = |(at, key): (usize, &Json)| {
             let number = |name: &str| count(key[name].as_f64().unwrap_or_default());
             let name = printable(key["key"].as_str().unwrap_or_default());
-            let text = format!("{:>8}/s reads {:>8}/s hits   {name}", number("reads"), number("hits"));
+            let text = format!("{:>8} reads/s {:>8} writes/s   {name}", number("reads"), number("writes"));
             self.row(if at == 0 { "hot keys" } else { "" }, &text)
         };
         keys.iter().take(KEYS_MAX).enumerate().map(line).collect()
@@ -215,7 +215,7 @@ fn count(n: f64) -> String {
     match n {
         n if n >= 1e9 => format!("{:.2} G", n / 1e9),
         n if n >= 1e6 => format!("{:.2} M", n / 1e6),
-        n if n >= 1e4 => format!("{:.1} k", n / 1e3),
+        n if n >= 1e5 => format!("{:.1} k", n / 1e3),
         n => format!("{n:.0}"),
     }
 }
@@ -272,7 +272,7 @@ mod tests {
         assert!(!plain.contains('\u{1b}'), "{plain}");
         assert!(plain.contains("anteroom 0.1.0   up 3 h 12 min   ready\n"), "{plain}");
         assert!(
-            plain.contains("requests   12.3 k/s") && plain.contains(" 94.7 %") && plain.contains(" 25.0 %"),
+            plain.contains("requests   12346/s") && plain.contains(" 94.7 %") && plain.contains(" 25.0 %"),
             "{plain}"
         );
         assert!(plain.contains("per-client: 10 allowed   2 refused"), "{plain}");
