@@ -144,7 +144,7 @@ async function main() {
     check(`${look}: every text can be read`, contrast.ratio >= 4.5, JSON.stringify(contrast));
     await page.screenshot({ path: join(HOME, `${name}-${scheme}.png`), fullPage: true });
     if (PICTURE && look === "desktop, light") {
-      await page.setViewportSize({ width: 1280, height: 940 });
+      await page.setViewportSize({ width: 1280, height: 897 });
       await page.screenshot({ path: PICTURE });
     }
     await page.context().close();
