@@ -1,7 +1,7 @@
 //! Whether the upstream answers at this moment.
 //!
-//! One connection of its own, asked PING all the time, so that the answer is never older than [`EVERY`] and [`DEADLINE`] together:
-//! under a second. One task for the whole process. Lanes and trackers find out for themselves; nothing they do hangs on this word,
+//! One connection of its own, asked PING all the time, so that the answer is never older than a pause and a deadline together: under
+//! a second. One task for the whole process. Lanes and trackers find out for themselves; nothing they do hangs on this word,
 //! it is for those who look (`/readyz`, the metrics).
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,13 +1,16 @@
 //! Every figure the proxy tells of itself, once: INFO, `/metrics`, `/status` and the page are four renderings of one list.
 //!
-//! To add a figure: one line in `sections.rs`, with its name in INFO, its family and its value. Counters stay where they are counted;
+//! To add a figure: one line in `sections`, `changes`, `upstream` or `commands`, with its name in INFO, its family and its value; and a
+//! scenario in `tests/metrics` that drives it. Counters stay where they are counted;
 //! they are read when somebody asks. What a figure costs is therefore paid by who looks.
 //!
 //! A *field* is a line of INFO; a *sample* is a line of `/metrics`, one of a *family*. Most figures are both. Words that come from
 //! outside (a limit's name is the operator's) are labels or fields only where there is a bound on how many there can be.
 
+mod changes;
 mod commands;
 mod sections;
+mod upstream;
 
 use std::borrow::Cow;
 

@@ -1,22 +1,15 @@
-//! What there is to tell, section by section. See the head of `figures`.
+//! What there is to tell, section by section, of the process and what is kept. See the head of `figures`.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-use super::{Family, Figures, Totals, counter, gauge};
-use crate::coherence::tracker::{Signal, TrackerState};
-use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
+use super::{Figures, Totals, changes, counter, gauge, upstream};
+use crate::coherence::{CommitRefused, MissReason, TicketRefused};
 use crate::config::Scope;
 use crate::limits::Limits;
 use crate::observe::{Bypass, Outcome};
-use crate::peers::{Standing, State};
 use crate::server::memory::{self, resident_bytes};
 use crate::server::origins::Refused;
-use crate::server::reach::Heard;
 use crate::server::shared::Shared;
 use crate::server::stats::WorkerStats;
-use crate::server::users::Sight;
 use crate::session::End;
-use crate::tls::{Refused as HandshakeRefused, UpstreamTls};
 
 /// A part of the list, as INFO is asked for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,10 +65,10 @@ impl Section {
             Self::Clients => clients(figures, shared),
             Self::Memory => memory(figures, shared),
             Self::Cache => cache(figures, shared),
-            Self::Coherence => coherence(figures, shared),
+            Self::Coherence => changes::coherence(figures, shared),
             Self::Limits => limits(figures, &shared.limits),
-            Self::Upstream => upstream(figures, shared),
-            Self::Tls => tls(figures, shared),
+            Self::Upstream => upstream::upstream(figures, shared),
+            Self::Tls => upstream::tls(figures, shared),
         }
     }
 }
@@ -239,128 +232,6 @@ fn cache(f: &mut Figures, shared: &Shared) {
     }
 }
 
-fn coherence(f: &mut Figures, shared: &Shared) {
-    let totals = shared.coherence.totals();
-    let state = shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state());
-    let (word, why) = match state.clone() {
-        _ if !shared.config().cache.enabled => ("disabled", String::new()),
-        None => ("none", String::new()),
-        Some(TrackerState::Armed(_)) => ("armed", String::new()),
-        Some(TrackerState::Down(why)) => ("down", why),
-        Some(TrackerState::Unsupported(why)) => ("unsupported", why),
-    };
-    let states =
-        gauge("tracker_state", "1 for how the tracker of clients without a user stands, 0 for the other states.");
-    f.state("tracker_state", states, &["armed", "down", "unsupported", "disabled", "none"], word);
-    f.field("tracker_reason", why);
-    let signal = match state {
-        Some(TrackerState::Armed(Signal::Tracking)) => "tracking",
-        Some(TrackerState::Armed(Signal::Events)) => "keyspace_events",
-        _ => "none",
-    };
-    let signals = gauge("tracker_signal", "1 for what it hears changes by, 0 for the others.");
-    f.state("tracker_signal", signals, &["tracking", "keyspace_events", "none"], signal);
-    f.both(
-        "tracker_losses",
-        counter("tracker_losses", "How often what vouches for kept values was lost, and they with it."),
-        totals.sources_lost,
-    );
-    let mut tracking = 0_u64;
-    shared.clients.each(|client| tracking += u64::from(client.tracking.load(Relaxed) != 0));
-    f.both("tracking_clients", gauge("tracking_clients", "Clients that cache for themselves."), tracking);
-    f.both(
-        "tracking_interests",
-        gauge("tracking_interests", "Interests of such clients in keys."),
-        shared.coherence.interests_held(),
-    );
-    f.both(
-        "tracking_prefixes",
-        gauge("tracking_prefixes", "Prefixes that such clients follow."),
-        shared.broadcasts.prefixes(),
-    );
-    f.field("invalidations", totals.invalidations.iter().sum::<u64>());
-    let invalidations = counter("invalidations", "Keys named by an invalidation, kept or not, by cause.");
-    let dropped = counter("entries_dropped", "Entries that invalidations took out, by cause.");
-    let flushes = counter("flushes", "Invalidations of everything, by cause.");
-    for cause in Cause::ALL {
-        let (word, at) = (cause.as_str(), cause as usize);
-        f.by(format!("invalidations_{word}"), invalidations, "cause", word, totals.invalidations[at]);
-        f.by(format!("entries_dropped_{word}"), dropped, "cause", word, totals.dropped[at]);
-        f.by(format!("flushes_{word}"), flushes, "cause", word, totals.flushes[at]);
-    }
-    peers(f, &shared.bus.standing);
-}
-
-fn peers(f: &mut Figures, standing: &Standing) {
-    let (word, why) = match standing.state() {
-        State::Off => ("off", String::new()),
-        State::Down(why) => ("down", why),
-        State::Up => ("up", String::new()),
-    };
-    let states =
-        gauge("peers_state", "1 for how the channels of proxies and applications stand, 0 for the other states.");
-    f.state("peers_state", states, &["off", "down", "up"], word);
-    f.field("peers_reason", why);
-    f.both("peers", gauge("peers", "Other proxies heard."), standing.heard.load(Relaxed));
-    f.both(
-        "peers_acknowledged",
-        gauge("peers_acknowledged", "Of these, those that hear this one."),
-        standing.acknowledged.load(Relaxed),
-    );
-    let counts = standing.counts();
-    let count = |of: &AtomicU64| of.load(Relaxed);
-    let counters: [(&'static str, Family, u64); 13] = [
-        ("peers_losses", counter("peers_losses", "How often the channels were lost."), count(&standing.losses)),
-        ("peers_messages_sent", counter("peers_messages_sent", "Messages to other proxies."), count(&standing.sent)),
-        (
-            "peers_messages_echoed",
-            counter("peers_messages_echoed", "Own messages that came back."),
-            count(&standing.echoed),
-        ),
-        (
-            "peers_messages_received",
-            counter("peers_messages_received", "Messages of other proxies."),
-            count(&standing.received),
-        ),
-        (
-            "peers_messages_unreadable",
-            counter("peers_messages_unreadable", "Messages on the proxies' channel that could not be read."),
-            count(&standing.unreadable),
-        ),
-        (
-            "peers_messages_repeated",
-            counter("peers_messages_repeated", "Messages of other proxies heard twice."),
-            counts.repeated,
-        ),
-        (
-            "peers_messages_crowded_out",
-            counter("peers_messages_crowded_out", "Messages of more proxies than are kept apart."),
-            counts.crowded_out,
-        ),
-        ("peers_gaps", counter("peers_gaps", "Messages of other proxies whose number was not the next."), counts.gaps),
-        ("peers_restarts", counter("peers_restarts", "Other proxies that began anew."), counts.restarts),
-        ("peers_silent", counter("peers_silent", "Other proxies that fell silent."), counts.silent),
-        (
-            "applications_messages_received",
-            counter("applications_messages_received", "Messages of applications."),
-            count(&standing.applications_received),
-        ),
-        (
-            "applications_messages_unreadable",
-            counter("applications_messages_unreadable", "Messages of applications that could not be read."),
-            count(&standing.applications_unreadable),
-        ),
-        (
-            "applications_messages_sent",
-            counter("applications_messages_sent", "Messages to applications."),
-            count(&standing.applications_sent),
-        ),
-    ];
-    for (name, family, number) in counters {
-        f.both(name, family, number);
-    }
-}
-
 /// A field for each limit, in the manner of Redis's own `cmdstat_…`.
 fn limits(f: &mut Figures, limits: &Limits) {
     f.both("limits", gauge("limits", "Limits in force."), limits.all.len());
@@ -389,101 +260,6 @@ fn limits(f: &mut Figures, limits: &Limits) {
     }
 }
 
-fn upstream(f: &mut Figures, shared: &Shared) {
-    let facts = shared.facts();
-    let version = facts.version.as_deref().unwrap_or("unknown").to_owned();
-    f.both("upstream_known", gauge("upstream_known", "1 if the upstream was ever reached."), facts.known);
-    f.field("upstream_version", version.clone());
-    f.field("upstream_role", facts.role.as_str());
-    let info = gauge("upstream_info", "1; what the upstream says of itself are its labels.");
-    f.sample(info, [("version", version.into()), ("role", facts.role.clone().into())], true);
-    f.both(
-        "upstream_auth_required",
-        gauge("upstream_auth_required", "1 if the upstream lets nobody in without a password."),
-        facts.auth_required,
-    );
-    let (reachable, ping) = match shared.reach.heard() {
-        Heard::Unknown => ("unknown", None),
-        Heard::Answer(after) => ("yes", Some(after)),
-        Heard::None(_) => ("no", None),
-    };
-    f.field("upstream_reachable", reachable);
-    let family = gauge("upstream_reachable", "1 if the upstream has answered within the last second.");
-    f.sample(family, [], ping.is_some());
-    if let Some(ping) = ping {
-        let family = gauge("upstream_ping_seconds", "Seconds the upstream took for its last answer to PING.");
-        f.sample(family, [], ping.as_secs_f64());
-    }
-    let sights =
-        gauge("upstream_users_seen", "1 for how changes of the upstream's users are seen, 0 for the other ways.");
-    f.state("upstream_users_seen", sights, &Sight::ALL.map(Sight::as_str), shared.sight().as_str());
-    f.both(
-        "lane_connects",
-        counter("lane_connects", "Shared connections to the upstream established."),
-        sum(shared, |s| s.lane_connects.get()),
-    );
-    f.both(
-        "lane_losses",
-        counter("lane_losses", "Shared connections to the upstream lost, or not had."),
-        sum(shared, |s| s.lane_losses.get()),
-    );
-}
-
-fn tls(f: &mut Figures, shared: &Shared) {
-    clients_tls(f, shared);
-    let upstream = shared.upstream_tls.as_deref();
-    let word = upstream.map_or("off", |tls| if tls.verifies() { "verified" } else { "unverified" });
-    let states = gauge("upstream_tls", "1 for how the upstream is spoken to, 0 for the other ways.");
-    f.state("upstream_tls", states, &["off", "verified", "unverified"], word);
-    let reloads = upstream.map(UpstreamTls::reloads).unwrap_or_default();
-    f.both(
-        "upstream_tls_reloads",
-        counter("upstream_tls_reloads", "How often changed files for TLS to the upstream were taken."),
-        reloads.done,
-    );
-    let failed =
-        gauge("upstream_tls_reload_failed", "1 if these files are broken, and what was read before is in force.");
-    f.sample(failed, [], !reloads.error.is_empty());
-    f.field("upstream_tls_reload_error", reloads.error);
-    if let Some(validity) = upstream.and_then(UpstreamTls::validity) {
-        let left = "Seconds until the certificate shown to the upstream expires; negative since then.";
-        let family = gauge("upstream_tls_certificate_left_seconds", left);
-        f.both("upstream_tls_certificate_seconds_left", family, validity.seconds_left());
-    }
-}
-
-fn clients_tls(f: &mut Figures, shared: &Shared) {
-    let handshakes = shared.handshakes.as_deref().map(|handshakes| &handshakes.tls);
-    let states = gauge("tls", "1 for whether clients may speak TLS, 0 for the other.");
-    f.state("tls", states, &["off", "on"], if handshakes.is_some() { "on" } else { "off" });
-    let Some(tls) = handshakes else { return };
-    f.both("tls_handshakes", counter("tls_handshakes", "Handshakes of clients done."), tls.done());
-    f.both(
-        "tls_handshakes_inflight",
-        gauge("tls_handshakes_inflight", "Handshakes of clients under way."),
-        tls.inflight(),
-    );
-    f.field("tls_handshakes_failed", HandshakeRefused::ALL.iter().map(|why| tls.refused(*why)).sum::<u64>());
-    let failed = counter("tls_handshakes_failed", "Handshakes of clients that failed, by reason.");
-    for why in HandshakeRefused::ALL {
-        let word = why.as_str();
-        f.by(format!("tls_handshakes_failed_{word}"), failed, "reason", word, tls.refused(why));
-    }
-    let reloads = tls.reloads();
-    f.both(
-        "tls_reloads",
-        counter("tls_reloads", "How often changed files for TLS to clients were taken."),
-        reloads.done,
-    );
-    let broken = gauge("tls_reload_failed", "1 if these files are broken, and what was read before is in force.");
-    f.sample(broken, [], !reloads.error.is_empty());
-    f.field("tls_reload_error", reloads.error);
-    if let Some(validity) = tls.validity() {
-        let left = "Seconds until the certificate shown to clients expires; negative since then.";
-        f.both("tls_certificate_seconds_left", gauge("tls_certificate_left_seconds", left), validity.seconds_left());
-    }
-}
-
-fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {
+pub(super) fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {
     shared.stats.iter().map(|stats| of(stats)).sum()
 }
