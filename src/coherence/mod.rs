@@ -25,6 +25,7 @@
 //! | the slots and their locks | `epochs.rs` |
 //! | clients that cache for themselves: who is one | `listener.rs`; who must hear of a key: `interest.rs`; of a prefix: `broadcast.rs` |
 //! | what must go by pattern | `matching.rs` |
+//! | what is kept, and what would be answered or filled, for those who only look | `inspect.rs` |
 //! | what is told to others | `news.rs` |
 //! | what INFO and the metrics say | `counters.rs` |
 
@@ -33,6 +34,7 @@ mod counters;
 mod epochs;
 mod events;
 mod flights;
+mod inspect;
 mod interest;
 pub mod listener;
 pub mod mail;
@@ -68,6 +70,7 @@ pub use counters::{Counters, Totals};
 pub(crate) use epochs::SlotGuard;
 use epochs::{Epochs, Slot};
 pub use flights::{FlightId, FlightKey, Flights};
+pub use inspect::Standing;
 pub use interest::{Followed, Interests};
 pub use mark::{FlushMark, Marks, WriteMark};
 pub use matching::{PATTERN_MAX_BYTES, Pattern};

@@ -8,17 +8,20 @@
 //! | `memory` | who must make room when memory is short? |
 //! | `worker` | what do the sessions of one thread share? |
 //! | `fences` | which replies wait until the trackers have caught up? |
+//! | `registry` | what may others look at while it lives? |
+//! | `rates` | how fast is it going? |
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
 //! | `in_force`, `stage` | which configuration is everybody going by, and how far is the process? |
 //! | `rules` | which of the operator's rules about commands is whose? |
-//! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
+//! | `clients`, `asking`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
 //! | `pulse`, `reach` | do the workers, and does the upstream, answer at this moment? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
 //! | `handshakes`, `certificates` | who gets in by TLS, and have its files changed? |
 
 mod acceptor;
 pub mod allowance;
+pub mod asking;
 mod certificates;
 pub mod clients;
 pub mod complaints;
@@ -32,7 +35,9 @@ pub mod memory;
 pub mod origins;
 pub mod overdue;
 pub mod pulse;
+pub mod rates;
 pub mod reach;
+pub mod registry;
 pub mod rules;
 pub mod shared;
 pub mod stage;
@@ -138,6 +143,7 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         let limits = tokio::spawn(crate::limits::keep_tidy(shared.limits.clone()));
         let overdue = tokio::spawn(overdue::keep(shared.clone()));
         let memory = tokio::spawn(memory::keep(shared.clone()));
+        let rates = tokio::spawn(rates::keep(shared.clone()));
         let bus = begin_bus(&shared, all_drained.clone());
         let looking = admin.map(|listener| {
             let reach = tokio::spawn(reach::keep(shared.clone()));
@@ -149,6 +155,7 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         certificates.abort();
         overdue.abort();
         memory.abort();
+        rates.abort();
         touch.abort();
         users.abort();
         tidy.abort();

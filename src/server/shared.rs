@@ -17,7 +17,9 @@ use super::in_force::InForce;
 use super::memory::Memory;
 use super::origins::Origins;
 use super::pulse::Pulse;
+use super::rates::Rates;
 use super::reach::Reach;
+use super::registry::Registry;
 use super::rules::Rules;
 use super::stage::StageCell;
 use super::stats::{DoorStats, WorkerStats};
@@ -33,7 +35,8 @@ use crate::observe::SlowLog;
 use crate::peers::Bus;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
-use crate::upstream::lane::Refusal;
+use crate::upstream::dedicated::PoolStanding;
+use crate::upstream::lane::{LaneStanding, Refusal};
 use crate::upstream::pause::Pause;
 
 /// See the head of this file.
@@ -60,6 +63,12 @@ pub struct Shared {
     pub memory: Memory,
     /// What is said of those who try one password after the other.
     pub guessing: Complaints,
+    /// The workers' lanes.
+    pub lanes: Registry<LaneStanding>,
+    /// Their pools of dedicated connections.
+    pub pools: Registry<PoolStanding>,
+    /// How fast it is going.
+    pub rates: Rates,
     /// What the acceptor counts.
     pub door: DoorStats,
     /// Every identity.
@@ -139,6 +148,9 @@ impl Shared {
             origins: Origins::new(&config.clients),
             memory: Memory::new(config.memory.budget_bytes),
             guessing: Complaints::default(),
+            lanes: Registry::default(),
+            pools: Registry::default(),
+            rates: Rates::default(),
             door: DoorStats::default(),
             slow: Arc::new(SlowLog::new(config.slowlog.slower_than_us, config.slowlog.entries_max)),
             keeps: config.cache.enabled,

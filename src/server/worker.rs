@@ -26,15 +26,15 @@ use crate::config::Config;
 use crate::limits::Applying;
 use crate::observe::Observer;
 use crate::resp::{Args, Protocol, RequestScanner};
-use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Waiter};
+use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Spare, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
-use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost, Refusal};
+use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, LaneStanding, Lost, Refusal};
 
-/// Output buffers kept for the next session that needs one.
-const SPARE_BUFFERS_MAX: usize = 64;
-/// A buffer that grew past this is not kept.
-const SPARE_BUFFER_MAX_BYTES: usize = 64 * 1024;
+/// Rooms for replies kept for the next session that needs one.
+const SPARES_MAX: usize = 64;
+/// One that grew past this is not kept.
+const SPARE_MAX_BYTES: usize = 128 * 1024;
 
 /// Readers that one fill answers at most; beyond it they ask for themselves.
 const JOINERS_MAX: usize = 16 * 1024;
@@ -132,7 +132,7 @@ pub struct Worker {
     pools: RefCell<Kept<Place, Rc<DedicatedPool>>>,
     /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
     known_dbs: RefCell<(u64, HashSet<(u32, u32)>)>,
-    spares: RefCell<Vec<Vec<u8>>>,
+    spares: RefCell<Vec<Spare>>,
     draining: Cell<bool>,
 }
 
@@ -274,7 +274,9 @@ impl Worker {
         identity: &Arc<Identity>,
     ) -> Rc<Lane<Waiter>> {
         let events = Rc::new(Events { worker: self.clone(), wanted: protocol, identity: identity.clone() });
-        Lane::spawn(connector, protocol, name, self.limits(), events)
+        let standing = Arc::new(LaneStanding::new(self.index, name, identity.user(), protocol, connector.db));
+        self.shared.lanes.add(&standing);
+        Lane::spawn(connector, standing, self.limits(), events)
     }
 
     /// Borrows a dedicated connection.
@@ -288,13 +290,16 @@ impl Worker {
         let pool = pools.get((identity.id, protocol, db), || {
             let config = self.config();
             let upstream = &config.upstream;
-            Rc::new(DedicatedPool::new(
+            let pool = Rc::new(DedicatedPool::new(
+                (self.index, identity.user()),
                 Connector { db, ..self.shared.connector(Some(identity)) },
                 protocol,
                 upstream.dedicated_max as u32,
                 Duration::from_millis(upstream.dedicated_idle_ms),
                 Duration::from_millis(upstream.dedicated_wait_ms),
-            ))
+            ));
+            self.shared.pools.add(pool.standing());
+            pool
         });
         let pool = pool.clone();
         async move { pool.checkout().await }
@@ -319,15 +324,15 @@ impl Worker {
         known.1.insert((identity.id, db));
     }
 
-    /// An output buffer to reuse.
-    pub fn spare_buffer(&self) -> Option<Vec<u8>> {
+    /// Room for replies to reuse.
+    pub fn spare(&self) -> Option<Spare> {
         self.spares.borrow_mut().pop()
     }
 
-    /// Keeps an output buffer for the next session.
-    pub fn keep_spare(&self, spare: Vec<u8>) {
+    /// Keeps it for the next session.
+    pub fn keep_spare(&self, spare: Spare) {
         let mut spares = self.spares.borrow_mut();
-        if spares.len() < SPARE_BUFFERS_MAX && spare.capacity() <= SPARE_BUFFER_MAX_BYTES {
+        if spares.len() < SPARES_MAX && spare.bytes() <= SPARE_MAX_BYTES {
             spares.push(spare);
         }
     }

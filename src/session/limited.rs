@@ -82,6 +82,7 @@ impl Session {
     }
 
     fn answer_refused(&mut self, refused: Refused) {
+        self.client.refused.fetch_add(1, Relaxed);
         if self.mute_this() {
             return;
         }

@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | `poll` | when is what read, run and written? |
 //! | `request` | where does this request go? |
-//! | `local`, `hello`, `auth`, `client`, `permission` | what does the proxy answer itself, and whom? |
+//! | `local`, `hello`, `auth`, `client`, `console`, `permission` | what does the proxy answer itself, and whom? |
+//! | `why` | would a request be answered from memory? |
 //! | `read`, `mget`, `write` | when does memory answer, and what does a write set off? |
 //! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
 //! | `fills` | how many fills may a session begin, and when do they leave? |
@@ -27,6 +28,7 @@ mod attached;
 mod auth;
 mod beside;
 mod client;
+mod console;
 mod fills;
 mod followed;
 mod gather;
@@ -51,6 +53,7 @@ mod tracking;
 mod transaction;
 mod unread;
 mod waiter;
+mod why;
 mod write;
 
 use std::future::Future;
@@ -73,7 +76,7 @@ pub use gather::Gathering;
 pub use joiner::deliver_mail;
 pub use joiner::{Reads, Seat};
 use observed::AtHand;
-pub use outbox::{Outbox, Seq};
+pub use outbox::{Outbox, Seq, Spare};
 use read::KeysInFlight;
 pub use then::{Then, elements};
 pub use told::Ear;
@@ -233,6 +236,8 @@ pub struct Session {
     at_hand: AtHand,
     /// When the requests at hand were read, if not now, in microseconds on the observer's clock.
     asked_us: Option<u32>,
+    /// Requests run of the batch at hand.
+    ran: u64,
     /// A limit has refused MULTI, and everything is refused until its EXEC or DISCARD.
     closed: Option<Refused>,
     backlog: Option<Box<Backlog>>,
@@ -281,6 +286,7 @@ impl Session {
             paid: false,
             at_hand: AtHand::default(),
             asked_us: None,
+            ran: 0,
             closed: None,
             backlog: None,
             ending: None,

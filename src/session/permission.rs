@@ -10,7 +10,7 @@
 use super::request::Flow;
 use super::waiter::{Waiter, lost_reply};
 use super::{Session, Verdict};
-use crate::command::{Local, LocalClient};
+use crate::command::{Local, LocalClient, LocalProxy};
 use crate::resp::{Args, encode};
 use crate::server::identity::Right;
 
@@ -96,8 +96,17 @@ fn probe(local: Local) -> Option<(Right, &'static [&'static [u8]])> {
         Local::Ping => (Right::Ping, &[b"PING"]),
         Local::Echo => (Right::Echo, &[b"ECHO", b""]),
         Local::Info => (Right::Info, &[b"INFO", b"anteroom"]),
-        // The console shows and changes the proxy as CONFIG does the server.
-        Local::Proxy => (Right::Config, &[b"CONFIG", b"GET", b""]),
+        Local::Proxy(word) => match word {
+            LocalProxy::Unknown | LocalProxy::Help => return None,
+            // Figures, as INFO shows them, and as INFO while the upstream cannot be asked: that is when they are looked at.
+            LocalProxy::Stats
+            | LocalProxy::Cache
+            | LocalProxy::Lanes
+            | LocalProxy::Tracker
+            | LocalProxy::QuerycacheInfo => (Right::Info, &[b"INFO", b"anteroom"]),
+            // The rest shows keys, clients and rules, and changes the proxy, as CONFIG does the server.
+            _ => (Right::Config, &[b"CONFIG", b"GET", b""]),
+        },
         Local::Client(which) => match which {
             LocalClient::Id => (Right::ClientId, &[b"CLIENT", b"ID"]),
             LocalClient::Info => (Right::ClientInfo, &[b"CLIENT", b"INFO"]),

@@ -343,6 +343,7 @@ impl Session {
     fn run_requests(&mut self, bytes: &[u8], scanner: &mut RequestScanner, since_us: Option<u32>) -> (usize, bool) {
         self.asked_us = since_us;
         let ran = self.run_in_order(bytes, scanner);
+        self.client.asking.note(std::mem::take(&mut self.ran), self.now);
         if let Some(purse) = &mut self.purse {
             purse.settle();
         }
@@ -351,8 +352,8 @@ impl Session {
 
     fn run_in_order(&mut self, bytes: &[u8], scanner: &mut RequestScanner) -> (usize, bool) {
         let (mut at, mut partial) = (0, false);
-        if self.outbox.wants_buffer()
-            && let Some(spare) = self.worker.spare_buffer()
+        if self.outbox.wants_room()
+            && let Some(spare) = self.worker.spare()
         {
             self.outbox.give_spare(spare);
         }
@@ -389,6 +390,7 @@ impl Session {
                         // A verdict belongs to the request that asked for it; it must not answer, or lend rights to, another.
                         self.verdict = None;
                         self.paid = false;
+                        self.ran += 1;
                         at += len;
                     }
                     Flow::Hold => break,
@@ -437,6 +439,10 @@ impl Session {
         }
         if self.outbox.pending() == 0 {
             self.ear.iter().for_each(|ear| ear.rests());
+        }
+        let pending = self.outbox.pending() as u64;
+        if self.client.inflight.load(Relaxed) != pending {
+            self.client.inflight.store(pending, Relaxed);
         }
         let held = self.outbox.held_bytes() as u64;
         if self.client.output_bytes.load(Relaxed) != held {

@@ -37,6 +37,8 @@ impl Session {
         let table = self.worker.table();
         let (command, is_whole) = match table.find(args) {
             Found::Command(command) => (command, true),
+            // It is ours, and so are the words for it.
+            Found::UnknownSubcommand(command) if matches!(command.route, Route::Local(_)) => (command, true),
             // The upstream knows better than the table, and has the exact words.
             Found::Unknown | Found::UnknownSubcommand(_) => (table.unknown(), true),
             Found::WrongArity(command) => (command, false),

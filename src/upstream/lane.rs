@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `pump` | what happens on one connection? |
 //! | `refusal` | by which words does a server say that it is not the one to ask? |
+//! | `standing` | how does it stand, seen from elsewhere? |
 //!
 //! Owns the connection, the bytes not yet sent and the FIFO of waiters. It does not know what a request means, who
 //! asked, or that there is a cache.
@@ -24,12 +25,14 @@
 
 mod pump;
 mod refusal;
+mod standing;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -37,9 +40,10 @@ use tokio::time::Instant;
 
 use super::connect::{Connection, Connector};
 use super::pause::Pause;
-use crate::resp::{FrameKind, Protocol};
+use crate::resp::FrameKind;
 use pump::{Ended, Pump};
 pub use refusal::Refusal;
+pub use standing::LaneStanding;
 
 /// Whoever waits for one reply. Exactly one of the two is called, exactly once.
 pub trait Waiter {
@@ -123,6 +127,7 @@ pub struct Lane<W> {
     state: RefCell<State<W>>,
     limits: LaneLimits,
     pause: Arc<Pause>,
+    standing: Arc<LaneStanding>,
 }
 
 impl<W: Waiter + 'static> Lane<W> {
@@ -130,8 +135,7 @@ impl<W: Waiter + 'static> Lane<W> {
     /// everything in flight has been answered or has failed. It connects when first asked.
     pub fn spawn(
         connector: Connector,
-        protocol: Protocol,
-        name: &'static str,
+        standing: Arc<LaneStanding>,
         limits: LaneLimits,
         events: Rc<dyn LaneEvents>,
     ) -> Rc<Self> {
@@ -153,8 +157,9 @@ impl<W: Waiter + 'static> Lane<W> {
             }),
             limits,
             pause: connector.pause.clone(),
+            standing,
         });
-        tokio::task::spawn_local(drive(lane.clone(), connector, protocol, name, events));
+        tokio::task::spawn_local(drive(lane.clone(), connector, events));
         lane
     }
 
@@ -175,6 +180,10 @@ impl<W: Waiter + 'static> Lane<W> {
         }
         state.unsent.extend_from_slice(request);
         state.queue(waiter);
+        if !state.up {
+            // Nobody has turns to note it in.
+            self.standing.inflight.store(state.fifo.len(), Relaxed);
+        }
     }
 
     /// Whether the lane is at one of its bounds; if so the waker is woken when there is room again.
@@ -235,6 +244,7 @@ impl<W: Waiter + 'static> Lane<W> {
             state.fifo_unsent = 0;
             (std::mem::take(&mut state.fifo), std::mem::take(&mut state.room))
         };
+        self.standing.inflight.store(0, Relaxed);
         for waiter in entries {
             waiter.lost(why);
         }
@@ -280,16 +290,12 @@ fn jitter() -> f64 {
     (RandomState::new().hash_one(0u8) % 1000) as f64 / 1000.0
 }
 
-async fn drive<W: Waiter + 'static>(
-    lane: Rc<Lane<W>>,
-    connector: Connector,
-    protocol: Protocol,
-    name: &'static str,
-    events: Rc<dyn LaneEvents>,
-) {
+async fn drive<W: Waiter + 'static>(lane: Rc<Lane<W>>, connector: Connector, events: Rc<dyn LaneEvents>) {
+    let standing = lane.standing.clone();
     while poll_fn(|cx| lane.poll_wanted(cx)).await {
-        let why = match connector.open(protocol, name).await {
+        let why = match connector.open(standing.protocol, standing.name).await {
             Ok(connection) => {
+                standing.connected();
                 events.connected(&connection);
                 {
                     let mut state = lane.state.borrow_mut();
@@ -305,6 +311,7 @@ async fn drive<W: Waiter + 'static>(
             }
             Err(error) => Lost { sent: false, reason: error.to_string() },
         };
+        standing.disconnected(&why.reason);
         events.disconnected(&why);
         // The back-off stands before anyone hears of the loss, so that a waiter that asks again at once is refused.
         lane.back_off(&why);

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -96,6 +97,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         }
         if !self.gathered {
             self.poll_write(cx)?;
+            self.lane.standing.inflight.store(self.lane.inflight(), Relaxed);
         }
         while self.stall.as_mut().poll_unpin(cx).is_ready() {
             let timeout = self.lane.limits.timeout;
