@@ -5,6 +5,8 @@
 #               (BENCH=--quick: to see that it works, not to quote)
 # make bench-peers  installs what the proxy is compared with: nutcracker and haproxy
 # make clients  redis-py, node-redis, ioredis and redis-cli through the release build (CLIENTS="--only redis-cli")
+# make page     the admin page in headless Chromium, through the release build
+# make rules    Prometheus's own check of the alert rules
 #
 # What must hold before a change is taken is all of it: .ci/run. All install what they lack from the system's packages
 # (apt-get, through sudo unless root). None uses a Redis that already runs on this machine: each starts its own on a
@@ -29,7 +31,7 @@ define component
 @cargo $(1) --version >/dev/null 2>&1 || rustup component add $(2)
 endef
 
-.PHONY: run test lint compat clients bench bench-peers release redis tools suite libraries
+.PHONY: run test lint compat clients page rules bench bench-peers release redis tools suite libraries browser promtool
 
 run: release
 	@printf '\nIn another terminal:\n\n  %s SET greeting hello\n  %s GET greeting\n  %s\n\nCtrl-C here stops both.\n\n' "$(CLI)" "$(CLI)" "$(CLI) INFO"
@@ -54,6 +56,12 @@ compat: release suite
 
 clients: release libraries
 	tests/clients/run $(CLIENTS)
+
+page: release browser
+	tests/page/run
+
+rules: promtool
+	promtool check rules src/admin/grafana/alerts.yml
 
 bench: redis
 	cargo bench --bench side_by_side -- --pictures --json target/side_by_side.json $(BENCH)
@@ -91,3 +99,14 @@ libraries:
 	$(call need,node,nodejs)
 	$(call need,npm,npm)
 	$(call need,openssl,openssl)
+
+browser:
+	$(call need,node,nodejs)
+	$(call need,npm,npm)
+	$(call need,chromium,chromium fonts-dejavu-core)
+
+# The package starts a server where there is systemd; nobody asked for that.
+promtool:
+	$(call need,promtool,prometheus)
+	@! command -v systemctl >/dev/null || ! systemctl is-active --quiet prometheus 2>/dev/null || \
+		echo "prometheus runs as a service now; systemctl disable --now prometheus ends it"

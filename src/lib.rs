@@ -16,7 +16,7 @@
 //! | [`upstream`] | connections to Redis: lanes, dedicated ones, the control plane | know the cache |
 //! | [`tags`] | sets of keys that go together | know who asked |
 //! | [`tls`] | keys, certificates, whom to trust, records | know what the bytes mean |
-//! | [`admin`] | INFO's sections, the console | change anything |
+//! | [`admin`] | every figure once, as INFO, metrics and a page tell it; health; the console | change anything |
 //! | [`config`] | `proxy.toml`, flags, environment | act on them |
 //! | [`host`] | what runs the process: its signals, its log, its supervisor | know what is served |
 //!

@@ -23,6 +23,8 @@ pub struct Listeners {
     pub plain: Option<TcpListener>,
     /// With TLS.
     pub tls: Option<TcpListener>,
+    /// For those who look into the proxy.
+    pub admin: Option<TcpListener>,
 }
 
 /// Why nobody can be listened to.
@@ -92,29 +94,63 @@ fn uses(names: &str, count: usize) -> Result<Vec<&'static str>, String> {
 }
 
 impl Listeners {
-    /// Listens wherever `config` says, on sockets that were handed over where there are.
+    /// Listens wherever `config` says, on sockets that were handed over where there are. Whether the admin address was chosen, or is the
+    /// default, says what becomes of it if it is taken.
     ///
     /// # Errors
     /// The address that cannot be had, and why; or a socket that nobody is configured for.
-    pub fn open(config: &Config, handed_over: HandedOver) -> Result<Self, ListenError> {
+    pub fn open(config: &Config, handed_over: HandedOver, admin_was_chosen: bool) -> Result<Self, ListenError> {
         let own = |address: SocketAddr| listen(address).map_err(|error| ListenError::Address(address, error));
         let get = |of: &str, handed_over: Option<TcpListener>, wanted: Option<SocketAddr>| match (handed_over, wanted) {
             (Some(_), None) => Err(ListenError::HandedOver(format!("a socket for {of}, which is not configured"))),
             (None, wanted) => wanted.map(own).transpose(),
             (handed_over, _) => Ok(handed_over),
         };
-        get("admin", handed_over.admin, None)?;
         Ok(Self {
             plain: get("plain", handed_over.plain, (!config.tls.only).then_some(config.listen))?,
             tls: get("tls", handed_over.tls, config.tls.listen)?,
+            admin: admin(config, handed_over.admin, admin_was_chosen)?,
         })
     }
+}
+
+/// The admin address's socket. A second proxy on a machine finds the default port taken; that is no reason to end the one whose
+/// operator did not ask for it.
+fn admin(
+    config: &Config,
+    handed_over: Option<TcpListener>,
+    was_chosen: bool,
+) -> Result<Option<TcpListener>, ListenError> {
+    let wanted = config.admin.listen;
+    let listener = match (handed_over, wanted) {
+        (Some(_), None) => {
+            return Err(ListenError::HandedOver("a socket for admin, which is not configured".to_owned()));
+        }
+        (None, None) => return Ok(None),
+        (Some(listener), _) => listener,
+        (None, Some(address)) => match listen(address) {
+            Ok(listener) => listener,
+            Err(error) if was_chosen => return Err(ListenError::Address(address, error)),
+            Err(error) => {
+                tracing::warn!(admin = %address, %error, "no metrics, health or page: the default admin.listen cannot be had");
+                return Ok(None);
+            }
+        },
+    };
+    let is_reached = listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
+    if is_reached && config.admin.token.secret().is_none() {
+        tracing::warn!(
+            "admin.listen is reached from other machines and admin.token is empty: anyone there may read the metrics; what names keys \
+             or clients is shown to this machine only"
+        );
+    }
+    Ok(Some(listener))
 }
 
 impl From<TcpListener> for Listeners {
     /// One without TLS.
     fn from(plain: TcpListener) -> Self {
-        Self { plain: Some(plain), tls: None }
+        Self { plain: Some(plain), ..Self::default() }
     }
 }
 

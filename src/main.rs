@@ -10,7 +10,8 @@ use std::{
 
 use anteroom::{
     HandedOver, Host, ListenError, Listeners, RunError, Shutdown,
-    config::{Address, Arguments, Config, Key, Loaded, Log, LogFormat, Sources},
+    admin::status,
+    config::{Address, Arguments, Config, Key, Loaded, Log, LogFormat, Sources, Task},
     host::{SetLogLevel, Supervisor},
     upstream::spawn::SpawnedRedis,
 };
@@ -41,9 +42,21 @@ fn start() -> Result<(), u8> {
         eprintln!("{problems}");
         BAD_CONFIGURATION
     })?;
-    if arguments.check {
-        report(&loaded);
-        return Ok(());
+    match arguments.task {
+        Task::Check => {
+            report(&loaded);
+            return Ok(());
+        }
+        Task::Status { watch, json } => {
+            return status::show(&loaded.config.admin, watch, json).map_err(|failure| {
+                eprintln!("{failure}");
+                match failure {
+                    status::Failure::Usage(_) => BAD_CONFIGURATION,
+                    status::Failure::Unreachable(_) => UNAVAILABLE,
+                }
+            });
+        }
+        Task::Serve => {}
     }
     let set_log_level = log_to_stderr(&loaded.config.log);
     serve(loaded, arguments.sources, set_log_level).map_err(|failure| {
@@ -57,7 +70,7 @@ fn start() -> Result<(), u8> {
 
 /// `anteroom check`, nothing being wrong: what is in force of that which several places can say.
 fn report(loaded: &Loaded) {
-    let Config { listen, workers, upstream, log, .. } = &loaded.config;
+    let Config { listen, workers, upstream, log, admin, .. } = &loaded.config;
     println!("ok");
     for key in Key::ALL {
         let value = match key {
@@ -65,6 +78,8 @@ fn report(loaded: &Loaded) {
             Key::UpstreamUrl => upstream.url.to_string(),
             Key::Workers => workers.to_string(),
             Key::LogFormat => format!("{:?}", log.format).to_lowercase(),
+            Key::AdminListen => admin.listen.map_or_else(|| "off".to_owned(), |listen| listen.to_string()),
+            Key::AdminToken => format!("{:?}", admin.token),
         };
         println!("{} = {value} ({})", key.path(), loaded.origin(key));
     }
@@ -74,6 +89,7 @@ fn report(loaded: &Loaded) {
 }
 
 fn serve(loaded: Loaded, sources: Sources, set_log_level: SetLogLevel) -> Result<(), RunError> {
+    let admin_was_chosen = loaded.is_chosen(Key::AdminListen);
     let mut config = loaded.config;
     // Before any thread: they are taken out of the environment, which threads share.
     let handed_over = HandedOver::of_environment().map_err(no_listener)?;
@@ -93,7 +109,7 @@ fn serve(loaded: Loaded, sources: Sources, set_log_level: SetLogLevel) -> Result
     })
     .map_err(|error| RunError::Internal(format!("no signal handlers: {error}")))?;
 
-    let listeners = Listeners::open(&config, handed_over).map_err(no_listener)?;
+    let listeners = Listeners::open(&config, handed_over, admin_was_chosen).map_err(no_listener)?;
     if config.upstream.url.address == Address::Spawn {
         let redis = SpawnedRedis::start().map_err(|failure| RunError::Unavailable {
             what: "--upstream spawn:".to_owned(),
@@ -114,6 +130,10 @@ fn serve(loaded: Loaded, sources: Sources, set_log_level: SetLogLevel) -> Result
     }
     if let Some(address) = address(&listeners.tls) {
         info!(listen = %address, upstream = %config.upstream.url, "listening for TLS");
+    }
+
+    if let Some(address) = address(&listeners.admin) {
+        info!(admin = %address, "metrics, health and a page");
     }
 
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| anteroom::run_under(config, listeners, shutdown, host)));

@@ -256,11 +256,11 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         ("\nworkers = 1025", "line 2: workers = 1025: expected 0 to 1024"),
         (
             "wrokers = 1",
-            "line 1: wrokers: no such key here; there are applications, cache, clients, coherence, commands, drain, limits, listen, log, memory, observe, peers, publish, slowlog, tls, tracking, upstream, workers",
+            "line 1: wrokers: no such key here; there are admin, applications, cache, clients, coherence, commands, drain, limits, listen, log, memory, observe, peers, publish, slowlog, tls, tracking, upstream, workers",
         ),
         (
             "[drian]\ntimeout_ms = 1",
-            "line 1: drian: no such key here; there are applications, cache, clients, coherence, commands, drain, limits, listen, log, memory, observe, peers, publish, slowlog, tls, tracking, upstream, workers",
+            "line 1: drian: no such key here; there are admin, applications, cache, clients, coherence, commands, drain, limits, listen, log, memory, observe, peers, publish, slowlog, tls, tracking, upstream, workers",
         ),
         ("[drain]\ntimeout = 1", "line 2: drain.timeout: no such key here; there are delay_ms, timeout_ms"),
         ("drain = 5", "line 1: drain = 5: expected a table, [drain]"),
@@ -602,7 +602,7 @@ fn patterns_match_what_keys_matches_on_a_real_server() {
 fn anteroom(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom"));
     command.args(arguments).stdin(Stdio::null());
-    for variable in ["CONFIG", "LISTEN", "UPSTREAM", "WORKERS", "LOG_FORMAT"] {
+    for variable in ["CONFIG", "LISTEN", "UPSTREAM", "WORKERS", "LOG_FORMAT", "ADMIN", "ADMIN_TOKEN"] {
         command.env_remove(format!("ANTEROOM_{variable}"));
     }
     command.env_remove("REDIS_URL");
@@ -616,7 +616,7 @@ fn text(output: &Output) -> String {
 #[test]
 fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
     let file = File::new(
-        "listen = \"127.0.0.1:1\"\nworkers = 1\n[upstream]\nurl = \"redis://file\"\n[log]\nformat = \"json\"",
+        "listen = \"127.0.0.1:1\"\nworkers = 1\n[upstream]\nurl = \"redis://file\"\n[log]\nformat = \"json\"\n[admin]\nlisten = \"127.0.0.1:1001\"",
     );
     let with = |arguments: &[&str], variables: &[(&str, &str)]| {
         let arguments = [&["check"], arguments].concat();
@@ -630,26 +630,83 @@ fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
         ("ANTEROOM_WORKERS", "2"),
         ("ANTEROOM_LOG_FORMAT", "text"),
         ("ANTEROOM_UPSTREAM", "redis://variable"),
+        ("ANTEROOM_ADMIN", "127.0.0.1:1002"),
+        ("ANTEROOM_ADMIN_TOKEN", "sixteen-at-least"),
         ("REDIS_URL", "redis://weaker"),
     ];
     let flags = ["--listen", "127.0.0.1:3", "--workers", "3", "--log-format", "json", "--upstream", "redis://flag"];
+    let flags = [&flags[..], &["--admin", "off", "--admin-token", "sixteen-and-more"]].concat();
+    let said = |lines: &[&str]| format!("ok\n{}\n", lines.join("\n"));
     assert_eq!(
         with(&[], &[]),
-        "ok\nlisten = 127.0.0.1:6380 (default)\nupstream.url = redis://127.0.0.1:6379 (default)\nworkers = 0 (default)\nlog.format = text (default)\n"
+        said(&[
+            "listen = 127.0.0.1:6380 (default)",
+            "upstream.url = redis://127.0.0.1:6379 (default)",
+            "workers = 0 (default)",
+            "log.format = text (default)",
+            "admin.listen = 127.0.0.1:9380 (default)",
+            "admin.token = none (default)",
+        ])
     );
     assert_eq!(
         with(&["--config", file.name()], &[]),
-        "ok\nlisten = 127.0.0.1:1 (FILE:1)\nupstream.url = redis://file:6379 (FILE:4)\nworkers = 1 (FILE:2)\nlog.format = json (FILE:6)\n"
+        said(&[
+            "listen = 127.0.0.1:1 (FILE:1)",
+            "upstream.url = redis://file:6379 (FILE:4)",
+            "workers = 1 (FILE:2)",
+            "log.format = json (FILE:6)",
+            "admin.listen = 127.0.0.1:1001 (FILE:8)",
+            "admin.token = none (default)",
+        ])
     );
     assert_eq!(
         with(&[], &variables),
-        "ok\nlisten = 127.0.0.1:2 (ANTEROOM_LISTEN)\nupstream.url = redis://variable:6379 (ANTEROOM_UPSTREAM)\nworkers = 2 (ANTEROOM_WORKERS)\nlog.format = text (ANTEROOM_LOG_FORMAT)\n"
+        said(&[
+            "listen = 127.0.0.1:2 (ANTEROOM_LISTEN)",
+            "upstream.url = redis://variable:6379 (ANTEROOM_UPSTREAM)",
+            "workers = 2 (ANTEROOM_WORKERS)",
+            "log.format = text (ANTEROOM_LOG_FORMAT)",
+            "admin.listen = 127.0.0.1:1002 (ANTEROOM_ADMIN)",
+            "admin.token = *** (ANTEROOM_ADMIN_TOKEN)",
+        ])
     );
     assert_eq!(
         with(&flags, &variables),
-        "ok\nlisten = 127.0.0.1:3 (--listen)\nupstream.url = redis://flag:6379 (--upstream)\nworkers = 3 (--workers)\nlog.format = json (--log-format)\n"
+        said(&[
+            "listen = 127.0.0.1:3 (--listen)",
+            "upstream.url = redis://flag:6379 (--upstream)",
+            "workers = 3 (--workers)",
+            "log.format = json (--log-format)",
+            "admin.listen = off (--admin)",
+            "admin.token = *** (--admin-token)",
+        ])
     );
-    assert!(with(&["--config", file.name()], &variables[5..]).contains("redis://weaker:6379 (REDIS_URL)"));
+    assert!(
+        with(&["--config", file.name()], &variables[variables.len() - 1..]).contains("redis://weaker:6379 (REDIS_URL)")
+    );
+}
+
+#[test]
+fn the_admin_address_is_one_or_none_and_its_token_is_hard_to_guess_and_never_told() {
+    let told = |text: &str| problems(text).join("\n");
+    assert!(told("[admin]\nlisten = \"here\"").contains("expected an IP address and a port, such as"));
+    assert!(
+        told("[admin]\nlisten = \"127.0.0.1:6380\"").contains("admin.listen = \"127.0.0.1:6380\": the same as listen")
+    );
+    assert!(told("listen = \"127.0.0.1:9380\"").contains("the same as admin.listen"));
+    for none in ["", "off"] {
+        assert_eq!(accepted(&format!("[admin]\nlisten = \"{none}\"")).admin.listen, None);
+    }
+    for bad in ["hunter2", "hunter2 hunter2 hunter2", "hunter2\\u00e9hunter2hunter2"] {
+        let told = told(&format!("[admin]\ntoken = \"{bad}\""));
+        assert!(told.contains("line 2: admin.token = ***: expected 16 to 512") && !told.contains("ter2"), "{told}");
+    }
+    let told = told("[admin]\ntoken = 1234567890123456");
+    assert!(told.contains("admin.token = ***") && !told.contains("1234"), "{told}");
+    let config = accepted("[admin]\ntoken = \"hunter2hunter2hunter2\"");
+    assert_eq!(config.admin.token.secret(), Some("hunter2hunter2hunter2"));
+    let as_text = toml::to_string(&config).expect("it is plain");
+    assert!(!format!("{config:?}{as_text}").contains("hunter2"));
 }
 
 #[test]

@@ -35,6 +35,12 @@ struct Flags {
     /// How log lines are written to stderr: text or json [default: text]
     #[arg(long, value_name = "FORMAT", env = "ANTEROOM_LOG_FORMAT", global = true)]
     log_format: Option<String>,
+    /// IP address and port of metrics, health and the page, or off [default: 127.0.0.1:9380]
+    #[arg(long, value_name = "ADDR", env = "ANTEROOM_ADMIN", global = true)]
+    admin: Option<String>,
+    /// What those must show who look in there; better given as a variable or in the file, where ps does not show it
+    #[arg(long, value_name = "TOKEN", env = "ANTEROOM_ADMIN_TOKEN", hide_env_values = true, global = true)]
+    admin_token: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -43,12 +49,37 @@ struct Flags {
 enum Command {
     /// Say what is wrong with the configuration, all of it, and exit with 0 or 64
     Check,
+    /// Show how a running proxy is doing, as it tells on its admin address
+    Status {
+        /// Show it again every second, until interrupted
+        #[arg(long)]
+        watch: bool,
+        /// As JSON, for scripts
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What the process is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// To be the proxy.
+    Serve,
+    /// To check the configuration.
+    Check,
+    /// To show how a running proxy is doing.
+    Status {
+        /// Again and again.
+        watch: bool,
+        /// For scripts.
+        json: bool,
+    },
 }
 
 /// What the command line and the environment ask for.
 pub struct Arguments {
-    /// Whether to check the configuration only.
-    pub check: bool,
+    /// What is asked for.
+    pub task: Task,
     /// Where the configuration is read from.
     pub sources: Sources,
 }
@@ -79,7 +110,12 @@ impl Arguments {
         }
         overrides.extend(Key::ALL.into_iter().filter_map(|key| given(&matches, key)));
         let file = matches.get_one::<PathBuf>("config").cloned();
-        Ok(Self { check: matches.subcommand_name().is_some(), sources: Sources { file, overrides } })
+        let task = match matches.subcommand() {
+            Some(("status", chosen)) => Task::Status { watch: chosen.get_flag("watch"), json: chosen.get_flag("json") },
+            Some(_) => Task::Check,
+            None => Task::Serve,
+        };
+        Ok(Self { task, sources: Sources { file, overrides } })
     }
 
     /// Reads and checks what they ask for.
@@ -97,6 +133,8 @@ fn given(matches: &ArgMatches, key: Key) -> Option<Override> {
         Key::UpstreamUrl => ("upstream", "--upstream", "ANTEROOM_UPSTREAM"),
         Key::Workers => ("workers", "--workers", "ANTEROOM_WORKERS"),
         Key::LogFormat => ("log_format", "--log-format", "ANTEROOM_LOG_FORMAT"),
+        Key::AdminListen => ("admin", "--admin", "ANTEROOM_ADMIN"),
+        Key::AdminToken => ("admin_token", "--admin-token", "ANTEROOM_ADMIN_TOKEN"),
     };
     let origin = if matches.value_source(id) == Some(ValueSource::EnvVariable) { variable } else { flag };
     matches.get_one::<String>(id).map(|value| Override { key, origin, value: value.clone() })

@@ -13,7 +13,7 @@ use super::{
 
 /// Keys that only a restart changes, in the order of `proxy.toml`, whose head lists them. (`cache.enabled` is another matter: see
 /// [`NEEDS_CACHE`].)
-pub const NEED_RESTART: [&str; 33] = [
+pub const NEED_RESTART: [&str; 34] = [
     "listen",
     "workers",
     "tls.listen",
@@ -43,6 +43,7 @@ pub const NEED_RESTART: [&str; 33] = [
     "publish.channel",
     "tracking.interests_max",
     "memory.budget_bytes",
+    "admin.listen",
     "observe.latency",
     "observe.hot_keys_max",
     "slowlog.entries_max",

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Address, ClientCertificates, Config, problem::Report};
+use super::{Address, ClientCertificates, Config, problem::Report, schema};
 use crate::command::{Categories, Named};
 use crate::tls::{ClientTls, UpstreamTls};
 
@@ -27,6 +27,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     channels(config, report);
     client_tls(config, report);
     upstream_tls(config, report);
+    admin(config, report);
     if !(-1..=i64::from(u32::MAX / 2)).contains(&config.slowlog.slower_than_us) {
         let expected = format!("expected 0 to {} microseconds, or -1 for no slow log", u32::MAX / 2);
         report.reject("slowlog.slower_than_us", expected);
@@ -340,6 +341,25 @@ fn upstream_tls(config: &Config, report: &mut Report) {
     }
     for flaw in UpstreamTls::new(upstream).err().into_iter().flatten() {
         report.reject(flaw.key, flaw.expected);
+    }
+}
+
+/// The shortest token that is not guessed, and the longest that a header takes; in bytes.
+const TOKEN_BYTES: RangeInclusive<usize> = 16..=512;
+
+fn admin(config: &Config, report: &mut Report) {
+    if let Some(listen) = config.admin.listen.filter(|listen| listen.port() != 0) {
+        let taken = [("listen", Some(config.listen).filter(|_| !config.tls.only)), ("tls.listen", config.tls.listen)];
+        for (key, _) in taken.into_iter().filter(|(_, other)| *other == Some(listen)) {
+            let blamed = if report.sources.contains_key("admin.listen") { "admin.listen" } else { key };
+            let other = if blamed == key { "admin.listen" } else { key };
+            report.reject(blamed, format!("the same as {other}; expected another"));
+        }
+    }
+    if let Some(token) = config.admin.token.secret()
+        && !(TOKEN_BYTES.contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        report.reject("admin.token", schema::TOKEN);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Config, LogFormat, Problems, UpstreamUrl, check, document,
+    Config, LogFormat, Problems, Token, UpstreamUrl, address, check, document,
     problem::{Problem, Report, Source, place},
     schema,
 };
@@ -39,11 +39,16 @@ pub enum Key {
     Workers,
     /// `log.format`
     LogFormat,
+    /// `admin.listen`
+    AdminListen,
+    /// `admin.token`
+    AdminToken,
 }
 
 impl Key {
     /// Every one of them.
-    pub const ALL: [Self; 4] = [Self::Listen, Self::UpstreamUrl, Self::Workers, Self::LogFormat];
+    pub const ALL: [Self; 6] =
+        [Self::Listen, Self::UpstreamUrl, Self::Workers, Self::LogFormat, Self::AdminListen, Self::AdminToken];
 
     /// The key's path in `proxy.toml`.
     pub fn path(self) -> &'static str {
@@ -52,6 +57,8 @@ impl Key {
             Self::UpstreamUrl => "upstream.url",
             Self::Workers => "workers",
             Self::LogFormat => "log.format",
+            Self::AdminListen => "admin.listen",
+            Self::AdminToken => "admin.token",
         }
     }
 }
@@ -68,6 +75,11 @@ impl Loaded {
     /// The values, and what is known of where they came from.
     pub(super) fn into_parts(self) -> (Config, Report) {
         (self.config, self.report)
+    }
+
+    /// Whether anyone has chosen the value of `key`, be it the default.
+    pub fn is_chosen(&self, key: Key) -> bool {
+        self.report.sources.contains_key(key.path())
     }
 
     /// Where the value of `key` came from: a flag, a variable, a file with its line, or `default`.
@@ -115,6 +127,11 @@ fn replace(config: &mut Config, from: &Override, report: &mut Report) {
             text.parse::<UpstreamUrl>().map(|url| config.upstream.url = url).map_err(|why| Some(why.to_string()))
         }
         Key::LogFormat => text.parse::<LogFormat>().map(|format| config.log.format = format).map_err(|()| None),
+        Key::AdminListen => address::parse(text).map(|listen| config.admin.listen = listen).map_err(|_| None),
+        Key::AdminToken => {
+            config.admin.token = Token::new(text);
+            Ok(())
+        }
     };
     let source = Source::new(from.origin, None, text);
     match taken {

@@ -6,6 +6,8 @@
 //! To add a key: a field with its default in its section, a line in `proxy.toml`, a range in `check.rs` if not every
 //! value is sane, and its name in `change.rs` unless whoever reads it does so anew at each change. Tests compare them. A key that nothing reads must not exist.
 
+mod address;
+mod admin;
 mod arguments;
 mod cache;
 pub mod change;
@@ -30,7 +32,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use crate::glob::Glob;
-pub use arguments::{Arguments, Usage};
+pub use admin::{Admin, Token};
+pub use arguments::{Arguments, Task, Usage};
 pub use cache::Cache;
 pub use commands::{CommandRule, Commands};
 pub use load::{Key, Loaded, Override, Sources, load};
@@ -54,6 +57,8 @@ pub struct Config {
     pub workers: usize,
     /// How clients that speak TLS are served, and what is common to TLS on both sides.
     pub tls: Tls,
+    /// Where it can be looked into.
+    pub admin: Admin,
     /// The Redis server behind the proxy, and the connections to it.
     pub upstream: Upstream,
     /// What is kept in memory, and for how long.
@@ -92,6 +97,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)),
             workers: 0,
             tls: Tls::default(),
+            admin: Admin::default(),
             upstream: Upstream::default(),
             cache: Cache::default(),
             coherence: Coherence::default(),

@@ -12,6 +12,9 @@ use super::{CommandRule, policy::PolicyKeys, rate::RateKeys, redact};
 /// Characters of a value that a problem shows, at most.
 const SHOWN_MAX_CHARS: usize = 120;
 
+/// Keys whose values are secret from end to end. (Of a URL only a part is; see [`redact`].)
+const SECRET: [&str; 1] = ["admin.token"];
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -67,6 +70,14 @@ impl Source {
     pub(super) fn new(origin: &str, line: Option<usize>, value: &str) -> Self {
         Self { value: Some(shown(value)), ..Self::bare(origin, line) }
     }
+
+    /// As it may be shown, being the value of `key`.
+    fn without_secret(mut self, key: &str) -> Self {
+        if SECRET.contains(&key) && self.value.is_some() {
+            self.value = Some("***".to_owned());
+        }
+        self
+    }
 }
 
 /// What has been found so far.
@@ -87,12 +98,14 @@ pub(super) struct Report {
 impl Report {
     /// The value at `source` was taken for `key`; a later one replaces it.
     pub(super) fn accept(&mut self, key: &str, source: Source) {
+        let source = source.without_secret(key);
         self.sources.insert(key.to_owned(), source);
     }
 
     /// The value at `source` cannot be taken for `key`.
     pub(super) fn refuse(&mut self, key: &str, source: Source, expected: impl Into<String>) {
         self.refused.insert(key.to_owned());
+        let source = source.without_secret(key);
         let Source { origin, line, value } = source;
         self.problems.push(Problem { origin, line, key: key.to_owned(), value, expected: expected.into() });
     }

@@ -4,6 +4,10 @@ use toml::{Table, Value};
 
 use super::{CommandRule, Config, Glob, Mode, Policy, rate::RateKeys};
 
+/// What `admin.token` may be.
+pub(super) const TOKEN: &str =
+    "expected 16 to 512 letters, digits and other visible characters of ASCII, or \"\" for none";
+
 /// The tree of keys with their defaults.
 pub(super) fn config() -> Table {
     Table::try_from(Config::default()).expect("the defaults are tables of plain values")
@@ -47,6 +51,10 @@ pub(super) fn expected_value(path: &str, example: &Value) -> String {
         ("listen", _) if path == "tls.listen" => {
             return "expected an IP address and a port, such as \"127.0.0.1:6390\", or \"\" for none".to_owned();
         }
+        ("listen", _) if path == "admin.listen" => {
+            return "expected an IP address and a port, such as \"127.0.0.1:9380\", or \"off\"".to_owned();
+        }
+        ("token", _) => return TOKEN.to_owned(),
         ("min_version", _) => return "expected \"1.2\" or \"1.3\"".to_owned(),
         ("client_certificates", _) => return "expected \"none\", \"optional\" or \"required\"".to_owned(),
         ("listen", _) => "expected an IP address and a port",

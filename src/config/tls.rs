@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
     /// The address that clients connect to by TLS; none where it is empty. Port 0 takes a free one.
-    #[serde(with = "address_or_none")]
+    #[serde(with = "super::address")]
     pub listen: Option<SocketAddr>,
     /// Whether nobody is served without TLS: the plain address is not listened on.
     pub only: bool,
@@ -72,25 +72,4 @@ pub enum ClientCertificates {
     Optional,
     /// Without a good one nobody gets in.
     Required,
-}
-
-/// An address, or the empty string for none.
-mod address_or_none {
-    use std::net::SocketAddr;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
-
-    pub(super) fn serialize<S: Serializer>(address: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
-        match address {
-            Some(address) => to.collect_str(address),
-            None => to.serialize_str(""),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
-        match String::deserialize(from)?.as_str() {
-            "" => Ok(None),
-            address => address.parse().map(Some).map_err(D::Error::custom),
-        }
-    }
 }

@@ -62,7 +62,8 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [Self; 5] = [Self::Calm, Self::Shrinking, Self::Pausing, Self::Refusing, Self::Closing];
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Calm, Self::Shrinking, Self::Pausing, Self::Refusing, Self::Closing];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {

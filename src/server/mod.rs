@@ -13,9 +13,10 @@
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
 //! | `in_force`, `steering` | what is everybody going by, and how does it change? |
-//! | `stage`, `pulse` | how far is the process, and is it alive? |
+//! | `stage` | how far is the process? |
 //! | `rules` | which of the operator's rules about commands is whose? |
 //! | `clients`, `asking`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
+//! | `pulse`, `reach` | do the workers, and does the upstream, answer at this moment? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
 //! | `handshakes`, `certificates` | who gets in by TLS, and have its files changed? |
 
@@ -36,6 +37,7 @@ pub mod origins;
 pub mod overdue;
 pub mod pulse;
 pub mod rates;
+pub mod reach;
 pub mod registry;
 pub mod rules;
 pub mod shared;
@@ -99,7 +101,8 @@ pub fn run_under(
     shutdown: Shutdown,
     host: Host,
 ) -> Result<(), RunError> {
-    let (listeners, host) = (listeners.into(), Arc::new(host));
+    let (mut listeners, host) = (listeners.into(), Arc::new(host));
+    let admin = listeners.admin.take();
     // What workers and the acceptor are asked by: later than the proxy itself, by `drain.delay_ms`.
     let (close, closing) = Shutdown::new();
     let count = match config.workers {
@@ -156,7 +159,7 @@ pub fn run_under(
         let ending = tokio::spawn(end(shared.clone(), host.clone(), shutdown, close));
         let pulse = tokio::spawn({
             let (shared, supervisor) = (shared.clone(), host.supervisor);
-            async move { pulse::keep(&shared.pulse, supervisor).await }
+            async move { pulse::tell(&shared.pulses, supervisor).await }
         });
         let certificates = tokio::spawn(certificates::keep(shared.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
@@ -165,6 +168,10 @@ pub fn run_under(
         let memory = tokio::spawn(memory::keep(shared.clone()));
         let rates = tokio::spawn(rates::keep(shared.clone()));
         let bus = begin_bus(&shared, all_drained.clone());
+        let looking = admin.map(|listener| {
+            let reach = tokio::spawn(reach::keep(shared.clone()));
+            (reach, tokio::spawn(crate::admin::http::serve(listener, shared.clone())))
+        });
         host.supervisor.ready();
         let accepted = acceptor::accept(listeners, shared.clone(), doors, closing).await;
         shared.stage.advance(Stage::Draining);
@@ -182,6 +189,11 @@ pub fn run_under(
         bus.end(all_drained).await;
         pulse.abort();
         ending.abort();
+        // It tells that the proxy is draining for as long as it is.
+        looking.into_iter().for_each(|(reach, answering)| {
+            reach.abort();
+            answering.abort();
+        });
         accepted
     });
     for thread in threads {
@@ -264,11 +276,14 @@ fn unusable(flaws: Vec<Flaw>) -> RunError {
 async fn work(index: usize, shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arrival>) {
     let worker = Worker::new(index, shared.clone());
     // These end below, with the worker.
+    let pulse = tokio::task::spawn_local({
+        let shared = shared.clone();
+        async move { shared.pulses[index].keep().await }
+    });
     let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
     let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
     let gathering = tokio::task::spawn_local(worker::keep_gathering(worker.clone()));
     let following = tokio::task::spawn_local(in_force::follow(worker.clone()));
-    let pulse = tokio::task::spawn_local(pulse::give(worker.clone()));
     let (mut entering, mut sessions) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
     loop {
         tokio::select! {
@@ -324,4 +339,5 @@ async fn work(index: usize, shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Ar
     gathering.abort();
     following.abort();
     pulse.abort();
+    shared.pulses[index].end();
 }

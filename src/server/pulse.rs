@@ -1,67 +1,111 @@
-//! Whether every worker is alive: each is asked for a sign of life, and gives it between two turns of its sessions.
+//! Whether the workers' loops turn: each answers when it is rung for, or does not.
+//!
+//! Nothing is done while nobody asks: the admin address (`/healthz`), and the supervisor's watchdog, if there is one.
 
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
-use super::worker::Worker;
 use crate::host::Supervisor;
 
-/// See the head of this file.
-#[derive(Debug)]
+/// One worker's.
+#[derive(Debug, Default)]
 pub struct Pulse {
-    asked: watch::Sender<u64>,
-    answered: watch::Sender<Box<[u64]>>,
+    ring: Notify,
+    beats: AtomicU64,
+    heard: Notify,
+    has_ended: AtomicBool,
 }
 
 impl Pulse {
-    /// Of so many workers.
-    pub fn new(workers: usize) -> Self {
-        Self { asked: watch::Sender::new(0), answered: watch::Sender::new(vec![0; workers].into_boxed_slice()) }
+    /// Answers whoever rings, on the worker's own thread. Ends when aborted, with the worker.
+    pub async fn keep(&self) {
+        loop {
+            self.ring.notified().await;
+            self.beats.fetch_add(1, Relaxed);
+            self.heard.notify_waiters();
+        }
     }
 
-    /// Returns once every worker has given a sign of life (or has ended).
-    async fn beat(&self) {
-        self.asked.send_modify(|asked| *asked += 1);
-        let asked = *self.asked.borrow();
-        // The sender is ours: it cannot be gone.
-        let _ = self.answered.subscribe().wait_for(|answered| answered.iter().all(|beat| *beat >= asked)).await;
+    /// The worker has drained: nobody is to wait for it.
+    pub fn end(&self) {
+        self.has_ended.store(true, Relaxed);
+        self.heard.notify_waiters();
+    }
+
+    /// Whether the worker's loop has come round within this time, or is over as it should be.
+    pub async fn answers(&self, within: Duration) -> bool {
+        let before = self.beats.load(Relaxed);
+        let is_done = || self.has_ended.load(Relaxed) || self.beats.load(Relaxed) != before;
+        let answered = async {
+            while !is_done() {
+                let mut heard = std::pin::pin!(self.heard.notified());
+                // Before the look and the ring, so that an answer in between is not missed.
+                heard.as_mut().enable();
+                if is_done() {
+                    break;
+                }
+                self.ring.notify_one();
+                heard.await;
+            }
+        };
+        tokio::time::timeout(within, answered).await.is_ok()
     }
 }
 
 /// Tells the supervisor that the process is alive, for as long as every worker is. Ends when aborted, or at once if nobody wants to
 /// know. Twice as often as it has to, so that one beat may be late.
-pub(super) async fn keep(pulse: &Pulse, supervisor: Supervisor) {
+pub(super) async fn tell(pulses: &[Pulse], supervisor: Supervisor) {
     let Some(every) = supervisor.watchdog() else { return };
     loop {
-        pulse.beat().await;
-        supervisor.alive();
+        let mut all = true;
+        for pulse in pulses {
+            all &= pulse.answers(every).await;
+        }
+        if all {
+            supervisor.alive();
+        }
         tokio::time::sleep((every / 2).max(Duration::from_millis(1))).await;
     }
 }
 
-/// Gives a worker's signs of life. Ends when aborted, with the worker: then nobody waits for it.
-pub(super) async fn give(worker: Rc<Worker>) {
-    struct Gone(Rc<Worker>);
-    impl Gone {
-        fn answer(&self, beat: u64) {
-            self.0.shared.pulse.answered.send_modify(|answered| answered[self.0.index] = beat);
-        }
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    fn on_a_thread(pulse: &Arc<Pulse>, blocked: std::sync::mpsc::Receiver<()>) -> std::thread::JoinHandle<()> {
+        let pulse = pulse.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let kept = pulse.clone();
+                let keeping = tokio::spawn(async move { kept.keep().await });
+                // Turns, then stands still as long as it is told to, then turns again.
+                tokio::time::sleep(SOON * 4).await;
+                let _ = blocked.recv();
+                tokio::time::sleep(SOON * 4).await;
+                keeping.abort();
+            });
+        })
     }
-    impl Drop for Gone {
-        fn drop(&mut self) {
-            self.answer(u64::MAX);
-        }
-    }
-    let gone = Gone(worker);
-    let mut asked = gone.0.shared.pulse.asked.subscribe();
-    loop {
-        // The first time too: it may have been asked before.
-        let beat = *asked.borrow_and_update();
-        gone.answer(beat);
-        if asked.changed().await.is_err() {
-            return;
-        }
+
+    #[tokio::test]
+    async fn a_loop_that_turns_answers_one_that_stands_still_does_not_and_one_that_is_over_need_not() {
+        let (pulse, (go, blocked)) = (Arc::new(Pulse::default()), std::sync::mpsc::channel());
+        let worker = on_a_thread(&pulse, blocked);
+        assert!(pulse.answers(SOON * 4).await && pulse.answers(SOON * 2).await);
+        tokio::time::sleep(SOON * 6).await;
+        assert!(!pulse.answers(SOON).await);
+        go.send(()).unwrap();
+        assert!(pulse.answers(SOON * 20).await);
+        worker.join().unwrap();
+        assert!(!pulse.answers(SOON).await);
+        pulse.end();
+        assert!(pulse.answers(SOON).await);
     }
 }

@@ -18,6 +18,7 @@ use super::memory::Memory;
 use super::origins::Origins;
 use super::pulse::Pulse;
 use super::rates::Rates;
+use super::reach::Reach;
 use super::registry::Registry;
 use super::rules::Rules;
 use super::stage::StageCell;
@@ -49,8 +50,6 @@ pub struct Shared {
     pub keeps: bool,
     /// How far the process is.
     pub stage: StageCell,
-    /// Whether its workers are alive.
-    pub pulse: Pulse,
     /// When the process began to serve.
     pub started: Instant,
     /// Where the upstream is.
@@ -91,6 +90,10 @@ pub struct Shared {
     pub survey_bell: Notify,
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// Whether each worker's loop turns.
+    pub pulses: Box<[Pulse]>,
+    /// Whether the upstream answers; asked only where somebody may look.
+    pub reach: Reach,
     /// Requests that took long.
     pub slow: Arc<SlowLog>,
     touched: AtomicU64,
@@ -158,7 +161,6 @@ impl Shared {
             in_force: InForce::new(first, workers),
             desk: Desk::default(),
             stage: StageCell::default(),
-            pulse: Pulse::new(workers),
             started: Instant::now(),
             address: Arc::new(address),
             handshakes: client_tls.map(|tls| Arc::new(Handshakes::new(tls))),
@@ -167,6 +169,8 @@ impl Shared {
             identities: Identities::new(&coherence),
             survey_bell: Notify::new(),
             stats: (0..workers).map(|_| Arc::default()).collect(),
+            pulses: (0..workers).map(|_| Pulse::default()).collect(),
+            reach: Reach::default(),
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
             bus,

@@ -15,7 +15,8 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 3] = [Self::Starting, Self::Serving, Self::Draining];
+    /// All of them, in order.
+    pub const ALL: [Self; 3] = [Self::Starting, Self::Serving, Self::Draining];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {

@@ -39,9 +39,12 @@ impl Binary {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}.toml", std::process::id()));
         fs::write(&path, config).expect("the directory for temporary files exists");
         let mut words = wrapper.iter().copied().chain([env!("CARGO_BIN_EXE_anteroom")]);
+        // Each test asks for it by itself: the default port is one for the whole machine.
+        let admin = (!config.contains("[admin]")).then_some(("ANTEROOM_ADMIN", "off"));
         let mut child = Command::new(words.next().expect("at least the binary"))
             .args(words)
             .args(["--listen", "127.0.0.1:0", "--workers", "2", "--upstream", url])
+            .envs(admin)
             .arg("--config")
             .arg(&path)
             .stdout(Stdio::null())

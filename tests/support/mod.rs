@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod canned;
+pub mod http;
 pub mod pace;
 pub mod scripted;
 
@@ -120,6 +121,8 @@ impl Drop for Redis {
 /// The proxy, in this process.
 pub struct Proxy {
     pub addr: SocketAddr,
+    /// Where it can be looked into; nowhere unless the test asks for it.
+    pub admin: Option<SocketAddr>,
     trigger: Option<ShutdownTrigger>,
     thread: Option<JoinHandle<()>>,
 }
@@ -140,13 +143,16 @@ impl Proxy {
         let mut config = Config { workers: 2, ..Config::default() };
         config.upstream.url = format!("redis://{upstream}").parse().expect("a sound URL");
         config.drain.timeout_ms = 500;
+        config.admin.listen = None;
         change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
-        let listeners = Listeners { plain: Some(listener), tls };
+        let admin = config.admin.listen.map(|address| TcpListener::bind(address).expect("a free port"));
+        let at_admin = admin.as_ref().map(|admin| admin.local_addr().expect("it is bound"));
+        let listeners = Listeners { plain: Some(listener), tls, admin };
         let (trigger, shutdown) = Shutdown::new();
         let thread = std::thread::spawn(move || anteroom::run(config, listeners, shutdown).expect("the proxy runs"));
-        Self { addr, trigger: Some(trigger), thread: Some(thread) }
+        Self { addr, admin: at_admin, trigger: Some(trigger), thread: Some(thread) }
     }
 
     /// [`Proxy::start`], once the tracker is armed, so that reads can hit.

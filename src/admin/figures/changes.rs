@@ -1,0 +1,131 @@
+//! What there is to tell of how changes are heard of and told: trackers, tracking clients, other proxies, applications.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{Family, Figures, counter, gauge};
+use crate::coherence::Cause;
+use crate::coherence::tracker::{Signal, TrackerState};
+use crate::peers::{Standing, State};
+use crate::server::shared::Shared;
+
+pub(super) fn coherence(f: &mut Figures, shared: &Shared) {
+    let totals = shared.coherence.totals();
+    let state = shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state());
+    let (word, why) = match state.clone() {
+        _ if !shared.keeps => ("disabled", String::new()),
+        None => ("none", String::new()),
+        Some(TrackerState::Armed(_)) => ("armed", String::new()),
+        Some(TrackerState::Down(why)) => ("down", why),
+        Some(TrackerState::Unsupported(why)) => ("unsupported", why),
+    };
+    let states =
+        gauge("tracker_state", "1 for how the tracker of clients without a user stands, 0 for the other states.");
+    f.state("tracker_state", states, &["armed", "down", "unsupported", "disabled", "none"], word);
+    f.field("tracker_reason", why);
+    let signal = match state {
+        Some(TrackerState::Armed(Signal::Tracking)) => "tracking",
+        Some(TrackerState::Armed(Signal::Events)) => "keyspace_events",
+        _ => "none",
+    };
+    let signals = gauge("tracker_signal", "1 for what it hears changes by, 0 for the others.");
+    f.state("tracker_signal", signals, &["tracking", "keyspace_events", "none"], signal);
+    f.both(
+        "tracker_losses",
+        counter("tracker_losses", "How often what vouches for kept values was lost, and they with it."),
+        totals.sources_lost,
+    );
+    let mut tracking = 0_u64;
+    shared.clients.each(|client| tracking += u64::from(client.tracking.load(Relaxed) != 0));
+    f.both("tracking_clients", gauge("tracking_clients", "Clients that cache for themselves."), tracking);
+    f.both(
+        "tracking_interests",
+        gauge("tracking_interests", "Interests of such clients in keys."),
+        shared.coherence.interests_held(),
+    );
+    f.both(
+        "tracking_prefixes",
+        gauge("tracking_prefixes", "Prefixes that such clients follow."),
+        shared.broadcasts.prefixes(),
+    );
+    f.field("invalidations", totals.invalidations.iter().sum::<u64>());
+    let invalidations = counter("invalidations", "Keys named by an invalidation, kept or not, by cause.");
+    let dropped = counter("entries_dropped", "Entries that invalidations took out, by cause.");
+    let flushes = counter("flushes", "Invalidations of everything, by cause.");
+    for cause in Cause::ALL {
+        let (word, at) = (cause.as_str(), cause as usize);
+        f.by(format!("invalidations_{word}"), invalidations, "cause", word, totals.invalidations[at]);
+        f.by(format!("entries_dropped_{word}"), dropped, "cause", word, totals.dropped[at]);
+        f.by(format!("flushes_{word}"), flushes, "cause", word, totals.flushes[at]);
+    }
+    peers(f, &shared.bus.standing);
+}
+
+fn peers(f: &mut Figures, standing: &Standing) {
+    let (word, why) = match standing.state() {
+        State::Off => ("off", String::new()),
+        State::Down(why) => ("down", why),
+        State::Up => ("up", String::new()),
+    };
+    let states =
+        gauge("peers_state", "1 for how the channels of proxies and applications stand, 0 for the other states.");
+    f.state("peers_state", states, &["off", "down", "up"], word);
+    f.field("peers_reason", why);
+    f.both("peers", gauge("peers", "Other proxies heard."), standing.heard.load(Relaxed));
+    f.both(
+        "peers_acknowledged",
+        gauge("peers_acknowledged", "Of these, those that hear this one."),
+        standing.acknowledged.load(Relaxed),
+    );
+    let counts = standing.counts();
+    let count = |of: &AtomicU64| of.load(Relaxed);
+    let counters: [(&'static str, Family, u64); 13] = [
+        ("peers_losses", counter("peers_losses", "How often the channels were lost."), count(&standing.losses)),
+        ("peers_messages_sent", counter("peers_messages_sent", "Messages to other proxies."), count(&standing.sent)),
+        (
+            "peers_messages_echoed",
+            counter("peers_messages_echoed", "Own messages that came back."),
+            count(&standing.echoed),
+        ),
+        (
+            "peers_messages_received",
+            counter("peers_messages_received", "Messages of other proxies."),
+            count(&standing.received),
+        ),
+        (
+            "peers_messages_unreadable",
+            counter("peers_messages_unreadable", "Messages on the proxies' channel that could not be read."),
+            count(&standing.unreadable),
+        ),
+        (
+            "peers_messages_repeated",
+            counter("peers_messages_repeated", "Messages of other proxies heard twice."),
+            counts.repeated,
+        ),
+        (
+            "peers_messages_crowded_out",
+            counter("peers_messages_crowded_out", "Messages of more proxies than are kept apart."),
+            counts.crowded_out,
+        ),
+        ("peers_gaps", counter("peers_gaps", "Messages of other proxies whose number was not the next."), counts.gaps),
+        ("peers_restarts", counter("peers_restarts", "Other proxies that began anew."), counts.restarts),
+        ("peers_silent", counter("peers_silent", "Other proxies that fell silent."), counts.silent),
+        (
+            "applications_messages_received",
+            counter("applications_messages_received", "Messages of applications."),
+            count(&standing.applications_received),
+        ),
+        (
+            "applications_messages_unreadable",
+            counter("applications_messages_unreadable", "Messages of applications that could not be read."),
+            count(&standing.applications_unreadable),
+        ),
+        (
+            "applications_messages_sent",
+            counter("applications_messages_sent", "Messages to applications."),
+            count(&standing.applications_sent),
+        ),
+    ];
+    for (name, family, number) in counters {
+        f.both(name, family, number);
+    }
+}
