@@ -8,6 +8,7 @@
 //! | R5, R23 | `races/writes.rs` |
 //! | R6, R7, R8 and blocking commands | `races/hidden.rs` |
 //! | R9, R10, R14, R15, R26 | `races/tracker.rs` |
+//! | R15, connections that outlive a failover, writes lost by it | `races/failover.rs` |
 //! | R11, other databases | `races/flush.rs` |
 //! | R12 and the policies | `races/expiry.rs` (R13, a clock that jumps: unit tests of `coherence`) |
 //! | R18 | `races/mget.rs` |
@@ -16,6 +17,8 @@
 
 #[path = "races/expiry.rs"]
 mod expiry;
+#[path = "races/failover.rs"]
+mod failover;
 #[path = "races/fills.rs"]
 mod fills;
 #[path = "races/flush.rs"]

@@ -39,6 +39,7 @@ use tokio::sync::Notify;
 
 use super::listener::Listener;
 use super::mail::{Mail, Mailbox};
+use super::wire::ANOTHER_SERVER;
 use super::{Coherence, FillTicket, FlightId, Source};
 use crate::cache::{Clock, Millis};
 use crate::resp::Resp2Rule;
@@ -270,7 +271,7 @@ impl Tracker {
     fn take(&self) -> io::Result<(Vec<Asked>, Vec<Raised>)> {
         let mut queue = self.queue();
         if std::mem::take(&mut queue.restart) {
-            return Err(io::Error::other("the upstream is not what it was"));
+            return Err(io::Error::other(ANOTHER_SERVER));
         }
         Ok((std::mem::take(&mut queue.asked), std::mem::take(&mut queue.fences)))
     }

@@ -29,6 +29,7 @@ use crate::coherence::{Cause, Coherence, Invalidation};
 use crate::resp::{Protocol, encode};
 use crate::server::complaints::Complaints;
 use crate::upstream::connect::{Connection, Connector, reason};
+use crate::upstream::era::Era;
 
 /// What the connections are called in the upstream's CLIENT LIST.
 const LISTENS: &str = "anteroom:peers";
@@ -100,16 +101,16 @@ async fn connect<'a>(
     let open = async |name| {
         let connection: Connection = connector.open(Protocol::Resp2, name).await.map_err(|error| error.to_string())?;
         if connection.authenticated {
-            Ok(Half::new(connection.socket))
+            Ok((Half::new(connection.socket), connection.era))
         } else {
             Err("upstream.url has no password".to_owned())
         }
     };
-    let speaks = open(SPEAKS).await?;
+    let (speaks, era) = open(SPEAKS).await?;
     let channels = bus.channels();
     let mut listens = None;
     if !channels.is_empty() {
-        let mut half = open(LISTENS).await?;
+        let (mut half, _) = open(LISTENS).await?;
         let mut command: Vec<&[u8]> = vec![b"SUBSCRIBE"];
         command.extend(channels.iter().map(|channel| channel.as_bytes()));
         encode::command(&mut half.out, &command);
@@ -120,7 +121,7 @@ async fn connect<'a>(
             .map_err(|error| reason(&error))?;
         listens = Some(half);
     }
-    Ok(Line::new(bus, coherence, listens, speaks, complaints))
+    Ok(Line::new(bus, coherence, (listens, speaks, era), complaints))
 }
 
 /// See the head of this file.
@@ -130,6 +131,8 @@ struct Line<'a> {
     complaints: &'a Complained,
     listens: Option<Half>,
     speaks: Half,
+    /// Of the earlier of the two.
+    era: Era,
     /// When each request that is not answered was sent.
     owed: VecDeque<Instant>,
     /// What must come back on the listening connection: a sign of life by its number, or a PONG; and since when.
@@ -148,8 +151,7 @@ impl<'a> Line<'a> {
     fn new(
         bus: &'a Bus,
         coherence: &'a Coherence,
-        listens: Option<Half>,
-        speaks: Half,
+        (listens, speaks, era): (Option<Half>, Half, Era),
         complaints: &'a Complained,
     ) -> Self {
         let now = Instant::now();
@@ -171,6 +173,7 @@ impl<'a> Line<'a> {
             complaints,
             listens,
             speaks,
+            era,
             owed: VecDeque::new(),
             awaited: VecDeque::new(),
             pen: Pen::new(me),
@@ -268,6 +271,10 @@ impl<'a> Line<'a> {
     }
 
     fn beat(&mut self, now: Instant) -> io::Result<()> {
+        if self.era.is_over() {
+            // What is published at a replica its primary does not hear.
+            return Err(io::Error::other("the upstream is not what it was"));
+        }
         let silence = Duration::from_millis(self.bus.peers.timeout_ms);
         let oldest = self.owed.front().copied().into_iter().chain(self.awaited.front().map(|(_, since)| *since)).min();
         if oldest.is_some_and(|since| now.duration_since(since) >= silence) {

@@ -119,7 +119,9 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
     let outcome = runtime.block_on(async {
         let timeout = Duration::from_millis(shared.config.upstream.timeout_ms);
         let (tls, login) = (shared.upstream_tls.clone(), shared.own_login());
-        let control = Control::new(&shared.address, tls, login.as_deref(), timeout).map_err(RunError::Internal)?;
+        let eras = shared.eras.clone();
+        let control =
+            Control::new(&shared.address, tls, login.as_deref(), timeout, eras).map_err(RunError::Internal)?;
         let survey = tokio::spawn(survey::keep(shared.clone()));
         let users = tokio::spawn(users::keep(shared.clone()));
         let leases = tokio::spawn(crate::limits::shared::keep(shared.limits.clone(), control.clone()));

@@ -421,5 +421,6 @@ pub fn connector_for(shared: &Shared, identity: Option<&Identity>) -> Connector 
         db: 0,
         timeout: Duration::from_millis(shared.config.upstream.timeout_ms),
         pause: shared.pause.clone(),
+        eras: shared.eras.clone(),
     }
 }

@@ -113,6 +113,7 @@ impl<'a> Line<'a> {
                 _ = beat.tick() => {
                     let oldest = self.owed.iter().find_map(|o| if let Owed::Pong(at, ..) = o { Some(*at) } else { None });
                     self.wire.check_silence(oldest, self.limits.deadline)?;
+                    self.wire.check_era()?;
                     // Each has its lease to give; beyond the bound those on their way must do.
                     if self.owed.len() < OWED_MAX {
                         if self.signal == Signal::Events {
@@ -135,6 +136,14 @@ impl<'a> Line<'a> {
 
     fn ask(&mut self) -> io::Result<()> {
         let (asked, fences) = self.tracker.take()?;
+        // One that was being connected to the old server when the new one was found was not told.
+        let asked = if let Err(error) = self.wire.check_era() {
+            asked.into_iter().for_each(Asked::fail);
+            post_all(fences);
+            return Err(error);
+        } else {
+            asked
+        };
         // Deadlines count from here: none of the requests has left yet (redis-facts F5).
         let now = self.clock.now();
         for asked in asked {
