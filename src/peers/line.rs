@@ -7,6 +7,13 @@
 //! missed. Dropping the [`Line`] closes the outlets: what is written meanwhile is not gathered, and told by that boot id.
 //!
 //! Every sign of life must come back on the listening connection, and every request be answered, within `timeout_ms`.
+//!
+//! # Who is alone is silent
+//!
+//! Whoever hears nobody asks at each beat how many are subscribed (PUBSUB NUMSUB), and gives a sign of life only if there is anyone besides
+//! himself; a PING then stands for the sign of life that would come back. Of two that come at once neither is missed: each subscribes
+//! before it asks, so whoever asks last counts both, and says so; the other hears him, and answers. Who may not ask, or not PING, gives his
+//! signs of life whether anyone listens or not.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -22,7 +29,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::applications::{self, Said};
 use super::brake::Brake;
 use super::company::{Company, Loss};
-use super::half::{Half, strings};
+use super::half::{Half, refusal, strings, subscribers};
 use super::message::{self, Message, Pen, Says, Speaker};
 use super::{Bus, State, random};
 use crate::coherence::{Cause, Coherence, Invalidation};
@@ -124,6 +131,15 @@ async fn connect<'a>(
     Ok(Line::new(bus, coherence, (listens, speaks, era), complaints))
 }
 
+/// What was asked on the connection that speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// A PUBLISH or a PING.
+    Told,
+    /// How many are subscribed.
+    Subscribers,
+}
+
 /// See the head of this file.
 struct Line<'a> {
     bus: &'a Bus,
@@ -133,8 +149,10 @@ struct Line<'a> {
     speaks: Half,
     /// Of the earlier of the two.
     era: Era,
-    /// When each request that is not answered was sent.
-    owed: VecDeque<Instant>,
+    /// What is not answered, and when it was sent.
+    owed: VecDeque<(Asked, Instant)>,
+    /// False once the upstream has refused what one who is alone asks.
+    may_ask: bool,
     /// What must come back on the listening connection: a sign of life by its number, or a PONG; and since when.
     awaited: VecDeque<(Option<u64>, Instant)>,
     pen: Pen,
@@ -175,6 +193,7 @@ impl<'a> Line<'a> {
             speaks,
             era,
             owed: VecDeque::new(),
+            may_ask: true,
             awaited: VecDeque::new(),
             pen: Pen::new(me),
             company: Company::new(me, silence, bus.standing.counts()),
@@ -205,8 +224,8 @@ impl<'a> Line<'a> {
                 ready = poll_fn(|cx| self.speaks.socket.poll_read_ready(cx)) => {
                     ready?;
                     self.speaks.read()?;
-                    while self.speaks.frame()?.is_some() {
-                        self.owed.pop_front().ok_or_else(|| io::Error::other("a reply that no one asked for"))?;
+                    while let Some(frame) = self.speaks.frame()? {
+                        self.answered(&frame)?;
                     }
                 }
                 ready = poll_fn(|cx| self.speaks.socket.poll_write_ready(cx)), if unsent => ready?,
@@ -223,6 +242,23 @@ impl<'a> Line<'a> {
                 listens.write()?;
             }
         }
+    }
+
+    fn answered(&mut self, frame: &[u8]) -> io::Result<()> {
+        let (asked, _) = self.owed.pop_front().ok_or_else(|| io::Error::other("a reply that no one asked for"))?;
+        match asked {
+            Asked::Told if frame.starts_with(b"-") => return Err(refusal(frame)),
+            Asked::Told => {}
+            Asked::Subscribers => {
+                let subscribers = subscribers(frame);
+                self.may_ask &= subscribers.is_some();
+                // He himself is one of them.
+                if subscribers != Some(1) {
+                    self.say_here(Instant::now());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether what is told now leaves now. If not, it gathers in its outlet, which is bounded.
@@ -253,7 +289,7 @@ impl<'a> Line<'a> {
 
     fn publish(&mut self, channel: &str, message: &[u8]) {
         encode::command(&mut self.speaks.out, &[b"PUBLISH", channel.as_bytes(), message]);
-        self.owed.push_back(Instant::now());
+        self.owed.push_back((Asked::Told, Instant::now()));
     }
 
     fn on_time(&mut self) -> io::Result<()> {
@@ -276,7 +312,13 @@ impl<'a> Line<'a> {
             return Err(io::Error::other("the upstream is not what it was"));
         }
         let silence = Duration::from_millis(self.bus.peers.timeout_ms);
-        let oldest = self.owed.front().copied().into_iter().chain(self.awaited.front().map(|(_, since)| *since)).min();
+        let oldest = self
+            .owed
+            .front()
+            .map(|(_, since)| *since)
+            .into_iter()
+            .chain(self.awaited.front().map(|(_, since)| *since))
+            .min();
         if oldest.is_some_and(|since| now.duration_since(since) >= silence) {
             return Err(io::Error::other(format!("no answer within {} ms", silence.as_millis())));
         }
@@ -288,12 +330,19 @@ impl<'a> Line<'a> {
             self.bus.standing.set_company(&self.company);
         }
         self.beat_at = now + Duration::from_millis(self.bus.peers.heartbeat_ms);
-        if self.bus.peers.enabled {
+        if self.bus.peers.enabled && !(self.company.is_empty() && self.may_ask) {
             self.say_here(now);
             return Ok(());
         }
-        encode::command(&mut self.speaks.out, &[b"PING", SPEAKS.as_bytes()]);
-        self.owed.push_back(now);
+        if self.bus.peers.enabled {
+            // Two channels: the second, which nobody has, tells a MONITOR through the proxy who asks.
+            let channel = self.bus.peers.channel.as_bytes();
+            encode::command(&mut self.speaks.out, &[b"PUBSUB", b"NUMSUB", channel, SPEAKS.as_bytes()]);
+            self.owed.push_back((Asked::Subscribers, now));
+        } else {
+            encode::command(&mut self.speaks.out, &[b"PING", SPEAKS.as_bytes()]);
+            self.owed.push_back((Asked::Told, now));
+        }
         if let Some(listens) = &mut self.listens {
             encode::command(&mut listens.out, &[b"PING", LISTENS.as_bytes()]);
             self.awaited.push_back((None, now));
@@ -312,6 +361,15 @@ impl<'a> Line<'a> {
         let Some(listens) = &mut self.listens else { return Ok(()) };
         listens.read()?;
         while let Some(frame) = self.listens.as_mut().map(Half::frame).transpose()?.flatten() {
+            if frame.starts_with(b"-") {
+                // Only to a PING is there anything to refuse.
+                if !(self.bus.peers.enabled && self.may_ask) {
+                    return Err(refusal(&frame));
+                }
+                self.may_ask = false;
+                self.awaited.pop_front();
+                continue;
+            }
             match strings(&frame).as_deref() {
                 Some([b"message", channel, payload]) if *channel == self.bus.peers.channel.as_bytes() => {
                     self.hear_peer(payload);
