@@ -8,6 +8,8 @@
 //! Beside them, clients that cache for themselves (`coherence_checker/caching.rs`) look at what they hold: it may be old for as long as
 //! an invalidation takes, and in the end they hold nothing that is not so.
 //!
+//! And of what is served from memory one in ten is read again by the proxy itself (`coherence/audit.rs`): none is stale.
+//!
 //! | whose write, and what is kept | how long it may be missed |
 //! | --- | --- |
 //! | one's own, or another client's of the same proxy | not at all |
@@ -86,6 +88,8 @@ fn configure(config: &mut Config) {
     config.cache.policy = vec![Policy { pattern: Glob::new("timed:*"), mode: Mode::Ttl { ttl_ms: 60_000 } }];
     config.coherence.heartbeat_ms = HEARTBEAT_MS;
     config.coherence.heartbeat_deadline_ms = DEADLINE_MS;
+    config.coherence.audit_one_in = 10;
+    config.coherence.audit_max_per_second = 10_000;
     (config.peers.heartbeat_ms, config.peers.timeout_ms) = (PEERS_HEARTBEAT_MS, PEERS_TIMEOUT_MS);
     config.upstream.reconnect_max_ms = RECONNECT_MAX_MS;
     config.log.level = "off".into();
@@ -167,7 +171,10 @@ fn check(proxies: usize) {
     let held: Vec<_> = caching.into_iter().map(|client| (client.way, client.steps)).collect();
     let (operations, failures) = (world.operations(), world.failures.load(Ordering::Relaxed));
     let sum = |field: &str| proxies.iter().map(|proxy| proxy.count(field)).sum::<u64>();
-    let [hits, told, gaps, repeated] = [
+    let [audited, stale, discarded, hits, told, gaps, repeated] = [
+        "anteroom_coherence_audited",
+        "anteroom_coherence_stale",
+        "anteroom_coherence_discarded",
         "anteroom_cache_hits",
         "anteroom_invalidations_peer",
         "anteroom_peers_gaps",
@@ -183,6 +190,7 @@ fn check(proxies: usize) {
     );
     let share = hits as f64 / verdict.reads as f64;
     println!("{hits} hits ({:.0} %), {failures} failed requests; {:?}", share * 100.0, deeds);
+    println!("{audited} hits audited: {stale} stale; {discarded} discarded");
     println!("{told} keys told by peers, {gaps} gaps, {repeated} messages repeated");
     let max = tell("missed a foreign write", &verdict.lags);
     let timed_max = tell("missed a foreign write of a key under a policy ttl", &verdict.timed_lags);
@@ -192,6 +200,7 @@ fn check(proxies: usize) {
     assert_eq!(verdict.violations.len(), 0, "promises were broken");
     assert!(max <= TRACKED_BOUND_MS * 1000, "a foreign write was missed for {max} us");
     assert!(timed_max <= TIMED_BOUND_MS * 1000, "a foreign write under a policy ttl was missed for {timed_max} us");
+    assert!(audited > 100 && stale == 0, "{stale} of {audited} hits audited were stale");
     assert!(share > 0.2, "memory answered only {:.0} % of the reads: this proves little", share * 100.0);
     assert!(failures < operations / 20, "{failures} of {operations} failed: this proves little");
     if proxies.len() > 1 {

@@ -14,7 +14,10 @@
 //! | R18 | `races/mget.rs` |
 //! | R20, R21 | `races/told.rs` (hits between look-up and interest: unit tests of `coherence`) |
 //! | R22 | `tests/peers.rs` |
+//! | what no race explains: hits read again | `races/audit.rs` |
 
+#[path = "races/audit.rs"]
+mod audit;
 #[path = "races/expiry.rs"]
 mod expiry;
 #[path = "races/failover.rs"]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::coherence::tracker::{Signal, TrackerState};
-use crate::coherence::{Cause, CommitRefused, MissReason, TicketRefused};
+use crate::coherence::{Audited, Cause, CommitRefused, MissReason, TicketRefused};
 use crate::config::Scope;
 use crate::limits::Limits;
 use crate::peers::{Standing, State};
@@ -201,6 +201,10 @@ fn coherence(lines: &mut Lines, shared: &Shared) {
     };
     lines.field("tracker_signal", signal);
     lines.field("tracker_losses", totals.sources_lost);
+    lines.field("coherence_audited", totals.audited());
+    lines.field("coherence_stale", totals.audits[Audited::Stale as usize]);
+    lines.field("coherence_discarded", totals.audits[Audited::Discarded as usize]);
+    lines.field("coherence_skipped", totals.audits[Audited::Skipped as usize]);
     let mut tracking = 0;
     shared.clients.each(|client| tracking += u64::from(client.tracking.load(Relaxed) != 0));
     lines.field("tracking_clients", tracking);

@@ -26,8 +26,10 @@
 //! | clients that cache for themselves: who is one | `listener.rs`; who must hear of a key: `interest.rs`; of a prefix: `broadcast.rs` |
 //! | what must go by pattern | `matching.rs` |
 //! | what is told to others | `news.rs` |
+//! | did memory tell the truth | `audit.rs` |
 //! | what INFO and the metrics say | `counters.rs` |
 
+pub mod audit;
 pub mod broadcast;
 mod counters;
 mod epochs;
@@ -64,7 +66,7 @@ use ahash::RandomState;
 use crate::cache::{Admission, Millis, Oversized, Tier, TierLimits, TierSize, ViewKey};
 
 use broadcast::Broadcasts;
-pub use counters::{Counters, Totals};
+pub use counters::{Audited, Counters, Totals};
 pub(crate) use epochs::SlotGuard;
 use epochs::{Epochs, Slot};
 pub use flights::{FlightId, FlightKey, Flights};

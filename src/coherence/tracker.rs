@@ -37,12 +37,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::audit::Audit;
 use super::listener::Listener;
 use super::mail::{Mail, Mailbox};
 use super::wire::ANOTHER_SERVER;
 use super::{Coherence, FillTicket, FlightId, Source};
 use crate::cache::{Clock, Millis};
 use crate::resp::Resp2Rule;
+use crate::server::complaints::Complaints;
 use crate::upstream::connect::{Connector, reason};
 pub use handshake::Signal;
 pub(super) use handshake::{Refused, tracking_on};
@@ -92,6 +94,8 @@ pub enum Asked {
     Fill(Fill),
     /// To read and tell.
     Read(Read),
+    /// To read and compare.
+    Audit(Box<Audit>),
 }
 
 /// The tracker's own bounds.
@@ -131,6 +135,8 @@ pub struct Tracker {
     queue: Mutex<Queue>,
     bell: Notify,
     state: Mutex<TrackerState>,
+    /// Audits that found a hit stale.
+    stale: Complaints,
     /// Until then (milliseconds on the clock) fills are for nothing: the user may not ask for a key's expiry.
     no_fills_until: AtomicU64,
 }
@@ -155,6 +161,7 @@ impl Tracker {
             queue: Mutex::default(),
             bell: Notify::new(),
             state,
+            stale: Complaints::default(),
             no_fills_until: AtomicU64::new(0),
         })
     }
@@ -293,6 +300,8 @@ impl Asked {
         match self {
             Self::Fill(fill) => fill.fail(),
             Self::Read(read) => read.fail(),
+            // Nobody waits for it.
+            Self::Audit(_) => {}
         }
     }
 }

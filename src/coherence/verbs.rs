@@ -33,15 +33,18 @@ pub enum Cause {
     Application,
     /// An operator, at the console.
     Console,
+    /// An audit found it stale (`audit.rs`).
+    Audit,
 }
 
 impl Cause {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Cause; 6] = [Self::Push, Self::Write, Self::Read, Self::Peer, Self::Application, Self::Console];
+    pub const ALL: [Cause; 7] =
+        [Self::Push, Self::Write, Self::Read, Self::Peer, Self::Application, Self::Console, Self::Audit];
 
     /// Whether Redis itself says nothing of it.
     fn is_word_of_others(self) -> bool {
-        matches!(self, Self::Peer | Self::Application | Self::Console)
+        matches!(self, Self::Peer | Self::Application | Self::Console | Self::Audit)
     }
 
     /// The word for it.
@@ -53,6 +56,7 @@ impl Cause {
             Self::Peer => "peer",
             Self::Application => "application",
             Self::Console => "console",
+            Self::Audit => "audit",
         }
     }
 }

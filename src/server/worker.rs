@@ -19,6 +19,7 @@ use super::kept::{Keep, Kept, looking_every};
 use super::shared::{SaidBy, Shared};
 use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
+use crate::coherence::audit::Auditor;
 use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Marks, Near};
 use crate::command::{Command, Denied, Table};
@@ -103,6 +104,8 @@ pub struct Worker {
     pub marks: Marks,
     /// The hottest entries, in front of the tier.
     pub near: RefCell<Near>,
+    /// Which hits are read again.
+    pub auditor: Auditor,
     /// Fills in flight, and who waits for each.
     pub flights: RefCell<Flights<Seat>>,
     /// Reads that are made for one client alone, and who waits for each.
@@ -136,11 +139,15 @@ impl Worker {
     pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
         let (version, table) = shared.table();
         let flights_max = (shared.config.coherence.fills_inflight_max / shared.stats.len()).max(1);
+        let audits = &shared.config.coherence;
+        let auditor =
+            Auditor::new(audits.audit_one_in, audits.audit_max_per_second.div_ceil(shared.stats.len() as u32));
         Rc::new(Self {
             index,
             coherence: shared.coherence.fork(),
             marks: shared.coherence.marks(),
             near: RefCell::new(Near::new(shared.coherence.tier_limits(), shared.stats.len())),
+            auditor,
             flights: RefCell::new(Flights::new(flights_max, JOINERS_MAX)),
             reads: Reads::default(),
             mailbox: Arc::default(),

@@ -335,6 +335,14 @@ impl Line {
         pipe.let_through(end);
     }
 
+    /// Waits for `bytes` to be kept back, and takes them out of what is: they are never delivered.
+    pub fn discard(&self, way: Way, bytes: &[u8]) {
+        self.await_held(way, bytes);
+        let mut pipe = self.0.pipe(way);
+        let end = pipe.end_of(bytes).expect("it was just there");
+        pipe.held.drain(end - bytes.len()..end);
+    }
+
     /// Lets so many bytes of what is kept back through.
     pub fn release_bytes(&self, way: Way, bytes: usize) {
         self.0.pipe(way).let_through(bytes);
