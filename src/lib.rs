@@ -12,6 +12,7 @@
 //! | [`coherence`] | when a reply may be kept, served, and must go; the tracker | decide what is worth keeping |
 //! | [`peers`] | what is said and heard on publish and subscribe: other proxies, applications | decide what must go |
 //! | [`limits`] | how much clients may ask: budgets, and what a command costs | refuse anyone itself, or know a connection |
+//! | [`observe`] | what is counted and timed of requests | render it |
 //! | [`upstream`] | connections to Redis: lanes, dedicated ones, the control plane | know the cache |
 //! | [`tags`] | sets of keys that go together | know who asked |
 //! | [`tls`] | keys, certificates, whom to trust, records | know what the bytes mean |
@@ -54,6 +55,7 @@ pub mod descriptors;
 pub mod glob;
 pub mod limits;
 mod listen;
+pub mod observe;
 pub mod peers;
 pub mod resp;
 pub mod server;

@@ -264,7 +264,7 @@ fn a_client_that_reads_nothing_of_what_comes_from_upstream_takes_bounded_memory(
         std::thread::sleep(Duration::from_millis(150));
         assert_serves(&mut other);
         redis_most = redis.client().memory().max(redis_most);
-        let now = binary.count("anteroom_requests");
+        let now = binary.count("anteroom_requests_begun");
         std::mem::replace(&mut requests, now) + 10 > now
     });
     let each = binary.peak_rss().saturating_sub(before) / clients;

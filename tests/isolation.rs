@@ -39,7 +39,7 @@ fn the_verdict_on_one_select_is_not_taken_for_that_on_the_next() {
     for db in 1..10 {
         // Both ask whether the database exists; whoever hears of it second knows already.
         let mut clients = [proxy.client(), proxy.client()];
-        let before = proxy.count("anteroom_requests");
+        let before = proxy.count("anteroom_requests_begun");
         redis.pause();
         for client in &mut clients {
             client.send(&["SELECT", &db.to_string()]);
@@ -49,7 +49,7 @@ fn the_verdict_on_one_select_is_not_taken_for_that_on_the_next() {
         let mut looks = 0;
         eventually("both have asked", || {
             looks += 1;
-            proxy.count("anteroom_requests") >= before + looks + 2
+            proxy.count("anteroom_requests_begun") >= before + looks + 2
         });
         redis.resume();
         for client in &mut clients {

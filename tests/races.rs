@@ -116,13 +116,13 @@ impl Stage {
 
     /// Sends, and waits until the proxy has decided about so many more requests.
     fn planned(&self, requests: u64, send: impl FnOnce()) {
-        let before = self.proxy.count("anteroom_requests");
+        let before = self.proxy.count("anteroom_requests_begun");
         send();
         // Each look is a request itself.
         let mut looks = 0;
         eventually("all have been planned", || {
             looks += 1;
-            self.proxy.count("anteroom_requests") >= before + requests + looks
+            self.proxy.count("anteroom_requests_begun") >= before + requests + looks
         });
     }
 

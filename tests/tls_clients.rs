@@ -79,6 +79,8 @@ fn redis_cli(addr: SocketAddr, ca_file: &str, args: &[&str]) -> Output {
 fn clients_with_tls_and_without_are_served_side_by_side_and_share_what_is_in_memory() {
     let served = Served::start();
     served.proxy.wait_armed();
+    // The first look at the users forgets what was kept before it.
+    eventually("users were looked at", || served.proxy.info("anteroom_upstream_users_seen") != "off");
     let (mut secure, mut plain) = (served.client(), served.proxy.client());
     assert_eq!(secure.text(&["SET", "k", "v"]), "+OK\r\n");
     for _ in 0..3 {

@@ -602,7 +602,7 @@ fn sigterm_lets_requests_in_flight_finish_and_closes_idle_clients() {
     // Its reply is held until the tracker has caught up; the read after it is one of the tracker's own.
     script.send(&["EVAL", "return redis.call('SET', KEYS[1], 'script')", "1", "s"]);
     filler.send(&["GET", "filled"]);
-    eventually("all four are read", || binary.count("anteroom_requests") >= 10 + 4);
+    eventually("all four are read", || binary.count("anteroom_requests_begun") >= 10 + 4);
     let start = Instant::now();
     binary.terminate();
     assert!(idle.is_closed());

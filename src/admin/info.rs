@@ -7,12 +7,13 @@ use crate::coherence::tracker::{Signal, TrackerState};
 use crate::coherence::{Audited, Cause, CommitRefused, MissReason, TicketRefused};
 use crate::config::Scope;
 use crate::limits::Limits;
+use crate::observe::{Bypass, Outcome};
 use crate::peers::{Standing, State};
 use crate::resp::{Args, Protocol, encode};
 use crate::server::memory::resident_bytes;
 use crate::server::origins::Refused;
 use crate::server::shared::Shared;
-use crate::server::stats::{Bypass, Counter, WorkerStats};
+use crate::server::stats::WorkerStats;
 use crate::server::worker::Worker;
 use crate::session::End;
 use crate::tls::{Refused as HandshakeRefused, UpstreamTls};
@@ -123,14 +124,15 @@ fn proxy(lines: &mut Lines, shared: &Shared) {
     lines.field("clients", shared.clients.len());
     lines.field("identities", shared.identities.all().len());
     lines.field("connections_accepted", sum(shared, |s| s.accepted.get()));
-    lines.field("requests", sum(shared, |s| s.requests.get()));
+    lines.field("requests", Outcome::all().map(|outcome| outcomes(shared, outcome)).sum::<u64>());
+    lines.field("requests_begun", sum(shared, |s| s.requests_begun.get()));
     lines.field("command_rules", shared.rules.len());
     lines.field("commands_refused", sum(shared, |s| s.commands_refused.get()));
 }
 
 fn clients(lines: &mut Lines, shared: &Shared) {
     lines.title("Anteroom_clients");
-    lines.field("clients_max", shared.config.clients.max);
+    lines.field("clients_max", shared.config().clients.max);
     for why in Refused::ALL {
         lines.field(&format!("clients_refused_{}", why.as_str()), shared.door.refused[why as usize].get());
     }
@@ -146,7 +148,7 @@ fn memory(lines: &mut Lines, shared: &Shared) {
     let memory = &shared.memory;
     lines.title("Anteroom_memory");
     lines.field("memory_state", memory.state().as_str());
-    lines.field("memory_budget_bytes", shared.config.memory.budget_bytes);
+    lines.field("memory_budget_bytes", shared.config().memory.budget_bytes);
     lines.field("memory_used_bytes", memory.used_bytes());
     lines.field("memory_resident_bytes", resident_bytes().unwrap_or_default());
     lines.field("memory_clients_bytes", memory.clients_bytes());
@@ -157,19 +159,21 @@ fn memory(lines: &mut Lines, shared: &Shared) {
 fn cache(lines: &mut Lines, shared: &Shared) {
     let (totals, size) = (shared.coherence.totals(), shared.coherence.size());
     lines.title("Anteroom_cache");
-    lines.field("cache_enabled", u8::from(shared.config.cache.enabled));
-    lines.field("cache_hits", sum(shared, |s| s.hits.get()));
-    lines.field("cache_misses", totals.misses.iter().sum::<u64>());
+    lines.field("cache_enabled", u8::from(shared.config().cache.enabled));
+    lines.field("cache_hits", outcomes(shared, Outcome::Hit));
+    let misses = MissReason::ALL.iter().map(|&reason| outcomes(shared, Outcome::Miss(reason)));
+    lines.field("cache_misses", misses.sum::<u64>());
     for reason in MissReason::ALL {
-        lines.field(&format!("cache_misses_{}", reason.as_str()), totals.misses[reason as usize]);
+        lines.field(&format!("cache_misses_{}", reason.as_str()), outcomes(shared, Outcome::Miss(reason)));
     }
-    lines.field("cache_bypasses", sum(shared, |s| s.bypasses.iter().map(Counter::get).sum()));
-    for reason in Bypass::ALL {
-        lines.field(&format!("cache_bypasses_{}", reason.as_str()), sum(shared, |s| s.bypasses[reason as usize].get()));
+    let bypasses = Bypass::ALL.iter().map(|&why| outcomes(shared, Outcome::Bypass(why)));
+    lines.field("cache_bypasses", bypasses.sum::<u64>());
+    for why in Bypass::ALL {
+        lines.field(&format!("cache_bypasses_{}", why.as_str()), outcomes(shared, Outcome::Bypass(why)));
     }
     lines.field("cache_entries", size.entries);
     lines.field("cache_bytes", size.bytes);
-    lines.field("cache_max_bytes", shared.config.cache.max_bytes);
+    lines.field("cache_max_bytes", shared.config().cache.max_bytes);
     lines.field("cache_touched", shared.touched());
     lines.field("cache_fills_begun", totals.fills_begun);
     lines.field("cache_fills", totals.fills_committed);
@@ -186,7 +190,7 @@ fn coherence(lines: &mut Lines, shared: &Shared) {
     lines.title("Anteroom_coherence");
     let state = shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state());
     let (word, why) = match state.clone() {
-        _ if !shared.config.cache.enabled => ("disabled", String::new()),
+        _ if !shared.config().cache.enabled => ("disabled", String::new()),
         None => ("none", String::new()),
         Some(TrackerState::Armed(_)) => ("armed", String::new()),
         Some(TrackerState::Down(why)) => ("down", why),
@@ -314,4 +318,8 @@ fn clients_tls(lines: &mut Lines, shared: &Shared) {
 
 fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {
     shared.stats.iter().map(|stats| of(stats)).sum()
+}
+
+fn outcomes(shared: &Shared, outcome: Outcome) -> u64 {
+    sum(shared, |stats| stats.figures.commands.total(outcome))
 }

@@ -50,6 +50,16 @@ impl Marks {
         let names = Some(Box::new(keys.into_iter().collect()));
         WriteMark { home: self.home.clone(), first: None, others: Vec::new(), names, stands: false }
     }
+
+    /// For a write whose keys are not known, or matter to nobody now: should anyone want to be told when it is over, he is told of unnamed keys.
+    pub fn unnamed_write(&self) -> WriteMark {
+        WriteMark { home: self.home.clone(), first: None, others: Vec::new(), names: None, stands: true }
+    }
+
+    /// Whether anyone is to be told which keys are written.
+    pub fn names_are_wanted(&self) -> bool {
+        self.home.shared.news.is_wanted()
+    }
 }
 
 impl Coherence {

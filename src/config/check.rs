@@ -27,6 +27,10 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     channels(config, report);
     client_tls(config, report);
     upstream_tls(config, report);
+    if !(-1..=i64::from(u32::MAX / 2)).contains(&config.slowlog.slower_than_us) {
+        let expected = format!("expected 0 to {} microseconds, or -1 for no slow log", u32::MAX / 2);
+        report.reject("slowlog.slower_than_us", expected);
+    }
     if let Err(expected) = level(&config.log.level) {
         report.reject("log.level", expected);
     }
@@ -34,8 +38,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 48] {
-    let Config { tls, upstream, cache, coherence, peers, clients, tracking, memory, limits, drain, .. } = config;
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 50] {
+    let Config { tls, upstream, cache, coherence, peers, clients, tracking, memory, limits, observe, slowlog, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
         ("tls.handshake_timeout_ms", tls.handshake_timeout_ms, 1..=DAY_MS),
@@ -84,6 +88,8 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 48] {
         ("tracking.interests_max", tracking.interests_max as u64, 1..=1 << 30),
         ("limits.identities_max", limits.identities_max as u64, 1..=1 << 24),
         ("memory.budget_bytes", memory.budget_bytes, 0..=TIB),
+        ("observe.hot_keys_max", observe.hot_keys_max as u64, 0..=256),
+        ("slowlog.entries_max", slowlog.entries_max as u64, 0..=100_000),
         ("drain.timeout_ms", drain.timeout_ms, 0..=DAY_MS),
     ]
 }

@@ -38,7 +38,7 @@ pub use policy::{Mode, Policy};
 pub use problem::{Problem, Problems};
 pub use rate::{Algorithm, By, Limits, Rate, Scope};
 pub use redact::redact;
-pub use sections::{Clients, Coherence, Drain, Log, LogFormat, Memory, Tracking};
+pub use sections::{Clients, Coherence, Drain, Log, LogFormat, Memory, Observe, Slowlog, Tracking};
 pub use tls::{ClientCertificates, Tls, TlsVersion};
 pub use upstream::Upstream;
 pub use url::{Address, UpstreamUrl, UrlError};
@@ -75,6 +75,10 @@ pub struct Config {
     pub memory: Memory,
     /// How much clients may ask.
     pub limits: Limits,
+    /// What is found out about requests.
+    pub observe: Observe,
+    /// Which requests took long.
+    pub slowlog: Slowlog,
     /// What is written to stderr.
     pub log: Log,
     /// How the proxy stops.
@@ -98,15 +102,10 @@ impl Default for Config {
             tracking: Tracking::default(),
             memory: Memory::default(),
             limits: Limits::default(),
+            observe: Observe::default(),
+            slowlog: Slowlog::default(),
             log: Log::default(),
             drain: Drain::default(),
         }
-    }
-}
-
-impl Config {
-    /// Whether anyone has to be told of writes made through this proxy: its own memory, other proxies, or applications.
-    pub fn follows_writes(&self) -> bool {
-        self.cache.enabled || self.peers.enabled || self.publish.is_on()
     }
 }

@@ -1,4 +1,4 @@
-//! The small sections: `[coherence]`, `[clients]`, `[memory]`, `[log]` and `[drain]`, with their defaults.
+//! The small sections: `[coherence]`, `[clients]`, `[memory]`, `[observe]`, `[slowlog]`, `[log]` and `[drain]`, with their defaults.
 
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +115,38 @@ pub struct Tracking {
 impl Default for Tracking {
     fn default() -> Self {
         Self { interests_max: 1_000_000 }
+    }
+}
+
+/// `[observe]`: what is found out about requests, beyond counting them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Observe {
+    /// Whether requests are timed.
+    pub latency: bool,
+    /// Keys of which each worker knows how often they are asked for; 0: none is sampled.
+    pub hot_keys_max: usize,
+}
+
+impl Default for Observe {
+    fn default() -> Self {
+        Self { latency: true, hot_keys_max: 256 }
+    }
+}
+
+/// `[slowlog]`: which requests took long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Slowlog {
+    /// Microseconds from when a request is read until its reply is there, from which on it is kept; -1: none is.
+    pub slower_than_us: i64,
+    /// Requests kept; the oldest go.
+    pub entries_max: usize,
+}
+
+impl Default for Slowlog {
+    fn default() -> Self {
+        Self { slower_than_us: 10_000, entries_max: 128 }
     }
 }
 

@@ -47,7 +47,7 @@ pub use purse::{Ahead, Payer, Purse, Refused};
 use crate::cache::Clock;
 use crate::command::{Command, Table, Toll};
 use crate::config;
-use crate::server::stats::Counter;
+use crate::observe::Counter;
 
 /// How often budgets of which nothing is used are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(1);

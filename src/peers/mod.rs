@@ -183,6 +183,11 @@ impl Bus {
         })
     }
 
+    /// Whether anyone is to be told of what is written through this proxy.
+    pub fn is_told(&self) -> bool {
+        self.peers.enabled || self.publish.is_on()
+    }
+
     /// What it subscribes to.
     fn channels(&self) -> Vec<&str> {
         let peers = self.peers.enabled.then_some(self.peers.channel.as_str());

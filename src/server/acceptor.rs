@@ -51,12 +51,10 @@ pub async fn accept(
     };
     let plain = listeners.plain.map(usable).transpose().map_err(failed)?;
     let tls = listeners.tls.map(usable).transpose().map_err(failed)?;
-    let limits = &shared.config.clients;
-    let rate = Rate::new(limits.accepts_per_second, limits.accepts_burst);
     let (mut spent, complaints) = (Spent::default(), Complaints::default());
     loop {
         let either = async {
-            while let Some(Err(wait)) = rate.map(|rate| rate.take(&mut spent, Instant::now())) {
+            while let Some(Err(wait)) = rate(&shared).map(|rate| rate.take(&mut spent, Instant::now())) {
                 tokio::time::sleep(wait).await;
             }
             tokio::select! {
@@ -79,6 +77,12 @@ pub async fn accept(
             }
         }
     }
+}
+
+/// How fast clients may come, all together.
+fn rate(shared: &Shared) -> Option<Rate> {
+    let config = shared.config();
+    Rate::new(config.clients.accepts_per_second, config.clients.accepts_burst)
 }
 
 /// The next connection to this port, or never where there is none.
@@ -110,7 +114,7 @@ async fn admit(stream: tokio::net::TcpStream, over_tls: bool, shared: &Arc<Share
 
 /// Whether one more client may come from there; if so, it is counted.
 fn may_enter(shared: &Shared, origin: Origin) -> Result<(), (Refused, Option<Duration>)> {
-    if shared.clients.len() >= shared.config.clients.max {
+    if shared.clients.len() >= shared.config().clients.max {
         return Err((Refused::Max, None));
     }
     if shared.memory.refuses_clients() {

@@ -9,7 +9,7 @@ use super::shared::Shared;
 
 /// Looks for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let every = Duration::from_millis(shared.config.tls.reload_check_ms);
+    let every = Duration::from_millis(shared.config().tls.reload_check_ms);
     if every.is_zero() || (shared.upstream_tls.is_none() && shared.handshakes.is_none()) {
         return;
     }

@@ -265,7 +265,7 @@ impl Watch {
         if state != before {
             self.change(before, state, used);
         }
-        let little = (self.shared.config.cache.max_bytes / TIER_KEPT_PART).min(memory.budget / TIER_KEPT_PART);
+        let little = (self.shared.config().cache.max_bytes / TIER_KEPT_PART).min(memory.budget / TIER_KEPT_PART);
         self.shared.coherence.set_filling(state == State::Calm || tier < little);
         if state >= State::Shrinking {
             self.shrink(used, tier.saturating_sub(little)).await;

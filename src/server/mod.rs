@@ -10,6 +10,7 @@
 //! | `fences` | which replies wait until the trackers have caught up? |
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
+//! | `in_force`, `stage` | which configuration is everybody going by, and how far is the process? |
 //! | `rules` | which of the operator's rules about commands is whose? |
 //! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
@@ -24,12 +25,14 @@ pub mod facts;
 pub mod fences;
 pub mod handshakes;
 pub mod identity;
+pub mod in_force;
 mod kept;
 pub mod memory;
 pub mod origins;
 pub mod overdue;
 pub mod rules;
 pub mod shared;
+pub mod stage;
 pub mod stats;
 mod survey;
 mod swaps;
@@ -57,6 +60,7 @@ use crate::upstream::connect::Connector;
 use crate::upstream::control::Control;
 use acceptor::Arrival;
 use shared::Shared;
+use stage::Stage;
 use trackers::Waiting;
 use worker::Worker;
 
@@ -115,9 +119,10 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         threads.push(thread);
     }
     drop(at_work);
+    shared.stage.advance(Stage::Serving);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(no_runtime)?;
     let outcome = runtime.block_on(async {
-        let timeout = Duration::from_millis(shared.config.upstream.timeout_ms);
+        let timeout = Duration::from_millis(shared.config().upstream.timeout_ms);
         let (tls, login) = (shared.upstream_tls.clone(), shared.own_login());
         let eras = shared.eras.clone();
         let control =
@@ -133,6 +138,7 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
         let memory = tokio::spawn(memory::keep(shared.clone()));
         let bus = begin_bus(&shared, all_drained.clone());
         let accepted = acceptor::accept(listeners, shared.clone(), doors, shutdown).await;
+        shared.stage.advance(Stage::Draining);
         survey.abort();
         certificates.abort();
         overdue.abort();
@@ -153,7 +159,8 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
 }
 
 fn begin_bus(shared: &Arc<Shared>, all_drained: watch::Receiver<()>) -> peers::Running {
-    let upstream = &shared.config.upstream;
+    let config = shared.config();
+    let upstream = &config.upstream;
     let reconnect =
         (Duration::from_millis(upstream.reconnect_min_ms), Duration::from_millis(upstream.reconnect_max_ms));
     let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
@@ -192,6 +199,7 @@ async fn work(
     let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
     let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
     let gathering = tokio::task::spawn_local(worker::keep_gathering(worker.clone()));
+    let following = tokio::task::spawn_local(in_force::follow(worker.clone()));
     let (mut entering, mut sessions) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
     loop {
         tokio::select! {
@@ -245,4 +253,5 @@ async fn work(
     mail.abort();
     tidy.abort();
     gathering.abort();
+    following.abort();
 }

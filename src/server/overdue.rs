@@ -64,7 +64,7 @@ impl Patience {
 
 /// Looks for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let patience = Patience::new(&shared.config.clients);
+    let patience = Patience::new(&shared.config().clients);
     let Some(every) = patience.look_every() else { return };
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -13,9 +13,11 @@ use super::complaints::Complaints;
 use super::facts::Facts;
 use super::handshakes::Handshakes;
 use super::identity::{Identities, Identity};
+use super::in_force::InForce;
 use super::memory::Memory;
 use super::origins::Origins;
 use super::rules::Rules;
+use super::stage::StageCell;
 use super::stats::{DoorStats, WorkerStats};
 use super::users::Sight;
 use super::worker::connector_for;
@@ -25,6 +27,7 @@ use crate::coherence::{Cause, Coherence, CoherenceLimits};
 use crate::command::Table;
 use crate::config::Config;
 use crate::limits::Limits;
+use crate::observe::SlowLog;
 use crate::peers::Bus;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
@@ -35,7 +38,11 @@ use crate::upstream::pause::Pause;
 /// See the head of this file.
 pub struct Shared {
     /// The configuration in force.
-    pub config: Config,
+    pub in_force: InForce,
+    /// Whether anything may ever be kept: then writes and reads are followed, even while nothing is (`cache.enabled`).
+    pub keeps: bool,
+    /// How far the process is.
+    pub stage: StageCell,
     /// When the process began to serve.
     pub started: Instant,
     /// Where the upstream is.
@@ -72,6 +79,8 @@ pub struct Shared {
     pub survey_bell: Notify,
     /// Each worker's counters.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// Requests that took long.
+    pub slow: Arc<SlowLog>,
     touched: AtomicU64,
     scripts: Arc<AtomicUsize>,
     /// How much clients may ask.
@@ -128,7 +137,10 @@ impl Shared {
             memory: Memory::new(config.memory.budget_bytes),
             guessing: Complaints::default(),
             door: DoorStats::default(),
-            config,
+            slow: Arc::new(SlowLog::new(config.slowlog.slower_than_us, config.slowlog.entries_max)),
+            keeps: config.cache.enabled,
+            in_force: InForce::new(config, workers),
+            stage: StageCell::default(),
             started: Instant::now(),
             address: Arc::new(address),
             handshakes: client_tls.map(|tls| Arc::new(Handshakes::new(tls))),
@@ -155,9 +167,20 @@ impl Shared {
         (shared, wanted)
     }
 
+    /// The configuration in force. Sessions ask their worker.
+    pub fn config(&self) -> Arc<Config> {
+        self.in_force.get()
+    }
+
+    /// Whether anyone has to be told of writes made through this proxy: its own memory, other proxies, or applications.
+    pub fn follows_writes(&self) -> bool {
+        self.keeps || self.bus.is_told()
+    }
+
     /// The credentials of `upstream.url`, which are the proxy's own.
     pub fn own_login(&self) -> Option<Arc<Login>> {
-        let url = &self.config.upstream.url;
+        let config = self.config();
+        let url = &config.upstream.url;
         let user = url.username.as_deref().unwrap_or("default").as_bytes();
         let login =
             |password: &str| Login::new(Credentials { user: user.into(), password: password.as_bytes().into() });

@@ -25,7 +25,7 @@ const NAME: &str = "anteroom:survey";
 
 /// Keeps the facts and the command table up to date.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let bound = Duration::from_millis(shared.config.upstream.timeout_ms);
+    let bound = Duration::from_millis(shared.config().upstream.timeout_ms);
     let mut survey = Survey { bound, shared, commands_of: None, paused: None };
     loop {
         let pause = match survey.ask().await {

@@ -17,8 +17,8 @@ const ROUND_KEYS_MAX: usize = 100_000;
 
 /// Touches for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>, control: Control) {
-    let pause = Duration::from_millis(shared.config.cache.touch_interval_ms);
-    if pause.is_zero() || !shared.config.cache.enabled {
+    let pause = Duration::from_millis(shared.config().cache.touch_interval_ms);
+    if pause.is_zero() || !shared.config().cache.enabled {
         return;
     }
     loop {

@@ -51,11 +51,11 @@ impl Running {
 /// Runs the tracker of every identity there is and of each that comes, until nobody uses the identity any more. Ends when
 /// aborted, and all trackers with it.
 async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Identity>>) {
-    let idle = Duration::from_millis(shared.config.upstream.lane_idle_ms);
+    let idle = Duration::from_millis(shared.config().upstream.lane_idle_ms);
     let mut trackers = Trackers::default();
     let mut retire = tokio::time::interval(looking_every(idle));
     trackers.start(&shared, shared.identities.nobody());
-    if shared.config.cache.enabled {
+    if shared.keeps {
         trackers.running.spawn(listening(&shared, &shared.broadcasts));
         trackers.running.spawn(listening(&shared, &shared.redirects));
     }
@@ -78,7 +78,7 @@ struct Trackers {
 
 impl Trackers {
     fn start(&mut self, shared: &Arc<Shared>, identity: &Arc<Identity>) {
-        if shared.config.cache.enabled
+        if shared.keeps
             && let Some(tracker) = &identity.tracker
         {
             let running = run(shared, identity, tracker.clone());
@@ -95,7 +95,7 @@ impl Trackers {
 
 /// Ends when aborted.
 fn listening(shared: &Arc<Shared>, connection: &Arc<Broadcasts>) -> impl Future<Output = ()> + use<> {
-    let config = &shared.config;
+    let config = shared.config();
     let limits = BroadcastLimits {
         heartbeat: Duration::from_millis(config.coherence.heartbeat_ms),
         deadline: Duration::from_millis(config.coherence.heartbeat_deadline_ms),
@@ -112,7 +112,7 @@ fn listening(shared: &Arc<Shared>, connection: &Arc<Broadcasts>) -> impl Future<
 
 /// Ends when aborted.
 fn run(shared: &Arc<Shared>, identity: &Identity, tracker: Arc<Tracker>) -> impl Future<Output = ()> + use<> {
-    let config = &shared.config;
+    let config = shared.config();
     let limits = TrackerLimits {
         heartbeat: Duration::from_millis(config.coherence.heartbeat_ms),
         deadline: Duration::from_millis(config.coherence.heartbeat_deadline_ms),

@@ -122,12 +122,12 @@ struct Witness {
 
 /// Looks for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let every = Duration::from_millis(shared.config.upstream.acl_check_ms);
+    let every = Duration::from_millis(shared.config().upstream.acl_check_ms);
     if every.is_zero() {
         return;
     }
     // As long as the silence of a tracker is borne.
-    let bound = Duration::from_millis(shared.config.coherence.heartbeat_deadline_ms);
+    let bound = Duration::from_millis(shared.config().coherence.heartbeat_deadline_ms);
     let mut watch = Watch {
         shared,
         witness: None,
@@ -147,7 +147,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         }
         if let Some(commandstats) = watch.witness.as_mut().and_then(|witness| witness.commandstats.take()) {
             let shared = &watch.shared;
-            watch.swaps.read(&commandstats, &shared.coherence, shared.config.coherence.keyspace_events);
+            watch.swaps.read(&commandstats, &shared.coherence, shared.config().coherence.keyspace_events);
         }
     }
 }

@@ -23,7 +23,9 @@ use crate::coherence::audit::Auditor;
 use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Marks, Near};
 use crate::command::{Command, Denied, Table};
+use crate::config::Config;
 use crate::limits::Applying;
+use crate::observe::Observer;
 use crate::resp::{Args, Protocol, RequestScanner};
 use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Waiter};
 use crate::upstream::connect::{Connection, Connector};
@@ -98,6 +100,8 @@ pub struct Worker {
     pub stats: Arc<WorkerStats>,
     /// The read buffer; taken by the session whose turn it is.
     pub scratch: RefCell<Scratch>,
+    /// What its sessions count and time with.
+    pub observer: Rc<Observer>,
     /// This worker's handle to the coherence state.
     pub coherence: Coherence,
     /// The marks of its clients' writes.
@@ -121,6 +125,7 @@ pub struct Worker {
     /// Room for the positions of a request's keys.
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
+    config: RefCell<Rc<Config>>,
     table: RefCell<(u64, Rc<Table>)>,
     /// What the limits have to do with each of its commands, by id; empty without limits.
     applying: RefCell<Vec<Applying>>,
@@ -138,8 +143,9 @@ impl Worker {
     /// A worker without sessions. Call it on the worker's own thread.
     pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
         let (version, table) = shared.table();
-        let flights_max = (shared.config.coherence.fills_inflight_max / shared.stats.len()).max(1);
-        let audits = &shared.config.coherence;
+        let config = shared.config();
+        let flights_max = (config.coherence.fills_inflight_max / shared.stats.len()).max(1);
+        let audits = &config.coherence;
         let auditor =
             Auditor::new(audits.audit_one_in, audits.audit_max_per_second.div_ceil(shared.stats.len() as u32));
         Rc::new(Self {
@@ -156,6 +162,13 @@ impl Worker {
             round: Round::default(),
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
+            config: RefCell::new(Rc::new((*config).clone())),
+            observer: Rc::new(Observer::new(
+                shared.stats[index].figures.clone(),
+                shared.slow.clone(),
+                config.observe.latency,
+                config.observe.hot_keys_max,
+            )),
             stats: shared.stats[index].clone(),
             denied: RefCell::new(shared.rules.resolve(&table)),
             scratch: RefCell::default(),
@@ -168,6 +181,17 @@ impl Worker {
             spares: RefCell::default(),
             draining: Cell::new(false),
         })
+    }
+
+    /// The configuration in force: the same from the beginning of a session's turn to its end.
+    #[inline]
+    pub fn config(&self) -> Rc<Config> {
+        self.config.borrow().clone()
+    }
+
+    /// This one is in force from now on. Called between two turns of sessions.
+    pub(super) fn go_by(&self, config: &Config) {
+        self.config.replace(Rc::new(config.clone()));
     }
 
     /// The command table as of now.
@@ -205,14 +229,10 @@ impl Worker {
         self.clock.nanos()
     }
 
-    /// A read was answered from memory.
-    pub fn note_hit(&self, _db: u32, _key: &[u8]) {
-        self.stats.hits.add(1);
-    }
-
     /// The bounds of this worker's lanes.
     pub fn limits(&self) -> LaneLimits {
-        let upstream = &self.shared.config.upstream;
+        let config = self.config();
+        let upstream = &config.upstream;
         LaneLimits {
             inflight_max: upstream.lane_inflight_max,
             unsent_max_bytes: upstream.lane_buffer_max_bytes,
@@ -273,7 +293,8 @@ impl Worker {
     ) -> impl Future<Output = Result<Loan, CheckoutError>> + use<> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get((identity.id, protocol, db), || {
-            let upstream = &self.shared.config.upstream;
+            let config = self.config();
+            let upstream = &config.upstream;
             Rc::new(DedicatedPool::new(
                 Connector { db, ..self.shared.connector(Some(identity)) },
                 protocol,
@@ -371,7 +392,8 @@ pub(super) async fn keep_gathering(worker: Rc<Worker>) {
 
 /// Gives up lanes and pools that nobody uses any more. Ends with the worker.
 pub(super) async fn keep_tidy(worker: Rc<Worker>) {
-    let upstream = &worker.shared.config.upstream;
+    let config = worker.config();
+    let upstream = &config.upstream;
     let lane_idle = Duration::from_millis(upstream.lane_idle_ms);
     let pool_idle = Duration::from_millis(upstream.dedicated_idle_ms);
     let mut tick = interval(looking_every(lane_idle.min(pool_idle)));
@@ -403,6 +425,16 @@ impl LaneEvents for Events {
         }
     }
 
+    fn sent(&self, bytes: usize) {
+        self.worker.stats.figures.bytes.lanes_sent.add(bytes as u64);
+    }
+
+    fn received(&self, bytes: usize) {
+        self.worker.stats.figures.bytes.lanes_received.add(bytes as u64);
+        // What comes of it is timed by this look at the clock.
+        self.worker.observer.looked(self.worker.now_ns());
+    }
+
     fn refused(&self, refusal: Refusal) {
         self.worker.shared.refused(refusal, SaidBy::Server);
     }
@@ -426,7 +458,7 @@ pub fn connector_for(shared: &Shared, identity: Option<&Identity>) -> Connector 
         tls: shared.upstream_tls.clone(),
         login: identity.and_then(|i| i.login.clone()),
         db: 0,
-        timeout: Duration::from_millis(shared.config.upstream.timeout_ms),
+        timeout: Duration::from_millis(shared.config().upstream.timeout_ms),
         pause: shared.pause.clone(),
         eras: shared.eras.clone(),
     }

@@ -53,7 +53,7 @@ impl Session {
     /// Redis calls writes: GETEX without an option.)
     pub(super) fn beside(&self, command: &Command, args: &Args<'_>) -> Then {
         let worker = &self.worker;
-        if !worker.shared.config.cache.enabled {
+        if !worker.shared.keeps {
             return Then::Nothing;
         }
         let mut at = worker.key_positions.take();

@@ -129,7 +129,9 @@ impl From<Option<Joiner>> for Seat {
 pub async fn deliver_mail(worker: Rc<Worker>) {
     use crate::coherence::mail::Mail;
     loop {
-        for letter in worker.mailbox.collect().await {
+        let letters = worker.mailbox.collect().await;
+        worker.observer.looked(worker.now_ns());
+        for letter in letters {
             match letter {
                 Mail::Filled { flight, resp3, resp2, expires, seen } => {
                     let seats = worker.flights.borrow_mut().take(flight);

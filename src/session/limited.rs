@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Session;
 use crate::command::{Command, Dedicated, Local, Route};
 use crate::limits::{Refused, Who};
+use crate::observe::{Bypass, Outcome};
 use crate::resp::{Args, encode};
 use crate::server::clients::Mode;
 
@@ -33,6 +34,7 @@ impl Session {
             return false;
         }
         if let Some(refused) = self.closed {
+            self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
             return self.in_closed_transaction(command, refused);
         }
         let applying = self.worker.applying(command.id);
@@ -53,6 +55,7 @@ impl Session {
             }
             Err(refused) => {
                 self.outbox.set_payer(None);
+                self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
                 self.refuse(command, refused);
                 true
             }

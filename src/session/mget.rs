@@ -11,8 +11,8 @@ use crate::cache::{Millis, ViewKey};
 use crate::coherence::{FlightKey, Miss, Snapshot, Source};
 use crate::command::Command;
 use crate::config::Mode;
+use crate::observe::{Bypass, Outcome};
 use crate::resp::{ArgRange, Args, encode};
-use crate::server::stats::Bypass;
 use crate::upstream::lane::REPLY_TOO_LONG;
 
 /// Why an MGET is not answered from memory.
@@ -25,6 +25,16 @@ enum NotFromMemory {
     TooLong,
 }
 
+impl NotFromMemory {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Missed(_, miss) => Outcome::Miss(miss.reason),
+            Self::Torn => Outcome::Bypass(Bypass::Torn),
+            Self::TooLong => Outcome::Bypass(Bypass::Refused),
+        }
+    }
+}
+
 impl Session {
     /// MGET: from memory if every key hits, and all at one instant; else upstream as a whole.
     pub(super) fn read_all(&mut self, command: &Command, args: &Args<'_>) -> Flow {
@@ -35,25 +45,27 @@ impl Session {
         let Some(source) = self.identity.scopes.tracked.clone() else {
             return self.bypass(command, args, Bypass::NoSource);
         };
-        if args.iter().skip(1).any(|key| worker.shared.config.cache.mode_of(key) != Mode::Tracked) {
+        if args.iter().skip(1).any(|key| worker.config().cache.mode_of(key) != Mode::Tracked) {
+            self.at_hand.came_out(Outcome::Bypass(Bypass::Strict));
             if follows {
                 return self.read_through_tracker(command, args);
             }
-            return self.bypass(command, args, Bypass::Strict);
+            return self.pass_beside(command, args);
         }
         if self.outbox.pending() > 0
             && args.iter().skip(1).any(|key| self.reads.may_contain(worker.coherence.hash(key)))
         {
+            self.at_hand.came_out(Outcome::Bypass(Bypass::OwnReadInFlight));
             if follows {
                 return self.read_through_tracker(command, args);
             }
-            return self.bypass(command, args, Bypass::OwnReadInFlight);
+            return self.pass_beside(command, args);
         }
         let now = self.now;
         let question = ViewKey { db: self.db, command: get.id, tail: b"" };
         let missed = match self.all_from_memory(args, &source, &question) {
             Ok((body, snapshot)) => {
-                worker.stats.hits.add(1);
+                self.at_hand.came_from_memory(body.len());
                 if !self.mute_this() {
                     self.tracking.iter().for_each(|tracking| tracking.ear.gives_now(self.touches.take()));
                     self.outbox.reply(|out| out.extend_from_slice(&body));
@@ -65,16 +77,23 @@ impl Session {
                 }
                 return Flow::Next;
             }
-            Err(NotFromMemory::Missed(..) | NotFromMemory::Torn) if follows => {
+            Err(why @ (NotFromMemory::Missed(..) | NotFromMemory::Torn)) if follows => {
+                self.at_hand.came_out(why.outcome());
                 return self.read_through_tracker(command, args);
             }
             Err(NotFromMemory::TooLong) => {
+                self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
                 // Upstream it would be cut short too, and everyone else's replies behind it on the lane be lost.
                 self.answer(|out, _| encode::error(out, format!("ERR anteroom: {REPLY_TOO_LONG}")));
                 return Flow::Next;
             }
-            Err(NotFromMemory::Missed(at, miss)) => Some((at, miss)),
-            Err(NotFromMemory::Torn) => None,
+            Err(why) => {
+                self.at_hand.came_out(why.outcome());
+                match why {
+                    NotFromMemory::Missed(at, miss) => Some((at, miss)),
+                    _ => None,
+                }
+            }
         };
         let mut watched = Vec::new();
         for (at, key) in args.iter().enumerate().skip(1) {
@@ -123,7 +142,7 @@ impl Session {
             let (view, seen) = served.map_err(|miss| NotFromMemory::Missed(at, miss))?;
             snapshot.note(seen);
             body.extend_from_slice(view.reply(self.protocol));
-            if body.len() > worker.shared.config.upstream.reply_max_bytes {
+            if body.len() > worker.config().upstream.reply_max_bytes {
                 // One key named a million times.
                 return Err(NotFromMemory::TooLong);
             }

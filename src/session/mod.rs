@@ -13,6 +13,7 @@
 //! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
 //! | `fills` | how many fills may a session begin, and when do they leave? |
 //! | `tracking`, `followed`, `told` | what of a client that caches for itself? |
+//! | `observed` | what is a request counted and timed by? |
 //! | `limited` | what becomes of a request that is too much? |
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
@@ -34,6 +35,7 @@ mod joiner;
 mod limited;
 mod local;
 mod mget;
+mod observed;
 mod outbox;
 mod overdue;
 mod permission;
@@ -70,6 +72,7 @@ pub use fills::Round;
 pub use gather::Gathering;
 pub use joiner::deliver_mail;
 pub use joiner::{Reads, Seat};
+use observed::AtHand;
 pub use outbox::{Outbox, Seq};
 use read::KeysInFlight;
 pub use then::{Then, elements};
@@ -195,6 +198,10 @@ struct Backlog {
     scanner: RequestScanner,
     /// No whole request is among them.
     partial: bool,
+    /// When the first of them was read, or the last when it was last made shorter, in microseconds on the observer's clock.
+    since_us: u32,
+    /// When the last of them was read.
+    read_us: u32,
 }
 
 /// See the head of this file.
@@ -222,8 +229,10 @@ pub struct Session {
     purse: Option<Box<Purse>>,
     /// The request at hand has been paid for, whatever it waits for now.
     paid: bool,
-    /// The request at hand has been counted, however often it is still to be planned.
-    counted: bool,
+    /// What is known of the request at hand.
+    at_hand: AtHand,
+    /// When the requests at hand were read, if not now, in microseconds on the observer's clock.
+    asked_us: Option<u32>,
     /// A limit has refused MULTI, and everything is refused until its EXEC or DISCARD.
     closed: Option<Refused>,
     backlog: Option<Box<Backlog>>,
@@ -253,10 +262,10 @@ impl Session {
         Self {
             purse: Purse::of(&worker.shared.limits, worker.index),
             rule: worker.shared.rules.of(identity.user()),
-            worker,
             socket,
+            outbox: Rc::new(Outbox::new(worker.observer.clone(), client.clone())),
+            worker,
             client,
-            outbox: Rc::default(),
             identity,
             protocol: Protocol::Resp2,
             db: 0,
@@ -270,7 +279,8 @@ impl Session {
             operation: None,
             verdict: None,
             paid: false,
-            counted: false,
+            at_hand: AtHand::default(),
+            asked_us: None,
             closed: None,
             backlog: None,
             ending: None,

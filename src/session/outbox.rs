@@ -5,26 +5,43 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
 use super::gather::Part;
 use crate::limits::Payer;
+use crate::observe::{HEAD_MAX_BYTES, Observer, SampleId, SlowRequest, Timing};
+use crate::server::clients::Client;
 
 /// The place of one reply in the order of its client's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seq(u64);
 
 enum Slot {
-    Waiting { mute: bool, payer: Option<Arc<Payer>> },
-    Ready(Vec<u8>),
+    Waiting {
+        mute: bool,
+        /// Bytes of the request kept in `heads`.
+        head: u8,
+        timing: Timing,
+        payer: Option<Arc<Payer>>,
+    },
+    Ready {
+        bytes: Vec<u8>,
+        head: u8,
+        asked_us: u32,
+        timed_as: u16,
+    },
 }
 
 /// An output buffer that grew past this, in bytes, is given back once it is empty.
 const KEEP_BYTES: usize = 1 << 20;
 
-/// Reply slots that an idle client keeps (24 bytes each): a client that asks for one thing at a time needs no more.
+/// Reply slots that an idle client keeps (32 bytes each): a client that asks for one thing at a time needs no more.
 const KEEP_SLOTS: usize = 4;
+
+/// Bytes of `heads` that are of earlier requests, at most.
+const HEADS_GONE_BYTES: usize = 16 * 1024;
 
 /// Bytes to be written right behind the reply at each place.
 type Behind = VecDeque<(u64, Vec<u8>)>;
@@ -52,13 +69,19 @@ struct Inner {
     changed_before: u64,
     /// A read before this place that was to be filled went down the lane.
     two_ways_before: u64,
+    /// The first bytes of the requests whose replies are in `slots`, one behind the other; `heads_gone` of them are of earlier ones.
+    heads: Vec<u8>,
+    heads_gone: usize,
+    /// Requests at these places were sampled. Rarely any.
+    samples: Vec<(u64, SampleId)>,
     /// What is to be written right behind the replies at these places, in their order. Rarely anything.
     behind: Option<Box<Behind>>,
 }
 
 /// See the head of this file.
-#[derive(Default)]
 pub struct Outbox {
+    observer: Rc<Observer>,
+    client: Arc<Client>,
     inner: RefCell<Inner>,
     task: RefCell<Option<Waker>>,
     woken: Cell<bool>,
@@ -66,6 +89,18 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// For the replies of this client, timed by this observer.
+    pub fn new(observer: Rc<Observer>, client: Arc<Client>) -> Self {
+        Self {
+            observer,
+            client,
+            inner: RefCell::default(),
+            task: RefCell::default(),
+            woken: Cell::default(),
+            part: Cell::default(),
+        }
+    }
+
     /// Whose task to wake when there is something to write. Set once, by the session's first poll.
     pub fn set_task(&self, waker: &Waker) {
         *self.task.borrow_mut() = Some(waker.clone());
@@ -90,12 +125,27 @@ impl Outbox {
     }
 
     /// Takes the next place in the order. A muted reply keeps its place and is dropped when it comes.
-    pub fn reserve(&self, mute: bool) -> Seq {
+    pub fn reserve(&self, mute: bool, timing: Timing) -> Seq {
         let mut inner = self.inner.borrow_mut();
         let seq = Seq(inner.next());
         let payer = inner.payer.clone();
-        inner.slots.push_back(Slot::Waiting { mute, payer });
+        inner.slots.push_back(Slot::Waiting { mute, head: 0, timing, payer });
         seq
+    }
+
+    /// What is known of the request that has taken the last place, which was this one: its first bytes, for the slow log, and whether it
+    /// was sampled. Nothing if its reply is there already.
+    pub(super) fn describe(&self, seq: Seq, bytes: &[u8], sample: Option<SampleId>) {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        if inner.base + inner.slots.len() as u64 != seq.0 + 1 {
+            return;
+        }
+        if let Some(Slot::Waiting { head, .. }) = inner.slots.back_mut() {
+            *head = bytes.len() as u8;
+            inner.heads.extend_from_slice(bytes);
+            inner.samples.extend(sample.map(|sample| (seq.0, sample)));
+        }
     }
 
     /// Who pays for the bytes of the replies to the requests from now on.
@@ -105,7 +155,7 @@ impl Outbox {
 
     /// Puts the reply in its place.
     pub fn complete(&self, seq: Seq, reply: &[u8]) {
-        self.inner.borrow_mut().complete(seq, reply, true);
+        self.inner.borrow_mut().complete(seq, reply, Some(self));
         self.wake();
     }
 
@@ -113,7 +163,7 @@ impl Outbox {
     pub fn continue_first(&self, seq: Seq, part: &[u8]) {
         let mut inner = self.inner.borrow_mut();
         debug_assert!(inner.closed || inner.base == seq.0);
-        inner.complete(seq, part, false);
+        inner.complete(seq, part, None);
         drop(inner);
         self.wake();
     }
@@ -131,7 +181,8 @@ impl Outbox {
             write(&mut bytes);
             let len = bytes.len();
             inner.parked += len;
-            inner.slots.push_back(Slot::Ready(bytes));
+            // It is timed at the end of the turn, as if it were written then.
+            inner.slots.push_back(Slot::Ready { bytes, head: 0, asked_us: 0, timed_as: Timing::UNTIMED });
             len
         };
         inner.largest = inner.largest.max(len);
@@ -315,6 +366,10 @@ impl Outbox {
         }
         if inner.slots.capacity() > KEEP_SLOTS {
             inner.slots = VecDeque::new();
+            inner.samples = Vec::new();
+        }
+        if inner.heads.capacity() > KEEP_SLOTS * HEAD_MAX_BYTES {
+            inner.heads = Vec::new();
         }
         (inner.out.is_empty() && inner.out.capacity() > 0).then(|| std::mem::take(&mut inner.out))
     }
@@ -340,6 +395,9 @@ impl Outbox {
         inner.head = 0;
         inner.slots = VecDeque::new();
         inner.behind = None;
+        inner.heads = Vec::new();
+        inner.heads_gone = 0;
+        inner.samples = Vec::new();
         inner.parked = 0;
         drop(inner);
         *self.task.borrow_mut() = None;
@@ -352,7 +410,8 @@ impl Inner {
         self.base + self.slots.len() as u64
     }
 
-    fn complete(&mut self, seq: Seq, reply: &[u8], last: bool) {
+    /// A reply, or the last part of one, which is timed by `of`; or without it a part that others follow.
+    fn complete(&mut self, seq: Seq, reply: &[u8], of: Option<&Outbox>) {
         if self.closed {
             return;
         }
@@ -360,39 +419,91 @@ impl Inner {
         let len = u32::try_from(reply.len()).unwrap_or(u32::MAX);
         self.weight = len.max(self.weight - self.weight / 8).max(1);
         let index = (seq.0 - self.base) as usize;
-        let Slot::Waiting { mute, ref payer } = self.slots[index] else {
+        let Slot::Waiting { mute, head, timing, ref payer } = self.slots[index] else {
             unreachable!("a reply slot is completed once");
         };
         if let Some(payer) = payer.as_ref().filter(|_| !mute) {
             payer.pay(reply.len());
         }
+        if let Some(of) = of {
+            of.observer.answered(timing);
+            if timing.command != Timing::UNTIMED && of.observer.is_slow(of.observer.since(timing.asked_us)) {
+                self.note_slow(index, timing, of);
+            }
+            if !self.samples.is_empty() {
+                self.note_sample(seq, reply.len(), &of.observer);
+            }
+        }
         if index > 0 {
             let bytes = if mute { Vec::new() } else { reply.to_vec() };
             self.parked += bytes.len();
-            self.slots[index] = Slot::Ready(bytes);
+            self.slots[index] = Slot::Ready { bytes, head, asked_us: timing.asked_us, timed_as: timing.command };
             return;
         }
         if !mute {
             self.out.extend_from_slice(reply);
         }
-        if !last {
-            return;
-        }
-        self.in_order();
-        while let Some(Slot::Ready(bytes)) = self.slots.front() {
+        let Some(of) = of else { return };
+        self.in_order(&of.observer);
+        while let Some(Slot::Ready { bytes, .. }) = self.slots.front() {
             self.parked -= bytes.len();
             self.out.extend_from_slice(bytes);
-            self.in_order();
+            self.in_order(&of.observer);
         }
     }
 
     /// The first reply has been written out.
-    fn in_order(&mut self) {
-        self.slots.pop_front();
+    fn in_order(&mut self, observer: &Observer) {
+        let head = match self.slots.pop_front() {
+            Some(Slot::Waiting { head, timing, .. }) => {
+                observer.in_place(timing);
+                head
+            }
+            Some(Slot::Ready { head, asked_us, timed_as, .. }) => {
+                observer.in_place(Timing { asked_us, sent_us: asked_us, command: timed_as });
+                head
+            }
+            None => 0,
+        };
         self.base += 1;
+        self.heads_gone += usize::from(head);
+        if self.heads_gone == self.heads.len() {
+            self.heads_gone = 0;
+            self.heads.clear();
+        } else if self.heads_gone >= HEADS_GONE_BYTES {
+            // In steps that keep the copying linear: what is left is of requests in flight.
+            self.heads.drain(..self.heads_gone);
+            self.heads_gone = 0;
+        }
         if self.behind.is_some() {
             self.write_behind();
         }
+    }
+
+    #[cold]
+    fn note_slow(&self, index: usize, timing: Timing, of: &Outbox) {
+        let head_of = |slot: &Slot| match slot {
+            Slot::Waiting { head, .. } | Slot::Ready { head, .. } => usize::from(*head),
+        };
+        let start = self.heads_gone + self.slots.iter().take(index).map(head_of).sum::<usize>();
+        let end = start + head_of(&self.slots[index]);
+        of.observer.note_slow(&SlowRequest {
+            total_us: of.observer.since(timing.asked_us),
+            upstream_us: of.observer.since(timing.sent_us),
+            client: of.client.id,
+            addr: &of.client.addr,
+            head: self.heads.get(start..end).unwrap_or_default(),
+        });
+    }
+
+    #[cold]
+    fn note_sample(&mut self, seq: Seq, bytes: usize, observer: &Observer) {
+        self.samples.retain(|&(place, sample)| {
+            if place == seq.0 {
+                observer.replied(sample, bytes);
+            }
+            place != seq.0
+        });
     }
 
     #[cold]

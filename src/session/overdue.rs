@@ -35,7 +35,7 @@ impl Session {
 
     fn is_overdue(&self, asked: End) -> bool {
         let shared = &self.worker.shared;
-        let patience = Patience::new(&shared.config.clients);
+        let patience = Patience::new(&shared.config().clients);
         let still = patience.ends_with(&self.client, self.worker.now(), shared.auth_required()) == Some(asked);
         // A password that is being tried is no fault of the client's.
         let waits = self.operation.is_some() || self.settle;

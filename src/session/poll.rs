@@ -83,6 +83,7 @@ impl Session {
         }
         let behind = self.is_behind();
         self.poll_write(cx)?;
+        self.end_turn();
         // What stood still because the client did not read goes on: nothing else would wake this task for it.
         moved |= behind && !self.is_behind();
         self.let_go();
@@ -140,6 +141,7 @@ impl Session {
     fn poll_attached(&mut self, cx: &mut Context<'_>) -> bool {
         let behind = self.is_behind();
         let Some(attached) = &mut self.attached else { return false };
+        self.worker.observer.looked(self.worker.now_ns());
         attached.paused = self.worker.shared.pause.holds_writers();
         attached.unread = behind && !attached.is_unlimited_upstream();
         match attached.poll(cx, &self.outbox) {
@@ -234,6 +236,7 @@ impl Session {
         match read {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(n)) => {
+                self.worker.stats.figures.bytes.clients_received.add(n as u64);
                 self.eof |= n == 0;
                 Ok(true)
             }
@@ -255,8 +258,13 @@ impl Session {
         backlog.bytes.reserve(READ_BYTES);
         let read = self.socket.poll_read(cx, &mut backlog.bytes);
         if let Poll::Ready(Ok(1..)) = read {
-            backlog.partial = false;
-            if backlog.bytes.len() - backlog.start > self.worker.shared.config.clients.request_max_bytes {
+            self.worker.observer.looked(self.worker.now_ns());
+            backlog.read_us = self.worker.observer.now_us();
+            // A request whose last bytes have just come was asked just now.
+            if std::mem::take(&mut backlog.partial) {
+                backlog.since_us = backlog.read_us;
+            }
+            if backlog.bytes.len() - backlog.start > self.worker.config().clients.request_max_bytes {
                 return Err(End::RequestTooBig);
             }
             self.run_backlog();
@@ -271,12 +279,20 @@ impl Session {
         scratch.bytes.reserve(READ_BYTES);
         let read = self.socket.poll_read(cx, &mut scratch.bytes);
         if let Poll::Ready(Ok(1..)) = read {
-            let (used, partial) = self.run_requests(&scratch.bytes, &mut scratch.scanner);
+            let (used, partial) = self.run_requests(&scratch.bytes, &mut scratch.scanner, None);
             if used < scratch.bytes.len() {
                 let left = scratch.bytes[used..].to_vec();
                 let scanner = std::mem::take(&mut scratch.scanner);
                 self.note_backlog(left.len(), partial, true);
-                self.backlog = Some(Box::new(Backlog { bytes: left, start: 0, scanner, partial }));
+                let now_us = self.worker.observer.now_us();
+                self.backlog = Some(Box::new(Backlog {
+                    bytes: left,
+                    start: 0,
+                    scanner,
+                    partial,
+                    since_us: now_us,
+                    read_us: now_us,
+                }));
             }
         }
         self.worker.scratch.replace(scratch);
@@ -290,8 +306,12 @@ impl Session {
             self.backlog = Some(backlog);
             return false;
         }
-        let (used, partial) = self.run_requests(&backlog.bytes[backlog.start..], &mut backlog.scanner);
+        let since_us = Some(backlog.since_us);
+        let (used, partial) = self.run_requests(&backlog.bytes[backlog.start..], &mut backlog.scanner, since_us);
         backlog.partial = partial;
+        if used > 0 {
+            backlog.since_us = backlog.read_us;
+        }
         backlog.start += used;
         self.note_backlog(backlog.bytes.len() - backlog.start, partial, used > 0);
         if backlog.start < backlog.bytes.len() {
@@ -318,9 +338,10 @@ impl Session {
             || self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > self.worker.limits().unsent_max_bytes)
     }
 
-    /// Runs requests until one has to wait or the bytes end. Returns how many bytes are done with, and whether the rest is
+    /// Runs requests, read at `since_us` if not now, until one has to wait or the bytes end. Returns how many bytes are done with, and whether the rest is
     /// only part of a request.
-    fn run_requests(&mut self, bytes: &[u8], scanner: &mut RequestScanner) -> (usize, bool) {
+    fn run_requests(&mut self, bytes: &[u8], scanner: &mut RequestScanner, since_us: Option<u32>) -> (usize, bool) {
+        self.asked_us = since_us;
         let ran = self.run_in_order(bytes, scanner);
         if let Some(purse) = &mut self.purse {
             purse.settle();
@@ -341,6 +362,7 @@ impl Session {
             if run % REQUESTS_PER_TICK == 0 {
                 let now_ns = self.worker.now_ns();
                 self.now = Millis::of_nanos(now_ns);
+                self.worker.observer.looked(now_ns);
                 self.client.active.store(self.now.0, Relaxed);
                 if let Some(purse) = &mut self.purse {
                     let ahead = Ahead { bytes: bytes.len() - at, requests: REQUESTS_PER_TICK };
@@ -367,7 +389,6 @@ impl Session {
                         // A verdict belongs to the request that asked for it; it must not answer, or lend rights to, another.
                         self.verdict = None;
                         self.paid = false;
-                        self.counted = false;
                         at += len;
                     }
                     Flow::Hold => break,
@@ -397,6 +418,15 @@ impl Session {
             client.half_since.store(0, Relaxed);
         } else if moved || client.half_since.load(Relaxed) == 0 {
             client.half_since.store(self.now.0, Relaxed);
+        }
+    }
+
+    /// What this turn has answered at once is written: only now is it known how long that took.
+    fn end_turn(&self) {
+        let observer = &self.worker.observer;
+        if observer.awaits_end_of_turn() {
+            observer.looked(self.worker.now_ns());
+            observer.turn_ended();
         }
     }
 

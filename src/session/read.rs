@@ -23,8 +23,8 @@ use crate::coherence::tracker::{Asked, Fill};
 use crate::coherence::{Audited, FillTicket, FlightKey, Miss, MissReason, ScopeId, Seen, Source};
 use crate::command::Command;
 use crate::config::Mode;
+use crate::observe::{Bypass, Outcome};
 use crate::resp::Args;
-use crate::server::stats::Bypass;
 use crate::upstream::lane::Lane;
 
 /// Bytes of a request that is made on the tracker's connection, at most: it is written there whole, beside everyone's fills.
@@ -67,9 +67,12 @@ impl Session {
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         let worker = self.worker.clone();
         let follows = self.follows(command);
-        let (source, ttl_ms) = match worker.shared.config.cache.mode_of(key) {
+        let (source, ttl_ms) = match worker.config().cache.mode_of(key) {
             // What is kept under a ttl policy may be old already.
-            Mode::Strict | Mode::Ttl { .. } if follows => return self.read_through_tracker(command, args),
+            Mode::Strict | Mode::Ttl { .. } if follows => {
+                self.at_hand.came_out(Outcome::Bypass(Bypass::Strict));
+                return self.read_through_tracker(command, args);
+            }
             Mode::Strict => return self.bypass(command, args, Bypass::Strict),
             Mode::Tracked => (&self.identity.scopes.tracked, None),
             Mode::Ttl { ttl_ms } => (self.identity.scopes.ttl(self.protocol), Some(ttl_ms)),
@@ -84,6 +87,7 @@ impl Session {
         if self.outbox.pending() > 0 {
             let hash = worker.coherence.hash(key);
             if self.reads.may_contain(hash) {
+                self.at_hand.came_out(Outcome::Bypass(Bypass::OwnReadInFlight));
                 if follows {
                     return self.read_through_tracker(command, args);
                 }
@@ -99,14 +103,15 @@ impl Session {
         let miss = match worker.near.borrow_mut().serve(&worker.coherence, source, key, &question, now) {
             Ok((view, seen)) => {
                 let audited = (ttl_ms.is_none() && worker.auditor.is_due()).then(|| (view.clone(), seen));
+                let reply = view.reply(self.protocol);
+                self.at_hand.came_from_memory(reply.len());
                 if !self.mute.takes_this() {
                     self.tracking.iter().for_each(|tracking| tracking.ear.gives_now(self.touches.take()));
-                    self.outbox.reply(|out| out.extend_from_slice(view.reply(self.protocol)));
+                    self.outbox.reply(|out| out.extend_from_slice(reply));
                 }
                 if follows && let Some(tracking) = &self.tracking {
                     tracking.ear.follow(&worker.coherence, source, key, seen, None);
                 }
-                worker.note_hit(self.db, key);
                 if let Some((view, seen)) = audited {
                     self.audit(source, args, view, seen, now);
                 }
@@ -115,6 +120,7 @@ impl Session {
             Err(miss) => miss,
         };
         let source = source.clone();
+        self.at_hand.came_out(Outcome::Miss(miss.reason));
         match ttl_ms {
             Some(ttl_ms) => self.read_for_ttl(command, args, &source, ttl_ms, miss, now),
             None => self.read_for_tracked(command, args, &source, &asked, miss, now),
@@ -334,10 +340,7 @@ impl Session {
 
     /// A read that memory has nothing to do with, and why.
     pub(super) fn bypass(&mut self, command: &Command, args: &Args<'_>, why: Bypass) -> Flow {
-        let flow = self.pass_beside(command, args);
-        if flow == Flow::Next {
-            self.worker.stats.bypasses[why as usize].add(1);
-        }
-        flow
+        self.at_hand.came_out(Outcome::Bypass(why));
+        self.pass_beside(command, args)
     }
 }

@@ -13,6 +13,7 @@ use super::waiter::Waiter;
 use super::{Seq, Session, Verdict, Way};
 use crate::command::{Access, Command, Dedicated, Found, Local, Route, Table};
 use crate::limits::throttle;
+use crate::observe::{Bypass, Outcome};
 use crate::resp::{Args, Protocol, encode};
 use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
@@ -40,10 +41,16 @@ impl Session {
             Found::Unknown | Found::UnknownSubcommand(_) => (table.unknown(), true),
             Found::WrongArity(command) => (command, false),
         };
+        self.take_in_hand(command, args);
         let flow = self.request_of(&table, command, is_whole, args);
-        if flow == Flow::Next && self.tracking.is_some() {
-            let in_transaction = self.transaction().is_some();
-            self.tracking.iter_mut().for_each(|tracking| tracking.ran(command, in_transaction));
+        if flow == Flow::Hold {
+            self.at_hand.hold();
+        } else {
+            self.done(command, args);
+            if self.tracking.is_some() {
+                let in_transaction = self.transaction().is_some();
+                self.tracking.iter_mut().for_each(|tracking| tracking.ran(command, in_transaction));
+            }
         }
         flow
     }
@@ -90,6 +97,7 @@ impl Session {
                 }
                 _ => "NOAUTH Authentication required.",
             };
+            self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
             self.answer(|out, _| encode::error(out, text));
             return Flow::Next;
         }
@@ -111,23 +119,22 @@ impl Session {
             }
             Route::Dedicated(why) => self.on_dedicated(why, command, args),
             Route::Refused(reason) => {
+                self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
                 self.answer(|out, _| encode::error(out, format!("ERR anteroom: {reason}")));
                 Flow::Next
             }
         }
     }
 
-    /// What INFO counts, once however often the request is planned, and CLIENT LIST shows of the last one.
+    /// What CLIENT LIST shows of the last request.
     fn note(&mut self, command: &Command) {
-        if !std::mem::replace(&mut self.counted, true) {
-            self.worker.stats.requests.add(1);
-        }
         self.client.command.store(command.id, Relaxed);
     }
 
     /// The upstream refuses it without running anything, in its own words; inside MULTI that dooms the transaction.
     fn wrong_arity(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         self.note(command);
+        self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
         if self.attached.is_some() {
             let seq = self.reserve();
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
@@ -141,6 +148,7 @@ impl Session {
     fn forbid(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         self.note(command);
         self.worker.stats.commands_refused.add(1);
+        self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
         let name = if command.id == 0 {
             let name = args.name();
             String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_MAX_BYTES)])
@@ -167,7 +175,8 @@ impl Session {
     /// A place for a reply that is still to come.
     pub(super) fn reserve(&mut self) -> Seq {
         let mute = self.mute_this();
-        let seq = self.outbox.reserve(mute);
+        let seq = self.outbox.reserve(mute, self.timing());
+        self.note_place(seq);
         if let Some(tracking) = &self.tracking
             && let Some(touches) = self.touches.take()
         {

@@ -172,8 +172,7 @@ impl Then {
                 following.missed(seq);
             }
             Self::Queued { worker } if !kind.is_error() && frame != b"+QUEUED\r\n" => {
-                let mut mark = worker.marks.write_mark([]);
-                mark.is_unnamed();
+                let mark = worker.marks.unnamed_write();
                 worker.fence(outbox, seq, frame, Behind { mark: Some(mark), ..Behind::default() });
             }
             Self::Queued { .. } => outbox.complete(seq, frame),

@@ -112,7 +112,7 @@ impl Session {
     fn is_tracked_upstream(&self) -> bool {
         let is_unsupported = |tracker: &Arc<Tracker>| matches!(tracker.state(), TrackerState::Unsupported(_));
         self.attached.as_ref().is_some_and(|attached| attached.pinned)
-            || !self.worker.shared.config.cache.enabled
+            || !self.worker.shared.keeps
             || self.identity.tracker.as_ref().is_none_or(is_unsupported)
     }
 
@@ -196,7 +196,8 @@ impl Session {
     /// The client is answered once it hears of every write under its prefixes. The tracker need not stand, but what is read before could not
     /// be followed: it is given a moment.
     fn wait_for_cover(&mut self, covered: Option<oneshot::Receiver<()>>, tracker: Option<Arc<Tracker>>) -> Flow {
-        let upstream = &self.worker.shared.config.upstream;
+        let config = self.worker.config();
+        let upstream = &config.upstream;
         let (timeout_ms, patience) = (upstream.timeout_ms, Duration::from_millis(upstream.reconnect_max_ms));
         self.operation = Some(Box::pin(async move {
             if let Some(covered) = covered

@@ -50,7 +50,7 @@ impl Session {
     }
 
     fn output_max_bytes(&self) -> usize {
-        self.worker.shared.config.clients.output_max_bytes
+        self.worker.config().clients.output_max_bytes
     }
 
     /// Whether as much is in flight as may be.
@@ -59,7 +59,7 @@ impl Session {
         if pending == 0 {
             return false;
         }
-        pending >= self.worker.shared.config.clients.pipeline_max
+        pending >= self.worker.config().clients.pipeline_max
             || match self.outbox.awaited_bytes() {
                 Some(bytes) => {
                     let max = AWAITED_MAX_BYTES.min(self.output_max_bytes() / 2);
@@ -85,9 +85,10 @@ impl Session {
                 }
                 Some(Ok(n)) => {
                     self.patience = None;
-                    if self.worker.shared.config.clients.idle_timeout_ms > 0 {
+                    if self.worker.config().clients.idle_timeout_ms > 0 {
                         self.client.active.store(self.worker.now().0, Relaxed);
                     }
+                    self.worker.stats.figures.bytes.clients_sent.add(n as u64);
                     self.outbox.written(n);
                 }
                 Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -110,7 +111,7 @@ impl Session {
             self.patience = None;
             return Ok(());
         }
-        let stall = Duration::from_millis(self.worker.shared.config.clients.output_stall_ms);
+        let stall = Duration::from_millis(self.worker.config().clients.output_stall_ms);
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         if patience.as_mut().poll(cx).is_ready() { Err(End::OutputFull) } else { Ok(()) }
     }

@@ -9,8 +9,8 @@ use super::then::Then;
 use crate::coherence::Source;
 use crate::coherence::listener::{Evidence, Own, OwnKey};
 use crate::command::{Command, Dedicated, Effect, Route};
+use crate::observe::Bypass;
 use crate::resp::Args;
-use crate::server::stats::Bypass;
 
 /// A NOLOOP client's own write, and where its interests are.
 type OwnWrite = Box<(Own, Option<Arc<Source>>)>;
@@ -18,7 +18,7 @@ type OwnWrite = Box<(Own, Option<Arc<Source>>)>;
 impl Session {
     /// A command that goes down the lane unless memory answers it.
     pub(super) fn on_lane(&mut self, command: &Command, args: &Args<'_>) -> Flow {
-        let cached = self.worker.shared.config.cache.enabled;
+        let cached = self.worker.config().cache.enabled;
         let follows = self.follows(command);
         match command.effect_for(args) {
             Effect::Nothing if follows && !self.keys_of(command, args).is_empty() => {
@@ -47,12 +47,18 @@ impl Session {
     pub(super) fn after_write(&mut self, command: &Command, args: &Args<'_>) -> Then {
         let worker = self.worker.clone();
         let effect = command.effect_for(args);
-        if !worker.shared.config.follows_writes() {
+        if !worker.shared.follows_writes() {
             return if effect == Effect::DropEverything { self.after_flush(false) } else { Then::Nothing };
         }
         match effect {
             Effect::Serve | Effect::ServeAll | Effect::Nothing => Then::Nothing,
             Effect::DropEverything => self.after_flush(may_swap(command, args)),
+            // Nothing is kept, no peer is known, and this client hears of nothing: it need not be known which keys these are.
+            Effect::DropKeys | Effect::DropKeysAndFence
+                if !worker.config().cache.enabled && self.tracking.is_none() && !worker.marks.names_are_wanted() =>
+            {
+                Then::Lift(worker.marks.unnamed_write())
+            }
             Effect::DropKeys | Effect::DropKeysAndFence => {
                 let mut at = worker.key_positions.take();
                 // Those it only reads too: what it makes of them may show its client more than memory knows of them yet.
@@ -78,7 +84,7 @@ impl Session {
 
     fn after_flush(&self, swaps: bool) -> Then {
         let worker = self.worker.clone();
-        let mark = worker.shared.config.follows_writes().then(|| worker.coherence.flush_mark());
+        let mark = worker.shared.follows_writes().then(|| worker.coherence.flush_mark());
         Then::LiftFlush { worker, mark, swaps }
     }
 
@@ -126,7 +132,7 @@ impl Session {
         if transaction.everything {
             return self.after_flush(transaction.swaps);
         }
-        if !worker.shared.config.follows_writes() {
+        if !worker.shared.follows_writes() {
             return Then::Nothing;
         }
         let mark = worker.marks.write_mark(transaction.write_keys.iter().map(Vec::as_slice));

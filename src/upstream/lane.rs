@@ -88,6 +88,10 @@ pub trait LaneEvents {
     fn connected(&self, connection: &Connection);
     /// The connection is gone, or could not be had.
     fn disconnected(&self, why: &Lost);
+    /// So many bytes have just been sent.
+    fn sent(&self, bytes: usize);
+    /// So many bytes have just come, and are about to be handed on.
+    fn received(&self, bytes: usize);
     /// The server has answered that it is not the one to ask. Called before the reply is handed on, once for each connection.
     fn refused(&self, refusal: Refusal);
 }

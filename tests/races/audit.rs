@@ -6,7 +6,7 @@ use anteroom::config::{Glob, Mode, Policy};
 
 use super::support::scripted::Way::{Down, Up};
 use super::support::{Client, eventually};
-use super::{NIL, OK, Stage, bulk};
+use super::{OK, Stage, bulk};
 
 /// Every hit is audited, and nobody looks at users, which forgets what is kept at the first look.
 fn stage() -> Stage {

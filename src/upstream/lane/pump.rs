@@ -133,6 +133,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 Ok(n) => {
                     state.head += n;
                     state.fifo_unsent = 0;
+                    self.events.sent(n);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => match self.connection.socket.poll_write_ready(cx) {
                     Poll::Ready(ready) => ready?,
@@ -161,8 +162,8 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             match self.connection.socket.poll_read(cx, &mut self.buffer) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Poll::Ready(read) => read?,
-            };
+                Poll::Ready(read) => self.events.received(read?),
+            }
             self.lane.state.borrow_mut().last_progress = Instant::now();
             self.deliver()?;
             if self.buffer.len() > self.lane.limits.reply_max_bytes {

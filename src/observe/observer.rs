@@ -1,0 +1,225 @@
+//! What one worker's sessions count and time with. On its thread alone; what it writes stands in [`Figures`], for anyone to read.
+//!
+//! The clock is not read for a request: whoever has read it anyway, once for many, says so ([`Observer::looked`]), and what happens
+//! until the next look happens then.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::hot::Sample;
+use super::slow::HEAD_MAX_BYTES;
+use super::{Commands, Counter, Histogram, Hot, HotKey, Outcome, SampleId, SlowLog, SlowRequest};
+
+/// Bytes moved, by where.
+#[derive(Debug, Default)]
+pub struct Bytes {
+    /// From clients.
+    pub clients_received: Counter,
+    /// To clients.
+    pub clients_sent: Counter,
+    /// Over lanes, from Redis.
+    pub lanes_received: Counter,
+    /// Over lanes, to Redis.
+    pub lanes_sent: Counter,
+}
+
+/// What one worker has found out about requests.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// By command.
+    pub commands: Commands,
+    /// Bytes moved.
+    pub bytes: Bytes,
+    hot: Mutex<Option<Hot>>,
+}
+
+impl Figures {
+    /// The keys asked for most of late, as of this second of the clock.
+    pub fn hot(&self, second: u64) -> Vec<HotKey> {
+        let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
+        hot.as_mut().map_or_else(Vec::new, |hot| hot.rates(second))
+    }
+}
+
+/// When a request came by which command, in microseconds on a clock that wraps.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// When it was read.
+    pub asked_us: u32,
+    /// When it was sent on.
+    pub sent_us: u32,
+    /// The id of its command, or [`Timing::UNTIMED`].
+    pub command: u16,
+}
+
+impl Timing {
+    /// Instead of a command: how long it takes says nothing.
+    pub const UNTIMED: u16 = u16::MAX;
+    /// Of nothing that is timed.
+    pub const NONE: Self = Self { asked_us: 0, sent_us: 0, command: Self::UNTIMED };
+}
+
+/// See the head of this file.
+pub struct Observer {
+    figures: Arc<Figures>,
+    slow: Arc<SlowLog>,
+    times: bool,
+    now_us: Cell<u32>,
+    second: Cell<u64>,
+    /// Requests until the next sample; 0 if none is ever taken.
+    until_sample: Cell<u32>,
+    dice: Cell<u64>,
+    /// Commands answered at once in this turn, and how many of each in a row.
+    at_once: RefCell<Vec<(u16, u32)>>,
+    /// When the first of them was read.
+    at_once_since_us: Cell<u32>,
+}
+
+impl Observer {
+    /// Writes to `figures`. `times` switches histograms on, `hot_keys_max` says how many keys are sampled, 0 for none.
+    pub fn new(figures: Arc<Figures>, slow: Arc<SlowLog>, times: bool, hot_keys_max: usize) -> Self {
+        *figures.hot.lock().unwrap_or_else(PoisonError::into_inner) =
+            (hot_keys_max > 0).then(|| Hot::new(hot_keys_max));
+        Self {
+            figures,
+            slow,
+            times,
+            now_us: Cell::new(0),
+            second: Cell::new(0),
+            until_sample: Cell::new(u32::from(hot_keys_max > 0)),
+            dice: Cell::new(0x9E37_79B9_7F4A_7C15),
+            at_once: RefCell::default(),
+            at_once_since_us: Cell::new(0),
+        }
+    }
+
+    /// Where it writes to.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// The clock has just been read, in nanoseconds.
+    pub fn looked(&self, now_ns: u64) {
+        self.now_us.set((now_ns / 1000) as u32);
+        self.second.set(now_ns / 1_000_000_000);
+    }
+
+    /// The last look at the clock, in microseconds.
+    pub fn now_us(&self) -> u32 {
+        self.now_us.get()
+    }
+
+    /// A request has been answered or sent on.
+    pub fn ran(&self, command: u16, outcome: Outcome) {
+        self.figures.commands.get(command).count(outcome);
+    }
+
+    /// Its reply, to a request read when `timing` says, is among what is written at the end of this turn.
+    pub fn answered_at_once(&self, timing: Timing) {
+        if !self.times || timing.command == Timing::UNTIMED {
+            return;
+        }
+        let mut at_once = self.at_once.borrow_mut();
+        match at_once.last_mut() {
+            Some((last, count)) if *last == timing.command => *count += 1,
+            last => {
+                if last.is_none() {
+                    self.at_once_since_us.set(timing.asked_us);
+                }
+                at_once.push((timing.command, 1));
+            }
+        }
+    }
+
+    /// Whether the clock is to be read for what was answered at once.
+    pub fn awaits_end_of_turn(&self) -> bool {
+        !self.at_once.borrow().is_empty()
+    }
+
+    /// The replies given at once are written: they took as long as the first of them.
+    pub fn turn_ended(&self) {
+        let took = self.since(self.at_once_since_us.get());
+        for (command, count) in self.at_once.borrow_mut().drain(..) {
+            self.figures.commands.get(command).client_side.record(took, u64::from(count));
+        }
+    }
+
+    /// The reply of a request that was sent on is there.
+    pub fn answered(&self, timing: Timing) {
+        if self.times && timing.command != Timing::UNTIMED {
+            self.record(timing.command, timing.sent_us, |figures| &figures.upstream_side);
+        }
+    }
+
+    /// Its reply is in its place among the client's replies.
+    pub fn in_place(&self, timing: Timing) {
+        if self.times && timing.command != Timing::UNTIMED {
+            self.record(timing.command, timing.asked_us, |figures| &figures.client_side);
+        }
+    }
+
+    fn record(&self, command: u16, since_us: u32, side: impl FnOnce(&super::CommandFigures) -> &Histogram) {
+        side(self.figures.commands.get(command)).record(self.since(since_us), 1);
+    }
+
+    /// Microseconds from then until the last look at the clock; 0 if nobody has looked since.
+    pub fn since(&self, then_us: u32) -> u32 {
+        let passed = self.now_us.get().wrapping_sub(then_us);
+        // More than half the clock's range: `then` was read off the clock after the last look.
+        if passed > u32::MAX / 2 { 0 } else { passed }
+    }
+
+    /// Whether this request is to be given to [`Observer::sample`].
+    #[inline]
+    pub fn samples(&self) -> bool {
+        let left = self.until_sample.get();
+        if left > 1 {
+            self.until_sample.set(left - 1);
+        }
+        left == 1
+    }
+
+    /// A request that stands for many.
+    #[cold]
+    pub fn sample(&self, sample: &Sample<'_>) -> Option<SampleId> {
+        let mut hot = self.figures.hot.lock().unwrap_or_else(PoisonError::into_inner);
+        let (behind, id) = hot.as_mut()?.enter(sample, self.second.get());
+        // Between one and twice as many as it stands for: in step with no client's pattern.
+        self.until_sample.set(if behind == 1 { 1 } else { 1 + self.roll() % (2 * behind - 1) });
+        id
+    }
+
+    /// One of the sampled request's keys, by number.
+    pub fn roll(&self) -> u32 {
+        // Marsaglia's xorshift: nothing depends on its quality.
+        let mut dice = self.dice.get();
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        self.dice.set(dice);
+        (dice >> 32) as u32
+    }
+
+    /// The reply of a sampled request.
+    #[cold]
+    pub fn replied(&self, id: SampleId, bytes: usize) {
+        let mut hot = self.figures.hot.lock().unwrap_or_else(PoisonError::into_inner);
+        hot.iter_mut().for_each(|hot| hot.replied(id, bytes));
+    }
+
+    /// How many bytes of a request are to be kept while it is in flight.
+    pub fn head_bytes(&self) -> usize {
+        if self.slow.is_on() { HEAD_MAX_BYTES } else { 0 }
+    }
+
+    /// Whether a request that took so long goes into the slow log.
+    pub fn is_slow(&self, total_us: u32) -> bool {
+        self.slow.takes(total_us)
+    }
+
+    /// It did.
+    #[cold]
+    pub fn note_slow(&self, request: &SlowRequest<'_>) {
+        self.slow.note(request);
+    }
+}
