@@ -18,29 +18,27 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use ahash::RandomState;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::applications::{self, Said};
 use super::brake::Brake;
 use super::company::{Company, Loss};
 use super::half::{Half, refusal, strings, subscribers};
 use super::message::{self, Message, Pen, Says, Speaker};
+use super::stays::Complained;
 use super::{Bus, State, random};
 use crate::coherence::{Cause, Coherence, Invalidation};
-use crate::resp::{Protocol, encode};
-use crate::server::complaints::Complaints;
-use crate::upstream::connect::{Connection, Connector, reason};
+use crate::resp::encode;
 use crate::upstream::era::Era;
 
 /// What the connections are called in the upstream's CLIENT LIST.
-const LISTENS: &str = "anteroom:peers";
-const SPEAKS: &str = "anteroom:publish";
+pub(super) const LISTENS: &str = "anteroom:peers";
+pub(super) const SPEAKS: &str = "anteroom:publish";
 
 /// Requests sent and not answered, at most; beyond it what is to be told gathers in its outlet.
 const OWED_MAX: usize = 1024;
@@ -48,88 +46,6 @@ const OWED_MAX: usize = 1024;
 const HERE_PAUSE: Duration = Duration::from_millis(20);
 /// How often at most the log says that a message cannot be read, or is out of order.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
-
-/// Says and hears until everyone has drained.
-pub(super) async fn keep(
-    bus: Arc<Bus>,
-    coherence: Coherence,
-    connector: Connector,
-    reconnect: (Duration, Duration),
-    mut drained: watch::Receiver<()>,
-) {
-    let stays = async {
-        let (complaints, mut pause) = (Complained::default(), reconnect.0);
-        loop {
-            let stay = connect(&bus, &coherence, &connector, &complaints);
-            let why = tokio::select! {
-                connected = stay => match connected {
-                    Ok(mut line) => {
-                        pause = reconnect.0;
-                        match line.pump(&mut drained).await {
-                            Ok(()) => return,
-                            Err(error) => reason(&error),
-                        }
-                    }
-                    Err(why) => {
-                        pause = (pause * 2).min(reconnect.1);
-                        why
-                    }
-                },
-                _ = drained.changed() => return,
-            };
-            bus.standing.set_state(State::Down(why));
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = drained.changed() => return,
-            }
-        }
-    };
-    tokio::select! {
-        () = stays => {}
-        () = bus.walks.keep(&coherence) => {}
-        () = bus.sweeps.keep(&connector, &coherence) => {}
-    }
-}
-
-#[derive(Default)]
-struct Complained {
-    of_peers: Complaints,
-    out_of_order: Complaints,
-    of_applications: Complaints,
-}
-
-/// Opens both connections and subscribes.
-async fn connect<'a>(
-    bus: &'a Bus,
-    coherence: &'a Coherence,
-    connector: &Connector,
-    complaints: &'a Complained,
-) -> Result<Line<'a>, String> {
-    let open = async |name| {
-        let connection: Connection = connector.open(Protocol::Resp2, name).await.map_err(|error| error.to_string())?;
-        if connection.authenticated {
-            Ok((Half::new(connection.socket), connection.era))
-        } else {
-            Err("upstream.url has no password".to_owned())
-        }
-    };
-    let (speaks, era) = open(SPEAKS).await?;
-    let channels = bus.channels();
-    let mut listens = None;
-    if !channels.is_empty() {
-        let (mut half, _) = open(LISTENS).await?;
-        let mut command: Vec<&[u8]> = vec![b"SUBSCRIBE"];
-        command.extend(channels.iter().map(|channel| channel.as_bytes()));
-        encode::command(&mut half.out, &command);
-        let confirmed = half.confirmed(channels.len());
-        timeout(connector.timeout, confirmed)
-            .await
-            .map_err(|_| "the subscription is not confirmed".to_owned())?
-            .map_err(|error| reason(&error))?;
-        listens = Some(half);
-    }
-    Ok(Line::new(bus, coherence, (listens, speaks, era), complaints))
-}
 
 /// What was asked on the connection that speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +57,7 @@ enum Asked {
 }
 
 /// See the head of this file.
-struct Line<'a> {
+pub(super) struct Line<'a> {
     bus: &'a Bus,
     coherence: &'a Coherence,
     complaints: &'a Complained,
@@ -166,7 +82,7 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// Subscribed, and all that may have been missed until now is dropped.
-    fn new(
+    pub(super) fn new(
         bus: &'a Bus,
         coherence: &'a Coherence,
         (listens, speaks, era): (Option<Half>, Half, Era),
@@ -206,7 +122,7 @@ impl<'a> Line<'a> {
     }
 
     /// Serves until a connection is lost; `Ok` when there is nothing more to say.
-    async fn pump(&mut self, drained: &mut watch::Receiver<()>) -> io::Result<()> {
+    pub(super) async fn pump(&mut self, drained: &mut watch::Receiver<()>) -> io::Result<()> {
         let (news, mut last_words) = (self.coherence.news(), false);
         loop {
             let due = [self.here_at, self.brake.due().map(Instant::from_std)];

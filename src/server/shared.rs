@@ -280,7 +280,10 @@ impl Shared {
     pub fn refused(&self, refusal: Refusal, by: SaidBy) -> bool {
         let expected = refusal == Refusal::ReadOnly && self.facts().is_replica();
         match by {
-            SaidBy::Server if !expected && refusal == Refusal::ReadOnly => self.another_server("it is a replica"),
+            SaidBy::Server if !expected && refusal == Refusal::ReadOnly => {
+                self.eras.refused(Instant::now());
+                self.not_to_be_believed("it is a replica");
+            }
             // It says so for as long as it loads, on every connection: none is better than another.
             SaidBy::Server if !expected => self.not_to_be_believed("it is loading, or has lost its primary"),
             SaidBy::Server | SaidBy::Script => self.survey_bell.notify_one(),
