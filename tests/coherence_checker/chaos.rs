@@ -62,7 +62,7 @@ const DEEDS: [Deed; 22] = [
 ];
 
 /// Longer than what the configuration promises.
-const QUIET: Duration = Duration::from_millis(1200);
+const QUIET: Duration = Duration::from_millis(1500);
 const DEEDS_BETWEEN_QUIET: usize = 5;
 
 /// Makes trouble until told that it is over, and at least once of each kind.
