@@ -27,12 +27,12 @@ const INFLIGHT_MAX: usize = 64;
 /// Which of a worker's hits are audited. Single-threaded: each worker has one.
 #[derive(Debug)]
 pub struct Auditor {
-    one_in: u32,
-    per_second: u32,
+    one_in: u64,
+    per_second: u64,
     /// Hits until the next.
-    left: Cell<u32>,
+    left: Cell<u64>,
     /// The second that is counted, and how many it had.
-    second: Cell<(u64, u32)>,
+    second: Cell<(u64, u64)>,
     inflight: Arc<()>,
 }
 
@@ -44,7 +44,7 @@ pub struct Permit {
 
 impl Auditor {
     /// One hit in `one_in`, none if that is 0, and at most `per_second` a second.
-    pub fn new(one_in: u32, per_second: u32) -> Self {
+    pub fn new(one_in: u64, per_second: u64) -> Self {
         let one_in = if per_second == 0 { 0 } else { one_in };
         Self { one_in, per_second, left: Cell::new(one_in), second: Cell::new((0, 0)), inflight: Arc::default() }
     }
@@ -52,7 +52,7 @@ impl Auditor {
     /// Whether this hit is one of them. On the hot path: nothing but a count.
     #[inline]
     pub fn is_due(&self) -> bool {
-        // Where none is, the count wraps once in four thousand million hits.
+        // Where none is, the count wraps, and never comes to 0 again.
         let left = self.left.get().wrapping_sub(1);
         self.left.set(left);
         left == 0 && self.begin_again()

@@ -17,9 +17,9 @@ pub struct Coherence {
     /// Whether keyspace events will do where the upstream does not track.
     pub keyspace_events: bool,
     /// One hit in so many is read again and compared; 0 for none.
-    pub audit_one_in: u32,
+    pub audit_one_in: u64,
     /// Of them a second, at most.
-    pub audit_max_per_second: u32,
+    pub audit_max_per_second: u64,
 }
 
 impl Default for Coherence {

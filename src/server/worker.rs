@@ -147,7 +147,7 @@ impl Worker {
         let flights_max = (config.coherence.fills_inflight_max / shared.stats.len()).max(1);
         let audits = &config.coherence;
         let auditor =
-            Auditor::new(audits.audit_one_in, audits.audit_max_per_second.div_ceil(shared.stats.len() as u32));
+            Auditor::new(audits.audit_one_in, audits.audit_max_per_second.div_ceil(shared.stats.len() as u64));
         Rc::new(Self {
             index,
             coherence: shared.coherence.fork(),
