@@ -18,6 +18,7 @@
 //! | [`tls`] | keys, certificates, whom to trust, records | know what the bytes mean |
 //! | [`admin`] | INFO's sections, the console | change anything |
 //! | [`config`] | `proxy.toml`, flags, environment | act on them |
+//! | [`host`] | what runs the process: its signals, its log, its supervisor | know what is served |
 //!
 //! # The life of a GET
 //!
@@ -53,6 +54,7 @@ pub mod command;
 pub mod config;
 pub mod descriptors;
 pub mod glob;
+pub mod host;
 pub mod limits;
 mod listen;
 pub mod observe;
@@ -68,8 +70,9 @@ pub mod upstream;
 
 use std::io;
 
-pub use listen::{Listeners, listen};
-pub use server::run;
+pub use host::Host;
+pub use listen::{HandedOver, ListenError, Listeners, listen};
+pub use server::{run, run_under};
 pub use shutdown::Shutdown;
 
 /// Why the proxy stopped other than by being asked to.

@@ -9,8 +9,9 @@ use std::{
 };
 
 use anteroom::{
-    Listeners, RunError, Shutdown,
-    config::{Address, Arguments, Config, Key, Loaded, Log, LogFormat},
+    HandedOver, Host, ListenError, Listeners, RunError, Shutdown,
+    config::{Address, Arguments, Config, Key, Loaded, Log, LogFormat, Sources},
+    host::{SetLogLevel, Supervisor},
     upstream::spawn::SpawnedRedis,
 };
 use tracing::{error, info, warn};
@@ -44,8 +45,8 @@ fn start() -> Result<(), u8> {
         report(&loaded);
         return Ok(());
     }
-    log_to_stderr(&loaded.config.log);
-    serve(loaded.config).map_err(|failure| {
+    let set_log_level = log_to_stderr(&loaded.config.log);
+    serve(loaded, arguments.sources, set_log_level).map_err(|failure| {
         error!("{failure}");
         match failure {
             RunError::Unavailable { .. } => UNAVAILABLE,
@@ -72,19 +73,27 @@ fn report(loaded: &Loaded) {
     }
 }
 
-fn serve(mut config: Config) -> Result<(), RunError> {
+fn serve(loaded: Loaded, sources: Sources, set_log_level: SetLogLevel) -> Result<(), RunError> {
+    let mut config = loaded.config;
+    // Before any thread: they are taken out of the environment, which threads share.
+    let handed_over = HandedOver::of_environment().map_err(no_listener)?;
     // The private Redis has two who may end it: this function when done, and the second signal.
     let child: Arc<Mutex<Option<SpawnedRedis>>> = Arc::default();
     let end = |child: &Mutex<Option<SpawnedRedis>>| drop(child.lock().unwrap_or_else(PoisonError::into_inner).take());
     let at_second_signal = Arc::clone(&child);
-    let shutdown = Shutdown::on_signals(move |code| {
+    let host = Host {
+        sources: Some(sources),
+        set_log_level: Some(set_log_level),
+        hangups: Arc::default(),
+        supervisor: Supervisor::of_environment(),
+    };
+    let shutdown = Shutdown::on_signals(Arc::clone(&host.hangups), move |code| {
         end(&at_second_signal);
         process::exit(code);
     })
     .map_err(|error| RunError::Internal(format!("no signal handlers: {error}")))?;
 
-    let listeners = Listeners::open(&config)
-        .map_err(|(address, source)| RunError::Unavailable { what: format!("cannot listen on {address}"), source })?;
+    let listeners = Listeners::open(&config, handed_over).map_err(no_listener)?;
     if config.upstream.url.address == Address::Spawn {
         let redis = SpawnedRedis::start().map_err(|failure| RunError::Unavailable {
             what: "--upstream spawn:".to_owned(),
@@ -107,18 +116,40 @@ fn serve(mut config: Config) -> Result<(), RunError> {
         info!(listen = %address, upstream = %config.upstream.url, "listening for TLS");
     }
 
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| anteroom::run(config, listeners, shutdown)));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| anteroom::run_under(config, listeners, shutdown, host)));
     end(&child);
     outcome.unwrap_or_else(|_| Err(RunError::Internal("a panic, reported above".to_owned())))
 }
 
-fn log_to_stderr(log: &Log) {
+fn no_listener(error: ListenError) -> RunError {
+    let what = error.to_string();
+    let source = match error {
+        ListenError::Address(_, source) => source,
+        ListenError::HandedOver(_) => io::ErrorKind::InvalidInput.into(),
+    };
+    RunError::Unavailable { what, source }
+}
+
+/// Returns how the level is changed later.
+fn log_to_stderr(log: &Log) -> SetLogLevel {
     // The level was checked with the configuration; the fallback cannot be reached.
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_default();
+    let filter = |level: &str| EnvFilter::try_new(level).unwrap_or_default();
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt().with_ansi(colours).with_writer(io::stderr as fn() -> io::Stderr);
+    let level = filter(&log.level);
+    // It fails only without the subscriber, and then there is no log.
     match log.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Text => {
+            let lines = lines.with_env_filter(level).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            Box::new(move |level| drop(handle.reload(filter(level))))
+        }
+        LogFormat::Json => {
+            let lines = lines.json().with_env_filter(level).with_filter_reloading();
+            let handle = lines.reload_handle();
+            lines.init();
+            Box::new(move |level| drop(handle.reload(filter(level))))
+        }
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! Does not own draining, which is the server's.
 
-use std::{io, thread};
+use std::{io, sync::Arc, thread};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{Notify, watch},
 };
 
 /// Whether the proxy has been asked to stop. Clones see the same request.
@@ -25,21 +25,25 @@ impl Shutdown {
     }
 
     /// Requested by the first SIGTERM or SIGINT. At the second, `exit` is called with the conventional exit code (128 plus
-    /// the signal's number), from the thread that listens for signals; it should end the process.
+    /// the signal's number), from the thread that listens for signals; it should end the process. `hangups` is told of each SIGHUP,
+    /// which would end the process otherwise.
     ///
     /// # Errors
     /// The handlers or their thread cannot be installed.
-    pub fn on_signals(exit: impl FnOnce(i32) + Send + 'static) -> io::Result<Self> {
+    pub fn on_signals(hangups: Arc<Notify>, exit: impl FnOnce(i32) + Send + 'static) -> io::Result<Self> {
         let (trigger, shutdown) = Self::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let (mut terminate, mut interrupt) = {
+        let (mut terminate, mut interrupt, mut hangup) = {
             let _guard = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
         };
         let mut next = async move || {
-            tokio::select! {
-                _ = terminate.recv() => 15,
-                _ = interrupt.recv() => 2,
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return 15,
+                    _ = interrupt.recv() => return 2,
+                    _ = hangup.recv() => hangups.notify_one(),
+                }
             }
         };
         // Ends with the process: between the signals there is nothing to end it for.

@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BufMut;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -84,6 +85,17 @@ impl Socket {
             Self::Unix(s) => s.try_write(bytes),
             Self::Tls(s) => s.try_write(bytes),
         }
+    }
+
+    /// Nothing more will be written: the other end reads the end of the stream behind what has been. Best effort.
+    pub fn shut_write(&self) {
+        let socket = match self {
+            Self::Tcp(s) => SockRef::from(s),
+            Self::Unix(s) => SockRef::from(s),
+            Self::Tls(s) => SockRef::from(s.tcp()),
+        };
+        // It fails if the other end is gone, which is then seen at the next read.
+        let _ = socket.shutdown(std::net::Shutdown::Write);
     }
 
     /// The other end, as `CLIENT LIST` prints it: `ip:port`, or the path and `:0` for a Unix socket.

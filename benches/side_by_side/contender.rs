@@ -28,6 +28,10 @@ pub enum Contender {
     Misses,
     /// The proxy with `cache.admit_after = 1` and a tier of 1 MiB: every read misses and is filled.
     Fills,
+    /// As `TierOn`, with nothing found out about requests beyond counting them, and nothing read again to compare.
+    Unobserved,
+    /// As `TierOff`, likewise.
+    UnobservedOff,
     /// As `TierOn`, with a limit that every request must pass, by address.
     OneLimit,
     /// As `TierOn`, with two of them: by address, and by user on reads.
@@ -56,6 +60,8 @@ impl Contender {
             Contender::TierOff => "tier off",
             Contender::Misses => "misses",
             Contender::Fills => "fills",
+            Contender::Unobserved => "hits, unobserved",
+            Contender::UnobservedOff => "tier off, unobserved",
             Contender::OneLimit => "hits, one limit",
             Contender::Limited => "hits, two limits",
             Contender::Refused => "instead of hits, refusals",
@@ -85,7 +91,8 @@ impl Contender {
 
     /// Whether reads are answered from memory.
     pub fn serves_hits(self) -> bool {
-        matches!(self, Contender::TierOn | Contender::TierOnTls | Contender::OneLimit | Contender::Limited)
+        use Contender::{Limited, OneLimit, TierOn, TierOnTls, Unobserved};
+        matches!(self, TierOn | TierOnTls | Unobserved | OneLimit | Limited)
     }
 
     /// The reply to each request, if it is not Redis's. Numbers in it may be others of as many digits.
@@ -98,6 +105,14 @@ impl Contender {
         match self {
             Contender::TierOn | Contender::TierOnTls => Some("[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n"),
             Contender::Defaults => Some(""),
+            Contender::Unobserved => Some(concat!(
+                "[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n",
+                "[observe]\nlatency = false\nhot_keys_max = 0\n[slowlog]\nslower_than_us = -1\n",
+            )),
+            Contender::UnobservedOff => Some(concat!(
+                "[cache]\nenabled = false\n",
+                "[observe]\nlatency = false\nhot_keys_max = 0\n[slowlog]\nslower_than_us = -1\n",
+            )),
             Contender::OneLimit => Some(concat!(
                 "[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n",
                 "[[limits.rate]]\nname = \"by-address\"\nby = \"ip\"\ncommands_per_second = 10000000\n",

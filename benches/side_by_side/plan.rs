@@ -37,9 +37,18 @@ pub fn standard() -> Vec<Case> {
     for operation in [Get, Set] {
         cases.extend([1, 16, 64].map(|pipeline| case(operation, 32, 50, pipeline)));
     }
-    // What limits add to a hit, and TLS.
+    // What it costs to find out about requests, what limits add to a hit, and TLS.
     for hits in cases.iter_mut().filter(|case| case.workload.operation == Get && case.connections == 50) {
-        hits.contenders.splice(2..2, [Contender::OneLimit, Contender::Limited, Contender::Refused]);
+        hits.contenders.splice(
+            2..2,
+            [
+                Contender::Unobserved,
+                Contender::UnobservedOff,
+                Contender::OneLimit,
+                Contender::Limited,
+                Contender::Refused,
+            ],
+        );
         hits.contenders.extend(BY_TLS);
     }
     cases.extend([1, 16, 64].map(|pipeline| missing(50, pipeline)));

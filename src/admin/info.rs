@@ -94,7 +94,7 @@ fn write_section(worker: &Worker, section: Section) -> String {
         Section::Memory => memory(&mut lines, &worker.shared),
         Section::Cache => cache(&mut lines, &worker.shared),
         Section::Coherence => coherence(&mut lines, &worker.shared),
-        Section::Limits => limits(&mut lines, &worker.shared.limits),
+        Section::Limits => limits(&mut lines, &worker.shared.limits()),
         Section::Upstream => upstream(&mut lines, &worker.shared),
         Section::Tls => tls(&mut lines, &worker.shared),
     }
@@ -120,13 +120,15 @@ fn proxy(lines: &mut Lines, shared: &Shared) {
     lines.title("Anteroom");
     lines.field("version", env!("CARGO_PKG_VERSION"));
     lines.field("uptime_in_seconds", shared.started.elapsed().as_secs());
+    lines.field("stage", shared.stage.get().as_str());
+    lines.field("config_changes", shared.in_force.number());
     lines.field("workers", shared.stats.len());
     lines.field("clients", shared.clients.len());
     lines.field("identities", shared.identities.all().len());
     lines.field("connections_accepted", sum(shared, |s| s.accepted.get()));
     lines.field("requests", Outcome::all().map(|outcome| outcomes(shared, outcome)).sum::<u64>());
     lines.field("requests_begun", sum(shared, |s| s.requests_begun.get()));
-    lines.field("command_rules", shared.rules.len());
+    lines.field("command_rules", shared.rules().len());
     lines.field("commands_refused", sum(shared, |s| s.commands_refused.get()));
 }
 
@@ -159,7 +161,7 @@ fn memory(lines: &mut Lines, shared: &Shared) {
 fn cache(lines: &mut Lines, shared: &Shared) {
     let (totals, size) = (shared.coherence.totals(), shared.coherence.size());
     lines.title("Anteroom_cache");
-    lines.field("cache_enabled", u8::from(shared.config().cache.enabled));
+    lines.field("cache_enabled", u8::from(shared.in_force.get().caches()));
     lines.field("cache_hits", outcomes(shared, Outcome::Hit));
     let misses = MissReason::ALL.iter().map(|&reason| outcomes(shared, Outcome::Miss(reason)));
     lines.field("cache_misses", misses.sum::<u64>());
@@ -190,7 +192,7 @@ fn coherence(lines: &mut Lines, shared: &Shared) {
     lines.title("Anteroom_coherence");
     let state = shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state());
     let (word, why) = match state.clone() {
-        _ if !shared.config().cache.enabled => ("disabled", String::new()),
+        _ if !shared.keeps => ("disabled", String::new()),
         None => ("none", String::new()),
         Some(TrackerState::Armed(_)) => ("armed", String::new()),
         Some(TrackerState::Down(why)) => ("down", why),

@@ -23,7 +23,7 @@ pub struct Admission {
     reads: Box<[AtomicU8]>,
     waste: Box<[AtomicU8]>,
     counted: AtomicU64,
-    admit_after: u8,
+    admit_after: AtomicU8,
 }
 
 impl Admission {
@@ -37,18 +37,24 @@ impl Admission {
             reads: zeros(),
             waste: zeros(),
             counted: AtomicU64::new(0),
-            admit_after: admit_after.max(1),
+            admit_after: AtomicU8::new(admit_after.max(1)),
         }
+    }
+
+    /// So many reads admit a key from now on.
+    pub fn set_admit_after(&self, admit_after: u8) {
+        self.admit_after.store(admit_after.max(1), Relaxed);
     }
 
     /// Counts a read of the key with this hash and says whether it has now been read often enough to be filled.
     pub fn admit(&self, hash: u64) -> bool {
-        if self.admit_after == 1 && self.waste[self.first(hash)].load(Relaxed) == 0 {
+        let admit_after = self.admit_after.load(Relaxed);
+        if admit_after == 1 && self.waste[self.first(hash)].load(Relaxed) == 0 {
             return true;
         }
         let (one, two) = (self.first(hash), self.second(hash));
         if !self.door.knows(hash) {
-            return self.admit_after == 1 && self.waste[one].load(Relaxed) == 0;
+            return admit_after == 1 && self.waste[one].load(Relaxed) == 0;
         }
         let (a, b) = (self.reads[one].load(Relaxed), self.reads[two].load(Relaxed));
         // Only the smaller counter moves, so that a popular neighbour does not lift everyone it shares one with.
@@ -63,7 +69,18 @@ impl Admission {
             self.age(hash ^ u64::from(now));
         }
         let waste = self.waste[one].load(Relaxed).min(WASTE_MAX);
-        now >= self.admit_after.saturating_mul(1 << waste)
+        now >= admit_after.saturating_mul(1 << waste)
+    }
+
+    /// What [`Admission::admit`] would go by at the next read of the key with this hash. Nothing is counted.
+    pub fn popularity(&self, hash: u64) -> Popularity {
+        let (one, two) = (self.first(hash), self.second(hash));
+        let reads = self.reads[one].load(Relaxed).min(self.reads[two].load(Relaxed));
+        let waste = self.waste[one].load(Relaxed).min(WASTE_MAX);
+        Popularity {
+            reads: if self.door.has_seen(hash) { reads.max(1) } else { 0 },
+            needed: self.admit_after.load(Relaxed).saturating_mul(1 << waste),
+        }
     }
 
     /// An entry of this key was invalidated without ever having been served: its next fill costs twice the reads.
@@ -108,6 +125,22 @@ impl Admission {
     }
 }
 
+/// How often a key was read, as far as is counted, and how often it has to be until it is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Popularity {
+    /// Reads counted so far. They fade, and keys share counters.
+    pub reads: u8,
+    /// The read at which it is filled.
+    pub needed: u8,
+}
+
+impl Popularity {
+    /// Whether the next read fills it.
+    pub fn suffices(self) -> bool {
+        self.reads.saturating_add(1) >= self.needed
+    }
+}
+
 fn halve(counters: &[AtomicU8]) {
     counters.iter().for_each(|counter| counter.store(counter.load(Relaxed) / 2, Relaxed));
 }
@@ -125,6 +158,21 @@ mod tests {
         let admitted: Vec<bool> = (0..5).map(|_| sketch.admit(KEY)).collect();
         assert_eq!(admitted, [false, false, true, true, true]);
         assert!(!sketch.admit(OTHER));
+    }
+
+    #[test]
+    fn what_is_said_of_a_keys_popularity_is_what_its_next_read_meets_and_asking_counts_nothing() {
+        for admit_after in [1, 2, 5] {
+            let sketch = Admission::new(1024, 400_000, admit_after);
+            sketch.wasted(OTHER);
+            for key in [KEY, OTHER] {
+                for read in 0..20 {
+                    let said = sketch.popularity(key);
+                    assert_eq!(said, sketch.popularity(key));
+                    assert_eq!(said.suffices(), sketch.admit(key), "read {read} of {key:x}, {said:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -46,6 +46,13 @@ impl Doorkeeper {
         self.filters[younger ^ 1][at].load(Relaxed) & bits == bits
     }
 
+    /// Whether the key with this hash was read before. Nothing is noted.
+    pub(super) fn has_seen(&self, hash: u64) -> bool {
+        let at = (hash >> 40) as usize & (self.filters[0].len() - 1);
+        let bits = (0..BITS).fold(0, |bits, n| bits | 1 << ((hash >> (n * 6)) & 63));
+        self.filters.iter().any(|filter| filter[at].load(Relaxed) & bits == bits)
+    }
+
     fn count(&self, younger: usize) {
         let full = self.filters[0].len() * KEYS_PER_WORD / SAMPLE as usize;
         // Exactly one caller sees it full.

@@ -80,6 +80,11 @@ impl Entry {
         warm.load(Ordering::Relaxed) && warm.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether [`Entry::take_warm`] would say so.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.0.head().warm.load(Ordering::Relaxed)
+    }
+
     /// Whether any of it was ever served; an entry that goes unserved was a wasted fill.
     pub(crate) fn was_served(&self) -> bool {
         self.0.head().served.load(Ordering::Relaxed)

@@ -19,10 +19,10 @@ mod oversized;
 mod tier;
 mod view;
 
-pub use admission::Admission;
+pub use admission::{Admission, Popularity};
 pub use clock::{Clock, ManualClock, Millis};
 pub use entry::Entry;
 pub use oversized::Oversized;
-pub(crate) use tier::{Tier, size as tier_size};
+pub(crate) use tier::{Tier, size as tier_size, weight as tier_weight};
 pub use tier::{TierLimits, TierSize};
 pub use view::{NewView, View, ViewKey};

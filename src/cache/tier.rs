@@ -137,7 +137,7 @@ impl Tier {
 }
 
 /// The memory an entry takes, moka's part included, in bytes. `an_entry_weighs_what_it_takes` (coherence's bench) measures it.
-fn weight(entry: &Entry) -> usize {
+pub(crate) fn weight(entry: &Entry) -> usize {
     MOKA_BYTES + entry.bytes()
 }
 

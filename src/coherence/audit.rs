@@ -27,8 +27,8 @@ const INFLIGHT_MAX: usize = 64;
 /// Which of a worker's hits are audited. Single-threaded: each worker has one.
 #[derive(Debug)]
 pub struct Auditor {
-    one_in: u64,
-    per_second: u64,
+    one_in: Cell<u64>,
+    per_second: Cell<u64>,
     /// Hits until the next.
     left: Cell<u64>,
     /// The second that is counted, and how many it had.
@@ -45,8 +45,23 @@ pub struct Permit {
 impl Auditor {
     /// One hit in `one_in`, none if that is 0, and at most `per_second` a second.
     pub fn new(one_in: u64, per_second: u64) -> Self {
+        let auditor = Self {
+            one_in: Cell::default(),
+            per_second: Cell::default(),
+            left: Cell::default(),
+            second: Cell::default(),
+            inflight: Arc::default(),
+        };
+        auditor.set(one_in, per_second);
+        auditor
+    }
+
+    /// The same from now on.
+    pub fn set(&self, one_in: u64, per_second: u64) {
         let one_in = if per_second == 0 { 0 } else { one_in };
-        Self { one_in, per_second, left: Cell::new(one_in), second: Cell::new((0, 0)), inflight: Arc::default() }
+        self.one_in.set(one_in);
+        self.per_second.set(per_second);
+        self.left.set(one_in);
     }
 
     /// Whether this hit is one of them. On the hot path: nothing but a count.
@@ -60,8 +75,8 @@ impl Auditor {
 
     #[cold]
     fn begin_again(&self) -> bool {
-        self.left.set(self.one_in);
-        self.one_in != 0
+        self.left.set(self.one_in.get());
+        self.one_in.get() != 0
     }
 
     /// Whether another may be under way now.
@@ -71,7 +86,7 @@ impl Auditor {
             (of, used) if of == second => used,
             _ => 0,
         };
-        if used >= self.per_second || Arc::strong_count(&self.inflight) > INFLIGHT_MAX {
+        if used >= self.per_second.get() || Arc::strong_count(&self.inflight) > INFLIGHT_MAX {
             return None;
         }
         self.second.set((second, used + 1));
@@ -160,6 +175,9 @@ mod tests {
         let due: Vec<bool> = (0..7).map(|_| auditor.is_due()).collect();
         assert_eq!(due, [false, false, true, false, false, true, false]);
         assert!((0..3).all(|_| Auditor::new(1, 1).is_due()));
+        let auditor = Auditor::new(0, 100);
+        auditor.set(2, 100);
+        assert_eq!([auditor.is_due(), auditor.is_due()], [false, true]);
         for off in [Auditor::new(0, 100), Auditor::new(3, 0)] {
             assert!((0..10_000).all(|_| !off.is_due()));
         }

@@ -33,7 +33,7 @@ use line::{Ended, Line};
 const COVERED_MAX: usize = 256;
 
 /// The bounds of the connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BroadcastLimits {
     /// Pause between two PINGs.
     pub heartbeat: Duration,

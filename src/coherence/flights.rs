@@ -70,6 +70,11 @@ impl<J> Flights<J> {
         }
     }
 
+    /// So many at once from now on.
+    pub fn set_max(&mut self, flights_max: usize) {
+        self.flights_max = flights_max;
+    }
+
     /// How many flights there are.
     pub fn len(&self) -> usize {
         self.flights.len()

@@ -67,7 +67,7 @@ impl Coherence {
     pub fn invalidate_matching(&self, patterns: &[Pattern], cause: Cause) -> u64 {
         let shared = self.shared();
         shared.epochs.void_open_fills();
-        let (mut dropped, mut pace) = (0u64, Pace(Instant::now()));
+        let (mut dropped, mut pace) = (0u64, Pace::begun());
         for (at, entry) in shared.tier.iter().enumerate() {
             pace.step(at);
             if patterns.iter().any(|pattern| pattern.matches(entry.key()))
@@ -86,10 +86,15 @@ impl Coherence {
 }
 
 /// Since when the thread has worked at a stretch.
-struct Pace(Instant);
+pub(super) struct Pace(Instant);
 
 impl Pace {
-    fn step(&mut self, at: usize) {
+    pub(super) fn begun() -> Pace {
+        Pace(Instant::now())
+    }
+
+    /// The next entry, or slot, is number `at`.
+    pub(super) fn step(&mut self, at: usize) {
         if at.is_multiple_of(STEP) && self.0.elapsed() >= WORK {
             std::thread::sleep(REST);
             self.0 = Instant::now();

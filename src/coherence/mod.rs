@@ -25,6 +25,7 @@
 //! | the slots and their locks | `epochs.rs` |
 //! | clients that cache for themselves: who is one | `listener.rs`; who must hear of a key: `interest.rs`; of a prefix: `broadcast.rs` |
 //! | what must go by pattern | `matching.rs` |
+//! | what is kept, and what would be answered or filled, for those who only look | `inspect.rs` |
 //! | what is told to others | `news.rs` |
 //! | did memory tell the truth | `audit.rs` |
 //! | what INFO and the metrics say | `counters.rs` |
@@ -35,6 +36,7 @@ mod counters;
 mod epochs;
 mod events;
 mod flights;
+mod inspect;
 mod interest;
 pub mod listener;
 pub mod mail;
@@ -70,6 +72,7 @@ pub use counters::{Audited, Counters, Totals};
 pub(crate) use epochs::SlotGuard;
 use epochs::{Epochs, Slot};
 pub use flights::{FlightId, FlightKey, Flights};
+pub use inspect::Standing;
 pub use interest::{Followed, Interests};
 pub use mark::{FlushMark, Marks, WriteMark};
 pub use matching::{PATTERN_MAX_BYTES, Pattern};
@@ -193,6 +196,11 @@ impl Coherence {
     /// Counts a read of the key with this hash (a [`Miss`] carries it) and says whether to fill it.
     pub fn admit(&self, hash: u64) -> bool {
         self.shared().admission.admit(hash)
+    }
+
+    /// So many reads admit a key from now on.
+    pub fn set_admit_after(&self, admit_after: u8) {
+        self.shared().admission.set_admit_after(admit_after);
     }
 
     /// Whether the answer to this question, or something about this key, was too large to be kept of late. `hash` is the key's.

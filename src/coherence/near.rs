@@ -106,6 +106,28 @@ impl Near {
         Ok(self.keep(coherence, hash, own, hit))
     }
 
+    /// What [`Near::serve`] would answer. Nothing is counted, kept or moved; only moka hears that the entry was looked at.
+    pub fn peek(
+        &self,
+        coherence: &Coherence,
+        source: &Source,
+        key: &[u8],
+        question: &ViewKey<'_>,
+        now: Millis,
+    ) -> Result<View, MissReason> {
+        let hash = coherence.hash(key);
+        let own = self.places.find(hash, key).and_then(|at| self.places.get(at));
+        if let Some(place) = own
+            && let Some((view, _)) = place.find(coherence, source, hash, question, now)
+        {
+            return Ok(place.entry.views()[view].clone());
+        }
+        match coherence.examine(source, key, hash, question, now) {
+            Ok(hit) => Ok(View::clone(&hit)),
+            Err(miss) => Err(miss.reason),
+        }
+    }
+
     /// Gives a hit of the tier a place, if there is one for it; lends its view either way.
     fn keep(&mut self, coherence: &Coherence, hash: u64, own: Option<At>, hit: Hit) -> (&View, Seen) {
         let (view, seen) = (hit.at(), hit.seen());
@@ -204,6 +226,21 @@ impl Place {
         question: &ViewKey<'_>,
         now: Millis,
     ) -> Option<(usize, Seen)> {
+        let found = self.find(coherence, source, hash, question, now)?;
+        self.note_hit();
+        Some(found)
+    }
+
+    /// The same without the note.
+    #[inline]
+    fn find(
+        &self,
+        coherence: &Coherence,
+        source: &Source,
+        hash: u64,
+        question: &ViewKey<'_>,
+        now: Millis,
+    ) -> Option<(usize, Seen)> {
         if self.hits >= HITS_MAX {
             return None;
         }
@@ -220,7 +257,6 @@ impl Place {
         if view.stamp() != stamp || now >= view.deadline() || source.is_silent(now) {
             return None;
         }
-        self.note_hit();
         Some((at, Seen { slot, state, stamp }))
     }
 }

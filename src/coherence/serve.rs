@@ -124,6 +124,28 @@ impl Coherence {
         question: &ViewKey<'_>,
         now: Millis,
     ) -> Result<Hit, Miss> {
+        match self.examine(source, key, hash, question, now) {
+            Ok(hit) => {
+                hit.entry.note_served();
+                Ok(hit)
+            }
+            Err(miss) => {
+                self.counters().miss(miss.reason);
+                Err(miss)
+            }
+        }
+    }
+
+    /// What a look-up finds, before anyone takes note of it.
+    #[inline]
+    pub(super) fn examine(
+        &self,
+        source: &Source,
+        key: &[u8],
+        hash: u64,
+        question: &ViewKey<'_>,
+        now: Millis,
+    ) -> Result<Hit, Miss> {
         let shared = self.shared();
         let slot_index = shared.epochs.index(hash);
         let slot = shared.epochs.slot(slot_index);
@@ -140,7 +162,6 @@ impl Coherence {
                 MissReason::NoEntry | MissReason::Stale if shared.sources.is_flushing() => MissReason::FlushInFlight,
                 other => other,
             };
-            self.counters().miss(reason);
             Miss { reason, hash, watch: ReadWatch::new(slot_index, fills, entry_seen) }
         };
         if stamp == 0 {
@@ -165,7 +186,6 @@ impl Coherence {
         if now >= view.deadline() {
             return Err(miss(MissReason::Expired, true));
         }
-        entry.note_served();
         let seen = Seen { slot: slot_index, state, stamp };
         Ok(Hit { entry, at, seen })
     }

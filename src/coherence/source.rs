@@ -111,6 +111,12 @@ impl Source {
         self.stamp.load(Ordering::Acquire)
     }
 
+    /// Milliseconds for which it may still be believed; 0 if it may not. `None`: for ever (it vouches by time alone).
+    pub fn lease_left(&self, now: Millis) -> Option<u64> {
+        let lease = Millis(self.lease.load(Ordering::Relaxed));
+        (lease != Millis::NEVER).then(|| lease.since(now))
+    }
+
     /// Whether the lease has run out.
     pub(super) fn is_silent(&self, now: Millis) -> bool {
         now.0 >= self.lease.load(Ordering::Relaxed)

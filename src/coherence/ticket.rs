@@ -112,11 +112,30 @@ impl Coherence {
 
     fn issue(&self, source: &Arc<Source>, key: &[u8], now: Millis) -> Result<FillTicket, TicketRefused> {
         let shared = self.shared();
+        let hash = self.hash(key);
+        let slot = shared.slot(hash);
+        let (stamp, state) = self.may_issue(source, hash, now)?;
+        // In this order: who counts the fill finds it.
+        let closed = shared.epochs.lock(shared.epochs.index(hash)).open_fills().open(hash);
+        slot.fill_begins();
+        Ok(FillTicket {
+            local: self.local.clone(),
+            source: source.clone(),
+            key: key.into(),
+            hash,
+            state,
+            stamp,
+            closed,
+        })
+    }
+
+    /// The stamp and the state that a ticket for the key with this hash would be issued under. Nothing is counted.
+    #[inline]
+    pub(super) fn may_issue(&self, source: &Source, hash: u64, now: Millis) -> Result<(u64, SlotState), TicketRefused> {
+        let shared = self.shared();
         if !shared.filling.load(Relaxed) {
             return Err(TicketRefused::Memory);
         }
-        let hash = self.hash(key);
-        let slot = shared.slot(hash);
         // No lock yet: whatever comes after these loads moves what they read, and commit compares it again. Marks and epoch are one
         // word. The stamp comes before the question whether a flush stands: a flush is counted before it changes the stamp, so
         // a stamp given out while it stands is refused here, and an earlier one is void.
@@ -130,22 +149,11 @@ impl Coherence {
         if shared.sources.is_flushing() {
             return Err(TicketRefused::FlushInFlight);
         }
-        let state = slot.state();
+        let state = shared.slot(hash).state();
         if state.is_marked() {
             return Err(TicketRefused::WriteInFlight);
         }
-        // In this order: who counts the fill finds it.
-        let closed = shared.epochs.lock(shared.epochs.index(hash)).open_fills().open(hash);
-        slot.fill_begins();
-        Ok(FillTicket {
-            local: self.local.clone(),
-            source: source.clone(),
-            key: key.into(),
-            hash,
-            state,
-            stamp,
-            closed,
-        })
+        Ok((stamp, state))
     }
 
     /// Whether a reader may join the flight: nothing has moved since its ticket was issued, so no write has been acknowledged

@@ -24,11 +24,13 @@
 //! | --- | --- |
 //! | `handshake` | which connection may be trusted to tell? |
 //! | `line` | what happens on it? |
+//! | `standing` | how does it stand, seen from elsewhere? |
 //!
 //! Does not decide what is worth filling, and does not retry: a fill that fails goes back to its readers.
 
 mod handshake;
 mod line;
+mod standing;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -49,6 +51,7 @@ use crate::upstream::connect::{Connector, reason};
 pub use handshake::Signal;
 pub(super) use handshake::{Refused, tracking_on};
 use line::Line;
+pub use standing::TrackerStanding;
 
 /// One read to be made on the tracking connection and stored if its ticket still holds.
 pub struct Fill {
@@ -99,7 +102,7 @@ pub enum Asked {
 }
 
 /// The tracker's own bounds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrackerLimits {
     /// Pause between two PINGs.
     pub heartbeat: Duration,
@@ -132,6 +135,8 @@ pub enum TrackerState {
 pub struct Tracker {
     /// What it arms.
     pub source: Arc<Source>,
+    /// How it stands, in figures.
+    pub standing: TrackerStanding,
     queue: Mutex<Queue>,
     bell: Notify,
     state: Mutex<TrackerState>,
@@ -158,6 +163,7 @@ impl Tracker {
         let state = Mutex::new(TrackerState::Down("not connected yet".into()));
         Arc::new(Self {
             source,
+            standing: TrackerStanding::default(),
             queue: Mutex::default(),
             bell: Notify::new(),
             state,
@@ -259,6 +265,7 @@ impl Tracker {
                     pause = limits.reconnect.0;
                     let line = Line::new(&self, &coherence, connection, signal, &clock, limits);
                     let error = line.serve().await;
+                    self.standing.lost();
                     self.set_state(TrackerState::Down(reason(&error)));
                 }
                 Err(Refused::Unsupported(why)) => {

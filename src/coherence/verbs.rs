@@ -33,14 +33,16 @@ pub enum Cause {
     Application,
     /// An operator, at the console.
     Console,
+    /// Another configuration: what was kept under the old one.
+    Config,
     /// An audit found it stale (`audit.rs`).
     Audit,
 }
 
 impl Cause {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Cause; 7] =
-        [Self::Push, Self::Write, Self::Read, Self::Peer, Self::Application, Self::Console, Self::Audit];
+    pub const ALL: [Cause; 8] =
+        [Self::Push, Self::Write, Self::Read, Self::Peer, Self::Application, Self::Console, Self::Config, Self::Audit];
 
     /// Whether Redis itself says nothing of it.
     fn is_word_of_others(self) -> bool {
@@ -56,6 +58,7 @@ impl Cause {
             Self::Peer => "peer",
             Self::Application => "application",
             Self::Console => "console",
+            Self::Config => "config",
             Self::Audit => "audit",
         }
     }

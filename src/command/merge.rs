@@ -145,7 +145,7 @@ impl Said {
     /// Corrects a row we have.
     fn correct(&self, known: &mut Command) {
         // What stands behind a container is described by its subcommands' rows; servers before 7.0 have only the container.
-        if known.container || known.route == Route::Local(Local::Proxy) {
+        if known.container || matches!(known.route, Route::Local(Local::Proxy(_))) {
             return;
         }
         let known_flags = known.flags;

@@ -39,7 +39,7 @@ pub use crate::resp::{NullAs, Resp2Rule};
 pub use flags::{Categories, Flags};
 pub use keys::{KeyBegin, KeyError, KeyFind, KeySpec, Keys};
 pub use merge::MergeError;
-pub use model::{Access, Command, Dedicated, Effect, Local, LocalClient, PubSub, Route, Toll};
+pub use model::{Access, Command, Dedicated, Effect, Local, LocalClient, LocalProxy, PubSub, Route, Toll};
 pub use rules::{Denied, Named, Rule};
 pub use secrets::Secrets;
 pub use table::{Found, Table};

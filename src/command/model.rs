@@ -86,7 +86,7 @@ pub enum Local {
     Readonly,
     Readwrite,
     /// The console.
-    Proxy,
+    Proxy(LocalProxy),
     Client(LocalClient),
 }
 
@@ -109,6 +109,36 @@ pub enum LocalClient {
     Caching,
     Getredir,
     Trackinginfo,
+}
+
+/// The words of the console (`admin/console`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // Each variant is the word of the same name.
+pub enum LocalProxy {
+    /// No word, or one that nobody knows.
+    Unknown,
+    Help,
+    Bigkeys,
+    Cache,
+    Clients,
+    Config,
+    Drain,
+    Entry,
+    Flush,
+    Hotkeys,
+    Invalidate,
+    Keys,
+    Lanes,
+    Limits,
+    Policy,
+    Slowlog,
+    Stats,
+    Tag,
+    Tracker,
+    Why,
+    QuerycacheInfo,
+    QuerycacheKeys,
+    QuerycacheListall,
 }
 
 /// Why a command needs a connection of its own.

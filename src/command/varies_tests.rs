@@ -1,7 +1,7 @@
 use super::*;
 use crate::command::table::Found;
 use crate::command::testing::Request;
-use crate::command::{Command, Local, LocalClient, PubSub, Table};
+use crate::command::{Command, Local, LocalClient, LocalProxy, PubSub, Table};
 
 fn ask<T>(line: &str, question: impl Fn(&Command, &Args<'_>) -> T) -> T {
     let request = Request::new(line);
@@ -41,7 +41,7 @@ fn routes() {
         ("COMMAND", Route::Lane),
         ("DEBUG SLEEP 0", Route::Lane),
         ("INFO", Route::Local(Local::Info)),
-        ("PROXY HELP", Route::Local(Local::Proxy)),
+        ("PROXY HELP", Route::Local(Local::Proxy(LocalProxy::Help))),
     ] {
         assert_eq!(ask(line, Command::route_for), expected, "{line}");
     }

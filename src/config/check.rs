@@ -38,7 +38,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 50] {
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 51] {
     let Config { tls, upstream, cache, coherence, peers, clients, tracking, memory, limits, observe, slowlog, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
@@ -90,6 +90,7 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 50] {
         ("memory.budget_bytes", memory.budget_bytes, 0..=TIB),
         ("observe.hot_keys_max", observe.hot_keys_max as u64, 0..=256),
         ("slowlog.entries_max", slowlog.entries_max as u64, 0..=100_000),
+        ("drain.delay_ms", drain.delay_ms, 0..=DAY_MS),
         ("drain.timeout_ms", drain.timeout_ms, 0..=DAY_MS),
     ]
 }

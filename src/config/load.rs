@@ -65,6 +65,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// The values, and what is known of where they came from.
+    pub(super) fn into_parts(self) -> (Config, Report) {
+        (self.config, self.report)
+    }
+
     /// Where the value of `key` came from: a flag, a variable, a file with its line, or `default`.
     pub fn origin(&self, key: Key) -> String {
         let source = self.report.sources.get(key.path());

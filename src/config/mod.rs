@@ -4,10 +4,11 @@
 //! Does not own what the values do: each part of the proxy is handed its own section and nothing else.
 //!
 //! To add a key: a field with its default in its section, a line in `proxy.toml`, a range in `check.rs` if not every
-//! value is sane. A test compares the three. A key that nothing reads must not exist.
+//! value is sane, and its name in `change.rs` unless whoever reads it does so anew at each change. Tests compare them. A key that nothing reads must not exist.
 
 mod arguments;
 mod cache;
+pub mod change;
 mod check;
 mod commands;
 mod document;

@@ -108,6 +108,17 @@ impl Report {
         self.refuse(key, source.unwrap_or_else(|| Source::bare("default", None)), expected);
     }
 
+    /// The value in force for `key`, which reads like this if nobody has written it, cannot be taken.
+    pub(super) fn reject_value(&mut self, key: &str, value: &str, expected: impl Into<String>) {
+        let source = self.sources.get(key).cloned();
+        self.refuse(key, source.unwrap_or_else(|| Source::new("default", None, value)), expected);
+    }
+
+    /// `taken`, if nothing was found.
+    pub(super) fn finish<T>(self, taken: T) -> Result<T, Problems> {
+        if self.problems.is_empty() { Ok(taken) } else { Err(self.into_problems()) }
+    }
+
     /// Everything found: the file's problems in its order, then those of no line.
     pub(super) fn into_problems(mut self) -> Problems {
         self.problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));

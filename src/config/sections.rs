@@ -192,12 +192,14 @@ impl std::str::FromStr for LogFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Drain {
+    /// Milliseconds for which new clients are still let in once asked to stop, while the proxy says that it is not ready for any.
+    pub delay_ms: u64,
     /// Milliseconds that clients with requests in flight are waited for once asked to stop.
     pub timeout_ms: u64,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { timeout_ms: 10_000 }
+        Self { delay_ms: 0, timeout_ms: 10_000 }
     }
 }

@@ -146,6 +146,12 @@ impl TokenBucket {
         self.account.give_back(cost.saturating_mul(self.interval_ns));
     }
 
+    /// Tokens it holds now.
+    pub fn left(&self, now: Nanos) -> u64 {
+        let used_ns = nanos(self.account.full_at().after(now));
+        u64::from(self.burst.get()).saturating_sub(used_ns.div_ceil(self.interval_ns))
+    }
+
     /// Whether nothing of it is used.
     pub fn is_full(&self, now: Nanos) -> bool {
         self.account.full_at() <= now
@@ -187,6 +193,13 @@ impl ByteBucket {
         self.account.charge(now, self.cost_ns(bytes));
     }
 
+    /// Bytes it holds now.
+    pub fn left(&self, now: Nanos) -> u64 {
+        let used_ns = u128::from(nanos(self.account.full_at().after(now)));
+        let used = (used_ns * u128::from(self.per_second)).div_ceil(u128::from(SECOND_NS));
+        self.per_second.saturating_sub(u64::try_from(used).unwrap_or(u64::MAX))
+    }
+
     /// Whether nothing of it is used.
     pub fn is_full(&self, now: Nanos) -> bool {
         self.account.full_at() <= now
@@ -220,7 +233,9 @@ mod tests {
         for begin_ms in [0, 100_000] {
             let bucket = TokenBucket::new(200, 50);
             let begin = at_ms(begin_ms);
+            assert_eq!(bucket.left(begin), 50);
             assert_eq!((0..60).filter(|_| bucket.take(begin, 1).is_ok()).count(), 50);
+            assert_eq!((bucket.left(begin), bucket.left(Nanos(begin.0 + 12 * MS))), (0, 2));
             assert_eq!(bucket.take(begin, 1), Err(Duration::from_millis(5)));
             assert_eq!(bucket.take(Nanos(begin.0 + 5 * MS - 1), 1), Err(Duration::from_nanos(1)), "a nanosecond early");
             assert_eq!(bucket.take(Nanos(begin.0 + 5 * MS), 1), Ok(()), "on time");

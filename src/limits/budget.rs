@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::clock::Nanos;
 use super::lease::{Answer, Lease, Question, Terms};
-use super::meter::Meter;
+use super::meter::{Left, Meter};
 use super::shared::Standing;
 use crate::config::{Algorithm, Rate, Scope};
 
@@ -186,6 +186,13 @@ impl Budget {
     fn each_asked(&self, ask: &Ask, tell: impl Fn(&mut Lease)) {
         let parts = self.shared.iter().flat_map(|shared| shared.parts());
         parts.filter(|(_, of_bytes)| *of_bytes == ask.of_bytes).for_each(|(part, _)| tell(&mut part.lease()));
+    }
+
+    /// What is left of it now, as far as this proxy knows: of a shared one, what it has leased and what it may use on credit.
+    pub fn left(&self, now: Nanos) -> Left {
+        let Some(shared) = self.leased() else { return self.meter.left(now) };
+        let left = |part: &Option<Part>| part.as_ref().map(|part| part.lease().left(now));
+        Left { commands: left(&shared.commands), bytes: left(&shared.bytes) }
     }
 
     /// Whether nothing of it is used, so that a new one would be the same.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::budget::Budget;
 use super::clock::Nanos;
+use super::meter::Left;
 use super::shared::Standing;
 use super::table::Budgets;
 use crate::command::{Categories, Command, Table, Toll};
@@ -154,6 +155,26 @@ impl Limit {
     /// Identities whose budgets are kept.
     pub fn identities(&self) -> usize {
         self.budgets.len() + self.connections.load(Relaxed)
+    }
+
+    /// The identities with least left (of commands, or where those are not limited of bytes), at most so many, with what that is. Those of
+    /// whom nothing is used are not among them, nor connections, which have their budgets to themselves. Looks at every budget there is:
+    /// for a thread that has nothing else to do.
+    pub fn poorest(&self, now: Nanos, identities_max: usize) -> Vec<(Box<[u8]>, Left)> {
+        let mut poorest: Vec<(u64, Box<[u8]>, Left)> = Vec::new();
+        self.budgets.each(|budget| {
+            if budget.is_unused(now) {
+                return;
+            }
+            let left = budget.left(now);
+            let rank = left.commands.or(left.bytes).unwrap_or(u64::MAX);
+            let at = poorest.partition_point(|(other, ..)| *other <= rank);
+            if at < identities_max {
+                poorest.insert(at, (rank, budget.identity.clone(), left));
+                poorest.truncate(identities_max);
+            }
+        });
+        poorest.into_iter().map(|(_, identity, left)| (identity, left)).collect()
     }
 
     /// Tells the log that commands were refused, or would have been; not more often than every ten seconds. `refused`: how many

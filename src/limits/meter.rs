@@ -30,6 +30,15 @@ enum Bytes {
     Windows(Windows),
 }
 
+/// What is left of a budget; absent where it is not limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Commands.
+    pub commands: Option<u64>,
+    /// Bytes.
+    pub bytes: Option<u64>,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Meter {
@@ -122,6 +131,19 @@ impl Meter {
         }
     }
 
+    /// Commands and bytes left now, as far as they are limited.
+    pub fn left(&self, now: Nanos) -> Left {
+        let commands = self.commands.as_ref().map(|commands| match commands {
+            Commands::Bucket(bucket) => bucket.left(now),
+            Commands::Windows(windows) => windows.left(now),
+        });
+        let bytes = self.bytes.as_ref().map(|bytes| match bytes {
+            Bytes::Bucket(bucket) => bucket.left(now),
+            Bytes::Windows(windows) => windows.left(now),
+        });
+        Left { commands, bytes }
+    }
+
     /// Whether nothing of it is used, so that a new one would be the same.
     pub fn is_unused(&self, now: Nanos) -> bool {
         let commands = match &self.commands {
@@ -167,6 +189,10 @@ impl Windows {
 
     fn is_unused(&self, now: Nanos) -> bool {
         self.used().is_unused(self.window, now)
+    }
+
+    fn left(&self, now: Nanos) -> u64 {
+        self.used().left(self.window, now)
     }
 
     fn inherit(&self, from: &Self) {

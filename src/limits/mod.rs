@@ -42,6 +42,7 @@ pub use budget::Budget;
 pub use clock::Nanos;
 pub use cost::{Texts, cost};
 pub use limit::{Held, Limit, Who};
+pub use meter::Left;
 pub use purse::{Ahead, Payer, Purse, Refused};
 
 use crate::cache::Clock;

@@ -118,6 +118,11 @@ impl Purse {
         (!limits.is_empty()).then(purse)
     }
 
+    /// A time on the clock, in nanoseconds, as its limits count it.
+    pub fn at(&self, clock_ns: u64) -> Nanos {
+        self.limits.at(clock_ns)
+    }
+
     /// The requests at hand were received: they are paid for as of `now`. After them, [`Purse::settle`].
     pub fn begin(&mut self, now: Nanos, ahead: Ahead) {
         self.settle();
@@ -181,6 +186,16 @@ impl Purse {
             }
         }
         true
+    }
+
+    /// Whether it pays from budgets of these.
+    pub fn is_of(&self, limits: &Arc<Limits>) -> bool {
+        Arc::ptr_eq(&self.limits, limits)
+    }
+
+    /// What a refusal by this limit begins with.
+    pub fn refusal(&self, limit: usize) -> &[u8] {
+        self.limits.all.get(limit).map_or(b"-THROTTLED limits, retry after ", |limit| &limit.refusal)
     }
 
     /// Whether it has to be filled before it is asked.

@@ -98,6 +98,14 @@ impl Budgets {
         }
     }
 
+    /// Shows each of them, one part of the table after the other: what comes or goes meanwhile may be shown or not.
+    pub fn each(&self, mut show: impl FnMut(&Budget)) {
+        for shard in &self.shards {
+            let budgets: Vec<_> = shard.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            budgets.iter().for_each(|budget| show(budget));
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.len.load(Relaxed)

@@ -118,6 +118,14 @@ impl Used {
         self.current == 0 && self.previous == 0
     }
 
+    /// What may be taken now.
+    pub fn left(&mut self, window: Window, now: Nanos) -> u64 {
+        self.turn(window, now);
+        let left_ns = window.width_ns - window.elapsed_ns(now);
+        let used = covered(self.previous, left_ns, window) + u128::from(self.current);
+        window.limit.saturating_sub(u64::try_from(used).unwrap_or(u64::MAX))
+    }
+
     /// Has no more left than `from`.
     pub fn inherit(&mut self, from: Self) {
         if from.number > self.number {
@@ -171,7 +179,10 @@ mod tests {
     #[test]
     fn a_fixed_window_may_be_used_up_at_once_and_the_next_begins_anew() {
         let mut fixed = Used::default();
-        assert_eq!(allowed(20, || fixed.take(FIXED, at_ms(99), 1, 1)), 10);
+        assert_eq!(fixed.take(FIXED, at_ms(99), 4, 4), Ok(()));
+        assert_eq!(fixed.left(FIXED, at_ms(99)), 6);
+        assert_eq!(allowed(20, || fixed.take(FIXED, at_ms(99), 1, 1)), 6);
+        assert_eq!((fixed.left(FIXED, at_ms(99)), fixed.clone().left(FIXED, at_ms(100))), (0, 10));
         assert_eq!(fixed.take(FIXED, at_ms(99), 1, 1), Err(ms(1)));
         assert_eq!(fixed.take(FIXED, Nanos(100 * MS - 1), 1, 1), Err(Duration::from_nanos(1)));
         // Twice the limit around a boundary: the field's own warning about fixed windows.

@@ -31,7 +31,6 @@ pub use histogram::{Histogram, Timings};
 pub use hot::{Hot, HotKey, Sample, SampleId, hottest};
 pub use observer::{Bytes, Figures, Observer, Timing};
 pub use outcome::{Bypass, Outcome};
-pub(crate) use slow::HEAD_MAX_BYTES;
 pub use slow::{SlowEntry, SlowLog, SlowRequest};
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::hot::Sample;
 use super::slow::HEAD_MAX_BYTES;
-use super::{Commands, Counter, Histogram, Hot, HotKey, Outcome, SampleId, SlowLog, SlowRequest};
+use super::{Commands, Counter, Hot, HotKey, Outcome, SampleId, SlowLog, SlowRequest};
 
 /// Bytes moved, by where.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl Figures {
 }
 
 /// When a request came by which command, in microseconds on a clock that wraps.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// When it was read.
     pub asked_us: u32,
@@ -73,6 +73,22 @@ pub struct Observer {
     at_once: RefCell<Vec<(u16, u32)>>,
     /// When the first of them was read.
     at_once_since_us: Cell<u32>,
+    /// Replies of late, at this same look at the clock: the pipeline of one client mostly comes and goes together.
+    alike: Cell<Alike>,
+}
+
+/// How many replies in a row were of one kind.
+#[derive(Clone, Copy)]
+struct Alike {
+    timing: Timing,
+    /// They were there.
+    answered: u32,
+    /// They were in their places.
+    in_place: u32,
+}
+
+impl Alike {
+    const NONE: Self = Self { timing: Timing::NONE, answered: 0, in_place: 0 };
 }
 
 impl Observer {
@@ -90,6 +106,7 @@ impl Observer {
             dice: Cell::new(0x9E37_79B9_7F4A_7C15),
             at_once: RefCell::default(),
             at_once_since_us: Cell::new(0),
+            alike: Cell::new(Alike::NONE),
         }
     }
 
@@ -100,6 +117,7 @@ impl Observer {
 
     /// The clock has just been read, in nanoseconds.
     pub fn looked(&self, now_ns: u64) {
+        self.enter_alike();
         self.now_us.set((now_ns / 1000) as u32);
         self.second.set(now_ns / 1_000_000_000);
     }
@@ -131,8 +149,9 @@ impl Observer {
         }
     }
 
-    /// Whether the clock is to be read for what was answered at once.
+    /// Whether the clock is to be read for what was answered at once in this turn of a session. What else it was given is entered.
     pub fn awaits_end_of_turn(&self) -> bool {
+        self.enter_alike();
         !self.at_once.borrow().is_empty()
     }
 
@@ -144,22 +163,45 @@ impl Observer {
         }
     }
 
-    /// The reply of a request that was sent on is there.
-    pub fn answered(&self, timing: Timing) {
-        if self.times && timing.command != Timing::UNTIMED {
-            self.record(timing.command, timing.sent_us, |figures| &figures.upstream_side);
-        }
+    /// The reply of a request that was sent on is there, and in its place among the client's replies if that is so.
+    #[inline]
+    pub fn answered(&self, timing: Timing, in_place: bool) {
+        self.count_alike(timing, 1, u32::from(in_place));
     }
 
-    /// Its reply is in its place among the client's replies.
+    /// The reply of such a request, there since earlier, is in its place.
     pub fn in_place(&self, timing: Timing) {
-        if self.times && timing.command != Timing::UNTIMED {
-            self.record(timing.command, timing.asked_us, |figures| &figures.client_side);
-        }
+        self.count_alike(timing, 0, 1);
     }
 
-    fn record(&self, command: u16, since_us: u32, side: impl FnOnce(&super::CommandFigures) -> &Histogram) {
-        side(self.figures.commands.get(command)).record(self.since(since_us), 1);
+    #[inline]
+    fn count_alike(&self, timing: Timing, answered: u32, in_place: u32) {
+        if !self.times {
+            return;
+        }
+        let mut alike = self.alike.get();
+        if alike.timing != timing {
+            self.enter_alike();
+            alike = Alike { timing, ..Alike::NONE };
+        }
+        alike.answered += answered;
+        alike.in_place += in_place;
+        self.alike.set(alike);
+    }
+
+    /// Enters what was counted since the last look at the clock.
+    fn enter_alike(&self) {
+        let Alike { timing, answered, in_place } = self.alike.replace(Alike::NONE);
+        if timing.command == Timing::UNTIMED || answered + in_place == 0 {
+            return;
+        }
+        let figures = self.figures.commands.get(timing.command);
+        if answered > 0 {
+            figures.upstream_side.record(self.since(timing.sent_us), u64::from(answered));
+        }
+        if in_place > 0 {
+            figures.client_side.record(self.since(timing.asked_us), u64::from(in_place));
+        }
     }
 
     /// Microseconds from then until the last look at the clock; 0 if nobody has looked since.

@@ -61,13 +61,20 @@ pub struct SlowLog {
 impl SlowLog {
     /// Keeps the latest `entries_max` requests that took at least `slower_than_us` microseconds; all for 0, none for less.
     pub fn new(slower_than_us: i64, entries_max: usize) -> Self {
-        let slower_than_us = u32::try_from(slower_than_us).unwrap_or(if slower_than_us < 0 { OFF } else { OFF - 1 });
-        Self {
-            slower_than_us: AtomicU32::new(if entries_max == 0 { OFF } else { slower_than_us }),
+        let log = Self {
+            slower_than_us: AtomicU32::new(OFF),
             entries_max,
             next: AtomicU64::new(0),
             entries: Mutex::default(),
-        }
+        };
+        log.set_slower_than_us(slower_than_us);
+        log
+    }
+
+    /// This is the bound from now on; what has been kept stays.
+    pub fn set_slower_than_us(&self, slower_than_us: i64) {
+        let bound = u32::try_from(slower_than_us).unwrap_or(if slower_than_us < 0 { OFF } else { OFF - 1 });
+        self.slower_than_us.store(if self.entries_max == 0 { OFF } else { bound }, Relaxed);
     }
 
     /// Whether anything is kept.

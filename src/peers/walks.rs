@@ -2,7 +2,7 @@
 //!
 //! What a walk is for, and what holds when it is over, stands in `coherence/matching.rs`.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 
@@ -15,13 +15,20 @@ const HEARD_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Walks {
     turn: Semaphore,
+    /// Those who only look have a turn of their own: what is to go does not wait for them.
+    look: Arc<Semaphore>,
     heard: Mutex<Vec<(Pattern, Cause)>>,
     bell: Notify,
 }
 
 impl Default for Walks {
     fn default() -> Self {
-        Self { turn: Semaphore::new(1), heard: Mutex::default(), bell: Notify::new() }
+        Self {
+            turn: Semaphore::new(1),
+            look: Arc::new(Semaphore::new(1)),
+            heard: Mutex::default(),
+            bell: Notify::new(),
+        }
     }
 }
 
@@ -33,6 +40,20 @@ impl Walks {
         let coherence = coherence.clone();
         // Ends with the walk.
         tokio::task::spawn_blocking(move || coherence.invalidate_matching(&patterns, cause)).await.unwrap_or_default()
+    }
+
+    /// Looks through memory, on a thread of its own. Waits for its turn: one waits for each client that asked, at most, and one that has left
+    /// keeps its turn until it is through. `None`: the runtime is ending.
+    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        // It is never closed.
+        let turn = self.look.clone().acquire_owned().await;
+        // Ends with the walk.
+        let looking = tokio::task::spawn_blocking(move || {
+            let seen = look();
+            drop(turn);
+            seen
+        });
+        looking.await.ok()
     }
 
     /// Has all that matches dropped soon. False, and nothing noted, if too many wait.

@@ -3,20 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
-
 use super::shared::Shared;
 
 /// Looks for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let every = Duration::from_millis(shared.config().tls.reload_check_ms);
-    if every.is_zero() || (shared.upstream_tls.is_none() && shared.handshakes.is_none()) {
+    if shared.upstream_tls.is_none() && shared.handshakes.is_none() {
         return;
     }
-    let mut tick = interval(every);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut changes = shared.in_force.changes();
     loop {
-        tick.tick().await;
+        let every = Duration::from_millis(shared.config().tls.reload_check_ms);
+        if every.is_zero() {
+            changes.changed().await;
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = changes.changed() => continue,
+        }
         let shared = shared.clone();
         // A disk may be slow, and this thread accepts clients. Ends with the look; a panic in it was printed.
         let looked = tokio::task::spawn_blocking(move || {

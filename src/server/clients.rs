@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, A
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
+use super::asking::Asking;
 use super::origins::Origin;
 use crate::cache::Millis;
 use crate::coherence::listener::{Inbox, Letter};
@@ -54,6 +55,12 @@ pub struct Client {
     pub output_bytes: AtomicU64,
     /// Bytes of memory that its buffers take, both ways; known only where memory has a budget.
     pub buffers_bytes: AtomicU64,
+    /// How much it asks.
+    pub asking: Asking,
+    /// Requests in flight, as of its session's last turn.
+    pub inflight: AtomicU64,
+    /// Requests that rate limits have refused.
+    pub refused: AtomicU64,
     /// The id of its dedicated upstream connection, 0 without one.
     pub upstream_id: AtomicI64,
     /// NO-EVICT and NO-TOUCH, which only show in the flags: bit 0 and 1.
@@ -146,6 +153,9 @@ impl Client {
             input_bytes: AtomicU64::new(0),
             output_bytes: AtomicU64::new(0),
             buffers_bytes: AtomicU64::new(0),
+            asking: Asking::default(),
+            inflight: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             upstream_id: AtomicI64::new(0),
             switches: AtomicU8::new(0),
             labels: Mutex::new(Labels { user: b"default".to_vec(), ..Labels::default() }),

@@ -54,6 +54,7 @@ pub enum Right {
     Echo,
     Info,
     Config,
+    ConfigSet,
     ClientId,
     ClientInfo,
     ClientList,
@@ -73,7 +74,7 @@ pub enum Right {
 impl Right {
     /// Whether it shows or ends what is not the client's own.
     pub fn concerns_others(self) -> bool {
-        matches!(self, Self::ClientList | Self::ClientKill | Self::Config)
+        matches!(self, Self::ClientList | Self::ClientKill | Self::Config | Self::ConfigSet)
     }
 }
 

@@ -1,58 +1,84 @@
-//! The configuration in force: one at a time, the same for all, replaced whole.
+//! What is in force: the configuration, and what follows from it. One at a time, the same for all, replaced whole.
 //!
-//! Each worker has a copy of its own ([`super::worker::Worker::config`]), so that looking at it costs no shared counter. It changes
-//! only between two turns of the worker's sessions: a session that is at it sees one configuration from the beginning of a turn to
-//! its end. Everyone else asks [`InForce::get`] each time. What is derived from a configuration (rates, rules, bounds) is renewed by
-//! whoever owns it.
+//! Each worker has a copy of its own ([`Worker::config`]), so that looking at it costs no shared counter. It changes only between two
+//! turns of the worker's sessions: a session that is at it goes by one configuration from the beginning of a turn to its end.
+//! Everyone else asks [`InForce::get`] each time, or waits for [`Changes`].
 //!
-//! Does not own where a configuration comes from, nor whether it may take the place of this one.
+//! Does not own where a configuration comes from, nor whether it may take the place of this one (`steering`).
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::rules::Rules;
+use super::shared::Shared;
 use super::worker::Worker;
 use crate::config::Config;
+use crate::limits::Limits;
+
+/// A configuration and what is made of it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What is configured.
+    pub config: Arc<Config>,
+    /// The operator's rules about commands.
+    pub rules: Arc<Rules>,
+    /// How much clients may ask.
+    pub limits: Arc<Limits>,
+    /// Set by PROXY CACHE OFF, whatever the configuration says.
+    pub cache_off: bool,
+}
+
+impl Settings {
+    /// Whether anything is kept and served from memory.
+    pub fn caches(&self) -> bool {
+        self.config.cache.enabled && !self.cache_off
+    }
+}
 
 /// See the head of this file.
 #[derive(Debug)]
 pub struct InForce {
     current: watch::Sender<Numbered>,
-    /// The number each worker has last taken up.
+    /// The number each worker has last taken up; and, behind them, the one who runs the trackers.
     taken_up: watch::Sender<Box<[u64]>>,
 }
 
-/// A configuration and how many came before it.
+/// What is in force, and how many came before it.
 #[derive(Clone, Debug)]
 struct Numbered {
     number: u64,
-    config: Arc<Config>,
+    settings: Settings,
 }
 
 impl InForce {
-    /// This one is the first, for so many workers.
-    pub fn new(config: Config, workers: usize) -> Self {
-        let first = Numbered { number: 0, config: Arc::new(config) };
-        let taken_up = vec![0; workers].into_boxed_slice();
-        Self { current: watch::Sender::new(first), taken_up: watch::Sender::new(taken_up) }
+    /// This is the first, for so many workers.
+    pub fn new(settings: Settings, workers: usize) -> Self {
+        let taken_up = vec![0; workers + 1].into_boxed_slice();
+        Self { current: watch::Sender::new(Numbered { number: 0, settings }), taken_up: watch::Sender::new(taken_up) }
     }
 
-    /// The one in force.
-    pub fn get(&self) -> Arc<Config> {
-        self.current.borrow().config.clone()
+    /// What is in force.
+    pub fn get(&self) -> Settings {
+        self.current.borrow().settings.clone()
     }
 
-    /// This one is in force from now on. Returns once every worker goes by it (or has ended).
-    pub async fn replace(&self, config: Arc<Config>) {
+    /// How many configurations came before this one.
+    pub fn number(&self) -> u64 {
+        self.current.borrow().number
+    }
+
+    /// This is in force from now on. Returns once every worker goes by it, and every tracker (or has ended): then nobody decides by
+    /// what was in force before.
+    pub(super) async fn replace(&self, settings: Settings) {
         let mut number = 0;
         self.current.send_modify(|current| {
             number = current.number + 1;
-            *current = Numbered { number, config };
+            *current = Numbered { number, settings };
         });
-        let have_all = |taken_up: &Box<[u64]>| taken_up.iter().all(|taken| *taken >= number);
         // The sender is ours: it cannot be gone.
-        let _ = self.taken_up.subscribe().wait_for(have_all).await;
+        let _ = self.taken_up.subscribe().wait_for(|taken_up| taken_up.iter().all(|taken| *taken >= number)).await;
     }
 
     /// Tells of every change from now on.
@@ -60,8 +86,8 @@ impl InForce {
         Changes(self.current.subscribe())
     }
 
-    fn note(&self, worker: usize, number: u64) {
-        self.taken_up.send_modify(|taken_up| taken_up[worker] = number);
+    fn note(&self, place: usize, number: u64) {
+        self.taken_up.send_modify(|taken_up| taken_up[place] = number);
     }
 }
 
@@ -70,7 +96,7 @@ impl InForce {
 pub struct Changes(watch::Receiver<Numbered>);
 
 impl Changes {
-    /// Resolves when the configuration is another than when this was last asked. Safe to drop half-way.
+    /// Resolves when what is in force is other than when this was last asked. Safe to drop half-way.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             // Whoever could change it is gone.
@@ -79,25 +105,51 @@ impl Changes {
     }
 }
 
-/// Gives a worker each configuration that comes into force. Ends when aborted, with the worker.
-pub(super) async fn follow(worker: Rc<Worker>) {
-    // Nobody waits for a worker that is no more.
-    struct Gone(Rc<Worker>);
-    impl Drop for Gone {
-        fn drop(&mut self) {
-            self.0.shared.in_force.note(self.0.index, u64::MAX);
-        }
+/// One of those who have to go by a change before it counts as made. Dropped, nobody waits for it any more.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    place: usize,
+    changes: Changes,
+}
+
+impl Follower {
+    /// Whoever runs the trackers.
+    pub(super) fn of_trackers(shared: &Arc<Shared>) -> Self {
+        Self { shared: shared.clone(), place: shared.stats.len(), changes: shared.in_force.changes() }
     }
-    let gone = Gone(worker);
-    let worker = &gone.0;
-    let mut changes = worker.shared.in_force.changes().0;
+
+    /// What is in force, and its number, which is to be [noted](Self::note) once it is gone by.
+    pub(super) fn current(&mut self) -> (u64, Settings) {
+        let Numbered { number, settings } = self.changes.0.borrow_and_update().clone();
+        (number, settings)
+    }
+
+    /// See [`Changes::changed`].
+    pub(super) async fn changed(&mut self) {
+        self.changes.changed().await;
+    }
+
+    /// This one goes by what has this number.
+    pub(super) fn note(&self, number: u64) {
+        self.shared.in_force.note(self.place, number);
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.note(u64::MAX);
+    }
+}
+
+/// Gives a worker whatever comes into force. Ends when aborted, with the worker.
+pub(super) async fn follow(worker: Rc<Worker>) {
+    let shared = worker.shared.clone();
+    let mut follower = Follower { place: worker.index, changes: shared.in_force.changes(), shared };
     loop {
         // The first time too: it may have changed since the worker was made.
-        let Numbered { number, config } = changes.borrow_and_update().clone();
-        worker.go_by(&config);
-        worker.shared.in_force.note(worker.index, number);
-        if changes.changed().await.is_err() {
-            return;
-        }
+        let (number, settings) = follower.current();
+        worker.go_by(number, &settings);
+        follower.note(number);
+        follower.changed().await;
     }
 }

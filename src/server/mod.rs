@@ -8,16 +8,20 @@
 //! | `memory` | who must make room when memory is short? |
 //! | `worker` | what do the sessions of one thread share? |
 //! | `fences` | which replies wait until the trackers have caught up? |
+//! | `registry` | what may others look at while it lives? |
+//! | `rates` | how fast is it going? |
 //! | `kept` | which upstream connections are kept for the next who asks? |
 //! | `shared` | what do all threads share? |
-//! | `in_force`, `stage` | which configuration is everybody going by, and how far is the process? |
+//! | `in_force`, `steering` | what is everybody going by, and how does it change? |
+//! | `stage`, `pulse` | how far is the process, and is it alive? |
 //! | `rules` | which of the operator's rules about commands is whose? |
-//! | `clients`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
+//! | `clients`, `asking`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
 //! | `handshakes`, `certificates` | who gets in by TLS, and have its files changed? |
 
 mod acceptor;
 pub mod allowance;
+pub mod asking;
 mod certificates;
 pub mod clients;
 pub mod complaints;
@@ -30,10 +34,14 @@ mod kept;
 pub mod memory;
 pub mod origins;
 pub mod overdue;
+pub mod pulse;
+pub mod rates;
+pub mod registry;
 pub mod rules;
 pub mod shared;
 pub mod stage;
 pub mod stats;
+pub mod steering;
 mod survey;
 mod swaps;
 mod touch;
@@ -50,10 +58,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::RunError;
 use crate::config::Config;
+use crate::host::Host;
 use crate::listen::Listeners;
 use crate::peers;
 use crate::session::Session;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Shutdown, ShutdownTrigger};
 use crate::socket::Socket;
 use crate::tls::{ClientTls, Flaw, UpstreamTls};
 use crate::upstream::connect::Connector;
@@ -64,6 +73,8 @@ use stage::Stage;
 use trackers::Waiting;
 use worker::Worker;
 
+/// What the process takes to end once everyone has gone, at most.
+const AFTER_DRAIN: Duration = Duration::from_secs(2);
 /// How often what was evicted or flushed is freed.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// Accepted connections waiting for their worker to take them.
@@ -75,12 +86,26 @@ const ARRIVALS_MAX: usize = 1024;
 /// # Errors
 /// What it was told to require is not there, or a fault of its own. An upstream that is down is neither.
 pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) -> Result<(), RunError> {
-    let listeners = listeners.into();
+    run_under(config, listeners, shutdown, Host::default())
+}
+
+/// [`run`], in a process whose host can have the configuration changed and is told how far it is.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_under(
+    config: Config,
+    listeners: impl Into<Listeners>,
+    shutdown: Shutdown,
+    host: Host,
+) -> Result<(), RunError> {
+    let (listeners, host) = (listeners.into(), Arc::new(host));
+    // What workers and the acceptor are asked by: later than the proxy itself, by `drain.delay_ms`.
+    let (close, closing) = Shutdown::new();
     let count = match config.workers {
         0 => thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    let drain = Duration::from_millis(config.drain.timeout_ms);
     let client_tls = listeners.tls.is_some().then(|| ClientTls::new(&config.tls)).transpose().map_err(unusable)?;
     let upstream_tls = UpstreamTls::new(&config.upstream).map_err(unusable)?;
     if upstream_tls.as_ref().is_some_and(|tls| !tls.verifies()) {
@@ -97,8 +122,7 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
     let mut trackers = Some(Waiting { wanted: trackers_wanted, all_drained: all_drained.clone() });
     for index in 0..count {
         let (door, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        let (shared, shutdown, at_work, trackers) =
-            (shared.clone(), shutdown.clone(), at_work.clone(), trackers.take());
+        let (shared, at_work, trackers) = (shared.clone(), at_work.clone(), trackers.take());
         // Ends when the drain is over.
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
@@ -106,7 +130,7 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
                 let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
                 runtime.map_err(no_runtime)?.block_on(async {
                     let trackers = trackers.map(|trackers| trackers.begin(&shared));
-                    work(index, shared, arrivals, shutdown, drain).await;
+                    work(index, shared, arrivals).await;
                     drop(at_work);
                     if let Some(trackers) = trackers {
                         trackers.end().await;
@@ -129,27 +153,37 @@ pub fn run(config: Config, listeners: impl Into<Listeners>, shutdown: Shutdown) 
             Control::new(&shared.address, tls, login.as_deref(), timeout, eras).map_err(RunError::Internal)?;
         let survey = tokio::spawn(survey::keep(shared.clone()));
         let users = tokio::spawn(users::keep(shared.clone()));
-        let leases = tokio::spawn(crate::limits::shared::keep(shared.limits.clone(), control.clone()));
+        let limits = tokio::spawn(keep_limits(shared.clone(), control.clone()));
+        let steering = tokio::spawn(steering::keep(shared.clone(), host.clone()));
+        let ending = tokio::spawn(end(shared.clone(), host.clone(), shutdown, close));
+        let pulse = tokio::spawn({
+            let (shared, supervisor) = (shared.clone(), host.supervisor);
+            async move { pulse::keep(&shared.pulse, supervisor).await }
+        });
         let certificates = tokio::spawn(certificates::keep(shared.clone()));
         let touch = tokio::spawn(touch::keep(shared.clone(), control));
         let tidy = tokio::spawn(keep_tier_tidy(shared.clone()));
-        let limits = tokio::spawn(crate::limits::keep_tidy(shared.limits.clone()));
         let overdue = tokio::spawn(overdue::keep(shared.clone()));
         let memory = tokio::spawn(memory::keep(shared.clone()));
+        let rates = tokio::spawn(rates::keep(shared.clone()));
         let bus = begin_bus(&shared, all_drained.clone());
-        let accepted = acceptor::accept(listeners, shared.clone(), doors, shutdown).await;
+        host.supervisor.ready();
+        let accepted = acceptor::accept(listeners, shared.clone(), doors, closing).await;
         shared.stage.advance(Stage::Draining);
+        steering.abort();
         survey.abort();
         certificates.abort();
         overdue.abort();
         memory.abort();
+        rates.abort();
         touch.abort();
         users.abort();
         tidy.abort();
         limits.abort();
-        leases.abort();
         // What clients write while the workers drain is told, too.
         bus.end(all_drained).await;
+        pulse.abort();
+        ending.abort();
         accepted
     });
     for thread in threads {
@@ -165,6 +199,48 @@ fn begin_bus(shared: &Arc<Shared>, all_drained: watch::Receiver<()>) -> peers::R
         (Duration::from_millis(upstream.reconnect_min_ms), Duration::from_millis(upstream.reconnect_max_ms));
     let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
     peers::Running::begin(shared.bus.clone(), shared.coherence.fork(), connector, reconnect, all_drained)
+}
+
+/// Waits until the proxy is asked to stop; then it is no longer ready, and after `drain.delay_ms` nobody is let in any more. Ends with
+/// that.
+async fn end(shared: Arc<Shared>, host: Arc<Host>, mut shutdown: Shutdown, close: ShutdownTrigger) {
+    tokio::select! {
+        () = shutdown.requested() => {}
+        () = shared.desk.drain_asked() => {}
+    }
+    let config = shared.config();
+    let (delay, timeout) =
+        (Duration::from_millis(config.drain.delay_ms), Duration::from_millis(config.drain.timeout_ms));
+    shared.stage.advance(Stage::Draining);
+    host.supervisor.stopping(delay + timeout + AFTER_DRAIN);
+    tracing::info!(clients = shared.clients.len(), delay_ms = config.drain.delay_ms, "draining");
+    tokio::time::sleep(delay).await;
+    close.request();
+}
+
+/// Keeps the limits that are in force: asks Redis for what proxies share, and forgets what is unused. Begins anew when they are
+/// others; ends when aborted.
+async fn keep_limits(shared: Arc<Shared>, control: Control) {
+    let mut changes = shared.in_force.changes();
+    loop {
+        let limits = shared.limits();
+        let kept = async {
+            tokio::join!(
+                crate::limits::shared::keep(limits.clone(), control.clone()),
+                crate::limits::keep_tidy(limits.clone())
+            );
+            std::future::pending::<()>().await;
+        };
+        let others = async {
+            while Arc::ptr_eq(&limits, &shared.limits()) {
+                changes.changed().await;
+            }
+        };
+        tokio::select! {
+            () = kept => {}
+            () = others => {}
+        }
+    }
 }
 
 fn no_runtime(error: std::io::Error) -> RunError {
@@ -186,20 +262,15 @@ fn unusable(flaws: Vec<Flaw>) -> RunError {
     RunError::Unavailable { what, source: std::io::ErrorKind::InvalidInput.into() }
 }
 
-/// One worker's life: sessions come in until the shutdown, then have `drain` to end.
-async fn work(
-    index: usize,
-    shared: Arc<Shared>,
-    mut arrivals: mpsc::Receiver<Arrival>,
-    mut shutdown: Shutdown,
-    drain: Duration,
-) {
+/// One worker's life: sessions come in until the acceptor has let in the last, then have `drain.timeout_ms` to end.
+async fn work(index: usize, shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arrival>) {
     let worker = Worker::new(index, shared.clone());
     // These end below, with the worker.
     let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
     let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
     let gathering = tokio::task::spawn_local(worker::keep_gathering(worker.clone()));
     let following = tokio::task::spawn_local(in_force::follow(worker.clone()));
+    let pulse = tokio::task::spawn_local(pulse::give(worker.clone()));
     let (mut entering, mut sessions) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
     loop {
         tokio::select! {
@@ -239,11 +310,11 @@ async fn work(
                     tracing::error!(worker = index, %error, "a session panicked");
                 }
             }
-            () = shutdown.requested() => break,
         }
     }
     entering.shutdown().await;
     worker.begin_drain();
+    let drain = Duration::from_millis(worker.config().drain.timeout_ms);
     let ended = async { while sessions.join_next().await.is_some() {} };
     if tokio::time::timeout(drain, ended).await.is_err() {
         tracing::warn!(worker = index, sessions = sessions.len(), "drain timed out; closing what is left");
@@ -254,4 +325,5 @@ async fn work(
     tidy.abort();
     gathering.abort();
     following.abort();
+    pulse.abort();
 }

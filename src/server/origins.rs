@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::allowance::{Rate, Spent};
@@ -59,10 +59,26 @@ impl Refused {
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Origins {
+    bounds: RwLock<Bounds>,
+    table: Mutex<HashMap<Origin, Record>>,
+}
+
+/// What may come from one address.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
     clients_max: usize,
     accepts: Option<Rate>,
     failures: Option<Rate>,
-    table: Mutex<HashMap<Origin, Record>>,
+}
+
+impl Bounds {
+    fn new(limits: &config::Clients) -> Self {
+        Self {
+            clients_max: if limits.max_per_ip == 0 { usize::MAX } else { limits.max_per_ip },
+            accepts: Rate::new(limits.accepts_per_ip_per_second, limits.accepts_per_ip_burst),
+            failures: Rate::new(limits.auth_failures_per_second, limits.auth_failures_burst),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -81,12 +97,16 @@ impl Record {
 impl Origins {
     /// Nobody yet, within these bounds.
     pub fn new(limits: &config::Clients) -> Self {
-        Self {
-            clients_max: if limits.max_per_ip == 0 { usize::MAX } else { limits.max_per_ip },
-            accepts: Rate::new(limits.accepts_per_ip_per_second, limits.accepts_per_ip_burst),
-            failures: Rate::new(limits.auth_failures_per_second, limits.auth_failures_burst),
-            table: Mutex::default(),
-        }
+        Self { bounds: RwLock::new(Bounds::new(limits)), table: Mutex::default() }
+    }
+
+    /// Within these bounds from now on; who is in stays.
+    pub fn set_bounds(&self, limits: &config::Clients) {
+        *self.bounds.write().unwrap_or_else(PoisonError::into_inner) = Bounds::new(limits);
+    }
+
+    fn bounds(&self) -> Bounds {
+        *self.bounds.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more client, whom [`Origins::leave`] counts out again.
@@ -94,12 +114,13 @@ impl Origins {
     /// # Errors
     /// There may be no more of them, or not yet: then with the time until there may.
     pub fn enter(&self, origin: Origin, now: Instant) -> Result<(), (Refused, Option<Duration>)> {
+        let bounds = self.bounds();
         let mut table = self.room(now);
         let record = table.entry(origin).or_default();
-        if record.clients >= self.clients_max {
+        if record.clients >= bounds.clients_max {
             return Err((Refused::MaxPerIp, None));
         }
-        if let Some(rate) = &self.accepts {
+        if let Some(rate) = &bounds.accepts {
             rate.take(&mut record.accepts, now).map_err(|wait| (Refused::RatePerIp, Some(wait)))?;
         }
         record.clients += 1;
@@ -123,13 +144,13 @@ impl Origins {
     /// # Errors
     /// Too many were wrong; so long it would have to wait.
     pub fn may_try(&self, origin: Origin, now: Instant) -> Result<(), Duration> {
-        let Some(rate) = &self.failures else { return Ok(()) };
+        let Some(rate) = self.bounds().failures else { return Ok(()) };
         rate.take(&mut self.room(now).entry(origin).or_default().failures, now)
     }
 
     /// The password was right, or could not be tried.
     pub fn was_right(&self, origin: Origin) {
-        if let Some(rate) = &self.failures
+        if let Some(rate) = self.bounds().failures
             && let Some(record) = self.lock().get_mut(&origin)
         {
             rate.give_back(&mut record.failures);

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
-
 use super::clients::Client;
 use super::shared::Shared;
 use crate::cache::Millis;
@@ -64,12 +62,19 @@ impl Patience {
 
 /// Looks for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let patience = Patience::new(&shared.config().clients);
-    let Some(every) = patience.look_every() else { return };
-    let mut tick = interval(every);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut changes = shared.in_force.changes();
     loop {
-        tick.tick().await;
+        let patience = Patience::new(&shared.config().clients);
+        match patience.look_every() {
+            Some(every) => tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = changes.changed() => continue,
+            },
+            None => {
+                changes.changed().await;
+                continue;
+            }
+        }
         let (now, auth_required) = (shared.clock.now(), shared.auth_required());
         shared.clients.each(|client| {
             if let Some(end) = patience.ends_with(client, now, auth_required) {

@@ -13,12 +13,16 @@ use super::complaints::Complaints;
 use super::facts::Facts;
 use super::handshakes::Handshakes;
 use super::identity::{Identities, Identity};
-use super::in_force::InForce;
+use super::in_force::{InForce, Settings};
 use super::memory::Memory;
 use super::origins::Origins;
+use super::pulse::Pulse;
+use super::rates::Rates;
+use super::registry::Registry;
 use super::rules::Rules;
 use super::stage::StageCell;
 use super::stats::{DoorStats, WorkerStats};
+use super::steering::Desk;
 use super::users::Sight;
 use super::worker::connector_for;
 use crate::cache::{Clock, TierLimits};
@@ -31,18 +35,23 @@ use crate::observe::SlowLog;
 use crate::peers::Bus;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
+use crate::upstream::dedicated::PoolStanding;
 use crate::upstream::era::Eras;
-use crate::upstream::lane::Refusal;
+use crate::upstream::lane::{LaneStanding, Refusal};
 use crate::upstream::pause::Pause;
 
 /// See the head of this file.
 pub struct Shared {
-    /// The configuration in force.
+    /// The configuration in force, and what follows from it.
     pub in_force: InForce,
+    /// Where changes of it are asked for.
+    pub desk: Desk,
     /// Whether anything may ever be kept: then writes and reads are followed, even while nothing is (`cache.enabled`).
     pub keeps: bool,
     /// How far the process is.
     pub stage: StageCell,
+    /// Whether its workers are alive.
+    pub pulse: Pulse,
     /// When the process began to serve.
     pub started: Instant,
     /// Where the upstream is.
@@ -59,12 +68,16 @@ pub struct Shared {
     pub memory: Memory,
     /// What is said of those who try one password after the other.
     pub guessing: Complaints,
+    /// The workers' lanes.
+    pub lanes: Registry<LaneStanding>,
+    /// Their pools of dedicated connections.
+    pub pools: Registry<PoolStanding>,
+    /// How fast it is going.
+    pub rates: Rates,
     /// What the acceptor counts.
     pub door: DoorStats,
     /// Every identity.
     pub identities: Identities,
-    /// The operator's rules about commands.
-    pub rules: Rules,
     /// When values may be kept and served; each worker forks its own handle.
     pub coherence: Coherence,
     /// Clients that are told of every change under a prefix.
@@ -83,8 +96,6 @@ pub struct Shared {
     pub slow: Arc<SlowLog>,
     touched: AtomicU64,
     scripts: Arc<AtomicUsize>,
-    /// How much clients may ask.
-    pub limits: Arc<Limits>,
     /// What is said and heard on publish and subscribe.
     pub bus: Arc<Bus>,
     /// What clients have asked the upstream to hold back.
@@ -124,23 +135,33 @@ impl Shared {
             ..CoherenceLimits::default()
         });
         let clock = Clock::boot();
-        let limits = Arc::new(Limits::new(&config.limits, workers, clock.clone()));
         let bus = Bus::new(&config);
         let broadcasts = Broadcasts::of_prefixes(coherence.fork());
         coherence.tell_also(&broadcasts);
         let (trackers_wanted, wanted) = mpsc::unbounded_channel();
+        let first = Settings {
+            rules: Arc::new(Rules::new(&config.commands)),
+            limits: Arc::new(Limits::new(&config.limits, workers, clock.clone())),
+            cache_off: false,
+            config: Arc::new(config),
+        };
+        let config = first.config.clone();
         let shared = Self {
             clock,
             trackers_wanted,
-            rules: Rules::new(&config.commands),
             origins: Origins::new(&config.clients),
             memory: Memory::new(config.memory.budget_bytes),
             guessing: Complaints::default(),
+            lanes: Registry::default(),
+            pools: Registry::default(),
+            rates: Rates::default(),
             door: DoorStats::default(),
             slow: Arc::new(SlowLog::new(config.slowlog.slower_than_us, config.slowlog.entries_max)),
             keeps: config.cache.enabled,
-            in_force: InForce::new(config, workers),
+            in_force: InForce::new(first, workers),
+            desk: Desk::default(),
             stage: StageCell::default(),
+            pulse: Pulse::new(workers),
             started: Instant::now(),
             address: Arc::new(address),
             handshakes: client_tls.map(|tls| Arc::new(Handshakes::new(tls))),
@@ -151,7 +172,6 @@ impl Shared {
             stats: (0..workers).map(|_| Arc::default()).collect(),
             touched: AtomicU64::new(0),
             scripts: Arc::default(),
-            limits,
             bus,
             pause: Arc::default(),
             eras: Arc::default(),
@@ -169,7 +189,17 @@ impl Shared {
 
     /// The configuration in force. Sessions ask their worker.
     pub fn config(&self) -> Arc<Config> {
-        self.in_force.get()
+        self.in_force.get().config
+    }
+
+    /// The operator's rules about commands. Sessions ask their worker.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.in_force.get().rules
+    }
+
+    /// How much clients may ask. Sessions ask their worker.
+    pub fn limits(&self) -> Arc<Limits> {
+        self.in_force.get().limits
     }
 
     /// Whether anyone has to be told of writes made through this proxy: its own memory, other proxies, or applications.
@@ -247,7 +277,7 @@ impl Shared {
 
     /// The upstream has told its commands.
     pub fn set_table(&self, newer: Table) {
-        self.limits.look_for_slips(&newer);
+        self.limits().look_for_slips(&newer);
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         *table = Arc::new(newer);
         self.table_version.fetch_add(1, Ordering::Release);

@@ -25,9 +25,9 @@ const NAME: &str = "anteroom:survey";
 
 /// Keeps the facts and the command table up to date.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let bound = Duration::from_millis(shared.config().upstream.timeout_ms);
-    let mut survey = Survey { bound, shared, commands_of: None, paused: None };
+    let mut survey = Survey { bound: Duration::ZERO, shared, commands_of: None, paused: None };
     loop {
+        survey.bound = Duration::from_millis(survey.shared.config().upstream.timeout_ms);
         let pause = match survey.ask().await {
             // Answered though everyone is said to be held back: asked again, it will tell whether they are.
             Ok(()) if survey.paused.is_some() => WHILE_DOWN,
@@ -93,7 +93,7 @@ impl Survey {
             let commands = self.bounded(witness.conversation.ask(&[b"COMMAND"])).await?;
             match self.shared.table().1.merge(&commands) {
                 Ok(table) => {
-                    self.shared.rules.tell_unknown(&table);
+                    self.shared.rules().tell_unknown(&table);
                     self.shared.set_table(table);
                 }
                 Err(error) => tracing::warn!(%error, "the upstream's COMMAND cannot be read; using the built-in table"),

@@ -17,12 +17,17 @@ const ROUND_KEYS_MAX: usize = 100_000;
 
 /// Touches for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>, control: Control) {
-    let pause = Duration::from_millis(shared.config().cache.touch_interval_ms);
-    if pause.is_zero() || !shared.config().cache.enabled {
-        return;
-    }
+    let mut changes = shared.in_force.changes();
     loop {
-        tokio::time::sleep(pause).await;
+        let pause = Duration::from_millis(shared.config().cache.touch_interval_ms);
+        if pause.is_zero() || !shared.keeps {
+            changes.changed().await;
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = changes.changed() => continue,
+        }
         if !shared.facts().evicts_by_use() {
             continue;
         }

@@ -12,10 +12,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::identity::Identity;
+use super::in_force::Follower;
 use super::kept::looking_every;
 use super::shared::Shared;
 use crate::coherence::broadcast::{BroadcastLimits, Broadcasts};
 use crate::coherence::tracker::{Tracker, TrackerLimits};
+use crate::config::Config;
 use crate::upstream::connect::Connector;
 
 /// Trackers that do not run yet.
@@ -51,14 +53,12 @@ impl Running {
 /// Runs the tracker of every identity there is and of each that comes, until nobody uses the identity any more. Ends when
 /// aborted, and all trackers with it.
 async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Identity>>) {
-    let idle = Duration::from_millis(shared.config().upstream.lane_idle_ms);
-    let mut trackers = Trackers::default();
+    let mut follower = Follower::of_trackers(&shared);
+    let (_, settings) = follower.current();
+    let mut trackers = Trackers { bounds: Bounds::of(&settings.config), ..Trackers::default() };
+    trackers.start_all(&shared);
+    let mut idle = Duration::from_millis(settings.config.upstream.lane_idle_ms);
     let mut retire = tokio::time::interval(looking_every(idle));
-    trackers.start(&shared, shared.identities.nobody());
-    if shared.keeps {
-        trackers.running.spawn(listening(&shared, &shared.broadcasts));
-        trackers.running.spawn(listening(&shared, &shared.redirects));
-    }
     loop {
         tokio::select! {
             identity = wanted.recv() => match identity {
@@ -66,22 +66,79 @@ async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Ident
                 None => return,
             },
             _ = retire.tick() => trackers.stop(&shared.identities.retire(idle)),
+            () = follower.changed() => {
+                let (number, settings) = follower.current();
+                idle = Duration::from_millis(settings.config.upstream.lane_idle_ms);
+                retire = tokio::time::interval(looking_every(idle));
+                let bounds = Bounds::of(&settings.config);
+                if bounds != trackers.bounds {
+                    // What they have filled goes with them, and so does all that they were to keep by the old bounds.
+                    trackers.running.shutdown().await;
+                    trackers = Trackers { bounds, ..Trackers::default() };
+                    trackers.start_all(&shared);
+                }
+                follower.note(number);
+            }
+        }
+    }
+}
+
+/// What trackers and the connections that listen beside them go by.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Bounds {
+    tracker: TrackerLimits,
+    broadcast: BroadcastLimits,
+    /// To connect.
+    timeout_ms: u64,
+}
+
+impl Bounds {
+    fn of(config: &Config) -> Self {
+        let (coherence, upstream) = (&config.coherence, &config.upstream);
+        let heartbeat = Duration::from_millis(coherence.heartbeat_ms);
+        let deadline = Duration::from_millis(coherence.heartbeat_deadline_ms);
+        let reconnect =
+            (Duration::from_millis(upstream.reconnect_min_ms), Duration::from_millis(upstream.reconnect_max_ms));
+        Self {
+            tracker: TrackerLimits {
+                heartbeat,
+                deadline,
+                reply_max_bytes: upstream.reply_max_bytes,
+                max_age_ms: config.cache.max_age_ms,
+                negative_max_age_ms: config.cache.negative_max_age_ms,
+                may_use_events: coherence.keyspace_events,
+                reconnect,
+            },
+            broadcast: BroadcastLimits { heartbeat, deadline, push_max_bytes: upstream.reply_max_bytes, reconnect },
+            timeout_ms: upstream.timeout_ms,
         }
     }
 }
 
 #[derive(Default)]
 struct Trackers {
+    bounds: Bounds,
     running: JoinSet<()>,
     by_identity: HashMap<u32, AbortHandle>,
 }
 
 impl Trackers {
+    fn start_all(&mut self, shared: &Arc<Shared>) {
+        if shared.keeps {
+            shared.identities.all().iter().for_each(|identity| self.start(shared, identity));
+            for connection in [&shared.broadcasts, &shared.redirects] {
+                self.running.spawn(listening(shared, connection, self.bounds.broadcast));
+            }
+        }
+    }
+
     fn start(&mut self, shared: &Arc<Shared>, identity: &Arc<Identity>) {
+        // One that has come meanwhile runs already.
         if shared.keeps
             && let Some(tracker) = &identity.tracker
+            && !self.by_identity.contains_key(&identity.id)
         {
-            let running = run(shared, identity, tracker.clone());
+            let running = run(shared, identity, tracker.clone(), self.bounds.tracker);
             self.by_identity.insert(identity.id, self.running.spawn(running));
         }
     }
@@ -94,37 +151,23 @@ impl Trackers {
 }
 
 /// Ends when aborted.
-fn listening(shared: &Arc<Shared>, connection: &Arc<Broadcasts>) -> impl Future<Output = ()> + use<> {
-    let config = shared.config();
-    let limits = BroadcastLimits {
-        heartbeat: Duration::from_millis(config.coherence.heartbeat_ms),
-        deadline: Duration::from_millis(config.coherence.heartbeat_deadline_ms),
-        push_max_bytes: config.upstream.reply_max_bytes,
-        reconnect: (
-            Duration::from_millis(config.upstream.reconnect_min_ms),
-            Duration::from_millis(config.upstream.reconnect_max_ms),
-        ),
-    };
+fn listening(
+    shared: &Arc<Shared>,
+    connection: &Arc<Broadcasts>,
+    limits: BroadcastLimits,
+) -> impl Future<Output = ()> + use<> {
     let login = shared.own_login();
     let connector = Connector { login, ..shared.connector(None) };
     connection.clone().run(connector, limits)
 }
 
 /// Ends when aborted.
-fn run(shared: &Arc<Shared>, identity: &Identity, tracker: Arc<Tracker>) -> impl Future<Output = ()> + use<> {
-    let config = shared.config();
-    let limits = TrackerLimits {
-        heartbeat: Duration::from_millis(config.coherence.heartbeat_ms),
-        deadline: Duration::from_millis(config.coherence.heartbeat_deadline_ms),
-        reply_max_bytes: config.upstream.reply_max_bytes,
-        max_age_ms: config.cache.max_age_ms,
-        negative_max_age_ms: config.cache.negative_max_age_ms,
-        may_use_events: config.coherence.keyspace_events,
-        reconnect: (
-            Duration::from_millis(config.upstream.reconnect_min_ms),
-            Duration::from_millis(config.upstream.reconnect_max_ms),
-        ),
-    };
+fn run(
+    shared: &Arc<Shared>,
+    identity: &Identity,
+    tracker: Arc<Tracker>,
+    limits: TrackerLimits,
+) -> impl Future<Output = ()> + use<> {
     let connector = shared.connector(Some(identity));
     let (coherence, clock) = (shared.coherence.clone(), shared.clock.clone());
     async move {

@@ -19,8 +19,6 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval};
-
 use super::identity::Identity;
 use super::shared::Shared;
 use super::swaps::Swaps;
@@ -122,12 +120,7 @@ struct Witness {
 
 /// Looks for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let every = Duration::from_millis(shared.config().upstream.acl_check_ms);
-    if every.is_zero() {
-        return;
-    }
-    // As long as the silence of a tracker is borne.
-    let bound = Duration::from_millis(shared.config().coherence.heartbeat_deadline_ms);
+    let mut changes = shared.in_force.changes();
     let mut watch = Watch {
         shared,
         witness: None,
@@ -136,10 +129,22 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         swaps: Swaps::default(),
         hasher: RandomState::new(),
     };
-    let mut tick = interval(every);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first look is at once.
+    let mut pause = Duration::ZERO;
     loop {
-        tick.tick().await;
+        let config = watch.shared.config();
+        let every = Duration::from_millis(config.upstream.acl_check_ms);
+        if every.is_zero() {
+            changes.changed().await;
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause.min(every)) => {}
+            () = changes.changed() => continue,
+        }
+        pause = every;
+        // As long as the silence of a tracker is borne.
+        let bound = Duration::from_millis(config.coherence.heartbeat_deadline_ms);
         match tokio::time::timeout(bound, watch.look()).await {
             Ok(Some(Look::Seen(seen))) => watch.compare(seen),
             Ok(Some(Look::Same)) => {}

@@ -9,13 +9,15 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
 use super::fences::Fences;
 use super::identity::Identity;
+use super::in_force::Settings;
 use super::kept::{Keep, Kept, looking_every};
+use super::rules::Rules;
 use super::shared::{SaidBy, Shared};
 use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
@@ -24,18 +26,18 @@ use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Marks, Near};
 use crate::command::{Command, Denied, Table};
 use crate::config::Config;
-use crate::limits::Applying;
+use crate::limits::{Applying, Limits};
 use crate::observe::Observer;
 use crate::resp::{Args, Protocol, RequestScanner};
-use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Waiter};
+use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Spare, Waiter};
 use crate::upstream::connect::{Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
-use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, Lost, Refusal};
+use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, LaneStanding, Lost, Refusal};
 
-/// Output buffers kept for the next session that needs one.
-const SPARE_BUFFERS_MAX: usize = 64;
-/// A buffer that grew past this is not kept.
-const SPARE_BUFFER_MAX_BYTES: usize = 64 * 1024;
+/// Rooms for replies kept for the next session that needs one.
+const SPARES_MAX: usize = 64;
+/// One that grew past this is not kept.
+const SPARE_MAX_BYTES: usize = 128 * 1024;
 
 /// Readers that one fill answers at most; beyond it they ask for themselves.
 const JOINERS_MAX: usize = 16 * 1024;
@@ -126,6 +128,10 @@ pub struct Worker {
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
     config: RefCell<Rc<Config>>,
+    rules: RefCell<Arc<Rules>>,
+    rate_limits: RefCell<Arc<Limits>>,
+    caches: Cell<bool>,
+    in_force: Cell<u64>,
     table: RefCell<(u64, Rc<Table>)>,
     /// What the limits have to do with each of its commands, by id; empty without limits.
     applying: RefCell<Vec<Applying>>,
@@ -135,7 +141,7 @@ pub struct Worker {
     pools: RefCell<Kept<Place, Rc<DedicatedPool>>>,
     /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
     known_dbs: RefCell<(u64, HashSet<(u32, u32)>)>,
-    spares: RefCell<Vec<Vec<u8>>>,
+    spares: RefCell<Vec<Spare>>,
     draining: Cell<bool>,
 }
 
@@ -143,17 +149,15 @@ impl Worker {
     /// A worker without sessions. Call it on the worker's own thread.
     pub fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
         let (version, table) = shared.table();
-        let config = shared.config();
-        let flights_max = (config.coherence.fills_inflight_max / shared.stats.len()).max(1);
-        let audits = &config.coherence;
-        let auditor =
-            Auditor::new(audits.audit_one_in, audits.audit_max_per_second.div_ceil(shared.stats.len() as u64));
+        let settings = shared.in_force.get();
+        let flights_max = flights_max(&settings.config, shared.stats.len());
+        let (one_in, per_second) = audits(&settings.config, shared.stats.len());
         Rc::new(Self {
             index,
             coherence: shared.coherence.fork(),
             marks: shared.coherence.marks(),
             near: RefCell::new(Near::new(shared.coherence.tier_limits(), shared.stats.len())),
-            auditor,
+            auditor: Auditor::new(one_in, per_second),
             flights: RefCell::new(Flights::new(flights_max, JOINERS_MAX)),
             reads: Reads::default(),
             mailbox: Arc::default(),
@@ -162,17 +166,21 @@ impl Worker {
             round: Round::default(),
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
-            config: RefCell::new(Rc::new((*config).clone())),
+            config: RefCell::new(Rc::new((*settings.config).clone())),
+            caches: Cell::new(settings.caches()),
+            in_force: Cell::new(0),
             observer: Rc::new(Observer::new(
                 shared.stats[index].figures.clone(),
                 shared.slow.clone(),
-                config.observe.latency,
-                config.observe.hot_keys_max,
+                settings.config.observe.latency,
+                settings.config.observe.hot_keys_max,
             )),
             stats: shared.stats[index].clone(),
-            denied: RefCell::new(shared.rules.resolve(&table)),
+            denied: RefCell::new(settings.rules.resolve(&table)),
             scratch: RefCell::default(),
-            applying: RefCell::new(shared.limits.applying(&table)),
+            applying: RefCell::new(settings.limits.applying(&table)),
+            rules: RefCell::new(settings.rules),
+            rate_limits: RefCell::new(settings.limits),
             table: RefCell::new((version, Rc::new((*table).clone()))),
             shared,
             lanes: RefCell::new(Kept::new(UNUSED_LANES_MAX)),
@@ -189,9 +197,54 @@ impl Worker {
         self.config.borrow().clone()
     }
 
-    /// This one is in force from now on. Called between two turns of sessions.
-    pub(super) fn go_by(&self, config: &Config) {
-        self.config.replace(Rc::new(config.clone()));
+    /// The number of what is in force: sessions that find another than before renew what they hold of it.
+    #[inline]
+    pub fn in_force(&self) -> u64 {
+        self.in_force.get()
+    }
+
+    /// Whether anything is kept and served from memory.
+    #[inline]
+    pub fn caches(&self) -> bool {
+        self.caches.get()
+    }
+
+    /// The operator's rules about commands.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.borrow().clone()
+    }
+
+    /// How much clients may ask.
+    pub fn rate_limits(&self) -> Arc<Limits> {
+        self.rate_limits.borrow().clone()
+    }
+
+    /// This is in force from now on. Called between two turns of sessions.
+    pub(super) fn go_by(&self, number: u64, settings: &Settings) {
+        if self.in_force.replace(number) == number {
+            return;
+        }
+        let before = self.config.replace(Rc::new((*settings.config).clone()));
+        self.rules.replace(settings.rules.clone());
+        self.rate_limits.replace(settings.limits.clone());
+        self.caches.set(settings.caches());
+        let table = self.table.borrow().1.clone();
+        self.resolve(&table);
+        self.flights.borrow_mut().set_max(flights_max(&settings.config, self.shared.stats.len()));
+        let (one_in, per_second) = audits(&settings.config, self.shared.stats.len());
+        self.auditor.set(one_in, per_second);
+        let limits = self.limits();
+        self.lanes.borrow().values().for_each(|lane| lane.set_limits(limits));
+        if before.upstream != settings.config.upstream {
+            // Whoever has a connection of them, or waits for one, still holds its pool.
+            self.pools.borrow_mut().clear();
+        }
+    }
+
+    /// Works out what rules and limits have to do with the commands of this table.
+    fn resolve(&self, table: &Table) {
+        self.applying.replace(self.rate_limits.borrow().applying(table));
+        self.denied.replace(self.rules.borrow().resolve(table));
     }
 
     /// The command table as of now.
@@ -200,9 +253,8 @@ impl Worker {
         let mut table = self.table.borrow_mut();
         if table.0 != version {
             let (version, newer) = self.shared.table();
-            self.applying.replace(self.shared.limits.applying(&newer));
-            self.denied.replace(self.shared.rules.resolve(&newer));
             *table = (version, Rc::new((*newer).clone()));
+            self.resolve(&newer);
         }
         table.1.clone()
     }
@@ -281,7 +333,9 @@ impl Worker {
         identity: &Arc<Identity>,
     ) -> Rc<Lane<Waiter>> {
         let events = Rc::new(Events { worker: self.clone(), wanted: protocol, identity: identity.clone() });
-        Lane::spawn(connector, protocol, name, self.limits(), events)
+        let standing = Arc::new(LaneStanding::new(self.index, name, identity.user(), protocol, connector.db));
+        self.shared.lanes.add(&standing);
+        Lane::spawn(connector, standing, self.limits(), events)
     }
 
     /// Borrows a dedicated connection.
@@ -295,13 +349,16 @@ impl Worker {
         let pool = pools.get((identity.id, protocol, db), || {
             let config = self.config();
             let upstream = &config.upstream;
-            Rc::new(DedicatedPool::new(
+            let pool = Rc::new(DedicatedPool::new(
+                (self.index, identity.user()),
                 Connector { db, ..self.shared.connector(Some(identity)) },
                 protocol,
                 upstream.dedicated_max as u32,
                 Duration::from_millis(upstream.dedicated_idle_ms),
                 Duration::from_millis(upstream.dedicated_wait_ms),
-            ))
+            ));
+            self.shared.pools.add(pool.standing());
+            pool
         });
         let pool = pool.clone();
         async move { pool.checkout().await }
@@ -326,15 +383,15 @@ impl Worker {
         known.1.insert((identity.id, db));
     }
 
-    /// An output buffer to reuse.
-    pub fn spare_buffer(&self) -> Option<Vec<u8>> {
+    /// Room for replies to reuse.
+    pub fn spare(&self) -> Option<Spare> {
         self.spares.borrow_mut().pop()
     }
 
-    /// Keeps an output buffer for the next session.
-    pub fn keep_spare(&self, spare: Vec<u8>) {
+    /// Keeps it for the next session.
+    pub fn keep_spare(&self, spare: Spare) {
         let mut spares = self.spares.borrow_mut();
-        if spares.len() < SPARE_BUFFERS_MAX && spare.capacity() <= SPARE_BUFFER_MAX_BYTES {
+        if spares.len() < SPARES_MAX && spare.bytes() <= SPARE_MAX_BYTES {
             spares.push(spare);
         }
     }
@@ -385,6 +442,16 @@ impl Worker {
     }
 }
 
+/// A worker's hits that are read again: one in so many, and so many a second.
+fn audits(config: &Config, workers: usize) -> (u64, u64) {
+    (config.coherence.audit_one_in, config.coherence.audit_max_per_second.div_ceil(workers as u64))
+}
+
+/// A worker's part of the fills that may be in flight.
+fn flights_max(config: &Config, workers: usize) -> usize {
+    (config.coherence.fills_inflight_max / workers).max(1)
+}
+
 /// See [`Gathering`] and [`Round`]. Ends when aborted, with the worker.
 pub(super) async fn keep_gathering(worker: Rc<Worker>) {
     tokio::join!(worker.gathering.keep(), worker.round.keep());
@@ -392,14 +459,16 @@ pub(super) async fn keep_gathering(worker: Rc<Worker>) {
 
 /// Gives up lanes and pools that nobody uses any more. Ends with the worker.
 pub(super) async fn keep_tidy(worker: Rc<Worker>) {
-    let config = worker.config();
-    let upstream = &config.upstream;
-    let lane_idle = Duration::from_millis(upstream.lane_idle_ms);
-    let pool_idle = Duration::from_millis(upstream.dedicated_idle_ms);
-    let mut tick = interval(looking_every(lane_idle.min(pool_idle)));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut changes = worker.shared.in_force.changes();
     loop {
-        let now = tick.tick().await.into_std();
+        let config = worker.config();
+        let lane_idle = Duration::from_millis(config.upstream.lane_idle_ms);
+        let pool_idle = Duration::from_millis(config.upstream.dedicated_idle_ms);
+        tokio::select! {
+            () = sleep(looking_every(lane_idle.min(pool_idle))) => {}
+            () = changes.changed() => continue,
+        }
+        let now = Instant::now();
         worker.lanes.borrow_mut().tidy(now, lane_idle);
         worker.pools.borrow_mut().tidy(now, pool_idle);
     }

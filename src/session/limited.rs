@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Session;
 use crate::command::{Command, Dedicated, Local, Route};
-use crate::limits::{Refused, Who};
+use crate::limits::{Ahead, Purse, Refused, Who};
 use crate::observe::{Bypass, Outcome};
 use crate::resp::{Args, encode};
 use crate::server::clients::Mode;
@@ -62,6 +62,25 @@ impl Session {
         }
     }
 
+    /// Other limits and rules are in force than when the session last looked. One that a limit has closed a transaction of keeps
+    /// its limits until that has ended: it is still refused in their words.
+    #[cold]
+    pub(super) fn renew(&mut self) {
+        self.rule = self.worker.rules().of(self.identity.user());
+        if self.closed.is_some() {
+            return;
+        }
+        self.in_force = self.worker.in_force();
+        let limits = self.worker.rate_limits();
+        if self.purse.as_ref().is_some_and(|purse| purse.is_of(&limits)) {
+            return;
+        }
+        self.purse = Purse::of(&limits, self.worker.index);
+        if let Some(purse) = &mut self.purse {
+            purse.begin(purse.at(self.worker.now_ns()), Ahead::default());
+        }
+    }
+
     /// The client has another user or name: it may be paid for by others.
     pub(super) fn introduced(&mut self) {
         if let Some(purse) = &mut self.purse {
@@ -82,15 +101,16 @@ impl Session {
     }
 
     fn answer_refused(&mut self, refused: Refused) {
+        self.client.refused.fetch_add(1, Relaxed);
         if self.mute_this() {
             return;
         }
-        let limit = &self.worker.shared.limits.all[refused.limit];
+        let Some(purse) = &self.purse else { return };
         // Rounded up: who comes back then is not too early.
         let wait_ms = u64::try_from(refused.wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1);
         // Put together from parts, since a refusal must cost next to nothing.
         self.outbox.reply(|out| {
-            out.extend_from_slice(&limit.refusal);
+            out.extend_from_slice(purse.refusal(refused.limit));
             out.extend_from_slice(itoa::Buffer::new().format(wait_ms).as_bytes());
             out.extend_from_slice(b" ms\r\n");
         });

@@ -1,5 +1,5 @@
 //! What the proxy answers itself, about its own clients: PING, ECHO, SELECT, RESET, QUIT, READONLY, INFO and the doors
-//! to `hello`, `auth`, `client` and the console.
+//! to `hello`, `auth`, `client` and `console`.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,14 +8,10 @@ use super::then::Then;
 use super::waiter::lost_reply;
 use super::{End, Mute, Session, Verdict};
 use crate::admin;
-use crate::admin::console::Order;
-use crate::coherence::{Cause, Invalidation};
-use crate::command::{Found, Local};
+use crate::command::Local;
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
 use crate::server::fences::Behind;
-use crate::tags;
-use crate::upstream::connect::Connector;
 
 impl Session {
     pub(super) fn local(&mut self, local: Local, args: &Args<'_>) -> Flow {
@@ -54,74 +50,10 @@ impl Session {
             Local::Hello => return self.hello(args),
             Local::Auth => return self.auth(args),
             Local::Info => return self.info(args),
-            Local::Proxy => return self.console(args),
+            Local::Proxy(word) => return self.console(word, args),
             Local::Client(which) => return self.client_command(which, args),
         }
         Flow::Next
-    }
-
-    /// What an operator asks of the proxy itself.
-    fn console(&mut self, args: &Args<'_>) -> Flow {
-        let invalidation = match Order::read(args) {
-            Order::Reply(reply) => {
-                self.answer(|out, _| out.extend_from_slice(&reply));
-                return Flow::Next;
-            }
-            Order::Tag { tags_end, seconds_at } => {
-                let tags: Vec<&[u8]> = args.iter().take(tags_end).skip(3).collect();
-                let key = args.get(2).unwrap_or_default();
-                let (request, ranges) = tags::adding(key, &tags, seconds_at.and_then(|at| args.get(at)));
-                return self.as_script(&Args::new(&request, &ranges));
-            }
-            Order::Invalidate(Invalidation::Tag(tag)) => return self.invalidate_tag(tag),
-            Order::Invalidate(invalidation) => invalidation,
-        };
-        let worker = self.worker.clone();
-        // Told first, so that others begin as early as this one; what is read after the reply is newer than either.
-        worker.coherence.pass_on(&invalidation);
-        if let Invalidation::Matching(pattern) = invalidation {
-            // Answered as a request of its own verdict, once memory has been walked through.
-            self.operation = Some(Box::pin(async move {
-                let dropped = worker.shared.bus.walks.walk(&worker.coherence, vec![pattern], Cause::Console).await;
-                let mut reply = Vec::new();
-                encode::integer(&mut reply, i64::try_from(dropped).unwrap_or(i64::MAX));
-                Verdict::Reply(reply)
-            }));
-            return Flow::Hold;
-        }
-        let dropped = worker.coherence.invalidate(&invalidation, Cause::Console);
-        self.answer(|out, _| encode::integer(out, i64::try_from(dropped).unwrap_or(i64::MAX)));
-        Flow::Next
-    }
-
-    /// A console command that comes to a script in Redis, which is planned as if the client had sent it.
-    fn as_script(&mut self, args: &Args<'_>) -> Flow {
-        let table = self.worker.table();
-        match table.find(args) {
-            Found::Command(command) => self.plan(command, args),
-            _ => self.pass(args, Then::Nothing),
-        }
-    }
-
-    fn invalidate_tag(&mut self, tag: Vec<u8>) -> Flow {
-        // What this client has written before is gone with the tag.
-        if !self.is_settled() {
-            return Flow::Hold;
-        }
-        let worker = self.worker.clone();
-        let connector = Connector { db: self.db, ..worker.shared.connector(Some(&self.identity)) };
-        self.operation = Some(Box::pin(async move {
-            let mut reply = Vec::new();
-            match worker.shared.bus.sweeps.sweep(&connector, &worker.coherence, &tag, Cause::Console).await {
-                Ok(keys) => encode::integer(&mut reply, i64::try_from(keys).unwrap_or(i64::MAX)),
-                Err(why) if why.starts_with("NOPERM") || why.starts_with("WRONGTYPE") => encode::error(&mut reply, why),
-                Err(why) => {
-                    encode::error(&mut reply, format!("ERR anteroom: the tag is not wholly invalidated: {why}"))
-                }
-            }
-            Verdict::Reply(reply)
-        }));
-        Flow::Hold
     }
 
     /// SELECT is the session's own: it moves to the lane of another database. Which databases exist, and whether this

@@ -8,7 +8,8 @@
 //! | --- | --- |
 //! | `poll` | when is what read, run and written? |
 //! | `request` | where does this request go? |
-//! | `local`, `hello`, `auth`, `client`, `permission` | what does the proxy answer itself, and whom? |
+//! | `local`, `hello`, `auth`, `client`, `console`, `permission` | what does the proxy answer itself, and whom? |
+//! | `why` | would a request be answered from memory? |
 //! | `read`, `mget`, `write` | when does memory answer, and what does a write set off? |
 //! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
 //! | `fills` | how many fills may a session begin, and when do they leave? |
@@ -19,6 +20,8 @@
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
 //! | `recall` | what of a blocking command whose client has gone? |
+//! | `steer` | what of a client that changes how the proxy goes on? |
+//! | `farewell` | how is a client parted from when the proxy stops? |
 //! | `overdue` | does a client end that takes too long, or is asked to? |
 //! | `gather` | when does part of a batch's replies leave before the rest? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
@@ -27,6 +30,8 @@ mod attached;
 mod auth;
 mod beside;
 mod client;
+mod console;
+mod farewell;
 mod fills;
 mod followed;
 mod gather;
@@ -45,18 +50,21 @@ mod read;
 mod recall;
 mod request;
 mod ride;
+mod steer;
 mod then;
 mod told;
 mod tracking;
 mod transaction;
 mod unread;
 mod waiter;
+mod why;
 mod write;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::cache::Millis;
 use crate::limits::{Purse, Refused};
@@ -73,7 +81,7 @@ pub use gather::Gathering;
 pub use joiner::deliver_mail;
 pub use joiner::{Reads, Seat};
 use observed::AtHand;
-pub use outbox::{Outbox, Seq};
+pub use outbox::{Outbox, Seq, Spare};
 use read::KeysInFlight;
 pub use then::{Then, elements};
 pub use told::Ear;
@@ -211,6 +219,8 @@ pub struct Session {
     client: Arc<Client>,
     outbox: Rc<Outbox>,
     identity: Arc<Identity>,
+    /// The number of what it goes by (`Worker::in_force`).
+    in_force: u64,
     /// The number of the rule about commands that is for it.
     rule: Option<usize>,
     protocol: Protocol,
@@ -233,6 +243,8 @@ pub struct Session {
     at_hand: AtHand,
     /// When the requests at hand were read, if not now, in microseconds on the observer's clock.
     asked_us: Option<u32>,
+    /// Requests run of the batch at hand.
+    ran: u64,
     /// A limit has refused MULTI, and everything is refused until its EXEC or DISCARD.
     closed: Option<Refused>,
     backlog: Option<Box<Backlog>>,
@@ -244,6 +256,10 @@ pub struct Session {
     grace: Option<recall::Grace>,
     /// How long a client with half a request is still kept while the proxy stops.
     late: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Since when the proxy stops, and what had come by then has been read: nothing more is begun.
+    last_call: Option<Instant>,
+    /// How long a client that the proxy has said its last to is still listened to.
+    farewell: Option<Pin<Box<tokio::time::Sleep>>>,
     /// How long a client that takes nothing is still kept, while it matters.
     patience: Option<Pin<Box<tokio::time::Sleep>>>,
     /// The next request waits until everything in flight has been answered.
@@ -260,8 +276,9 @@ impl Session {
     /// Takes over an accepted connection. `identity` is who the upstream takes an unauthenticated client for.
     pub fn new(worker: Rc<Worker>, socket: Socket, client: Arc<Client>, identity: Arc<Identity>) -> Self {
         Self {
-            purse: Purse::of(&worker.shared.limits, worker.index),
-            rule: worker.shared.rules.of(identity.user()),
+            in_force: worker.in_force(),
+            purse: Purse::of(&worker.rate_limits(), worker.index),
+            rule: worker.rules().of(identity.user()),
             socket,
             outbox: Rc::new(Outbox::new(worker.observer.clone(), client.clone())),
             worker,
@@ -281,12 +298,15 @@ impl Session {
             paid: false,
             at_hand: AtHand::default(),
             asked_us: None,
+            ran: 0,
             closed: None,
             backlog: None,
             ending: None,
             eof: false,
             grace: None,
             late: None,
+            last_call: None,
+            farewell: None,
             patience: None,
             settle: false,
             tracking: None,

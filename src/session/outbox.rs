@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use super::gather::Part;
 use crate::limits::Payer;
-use crate::observe::{HEAD_MAX_BYTES, Observer, SampleId, SlowRequest, Timing};
+use crate::observe::{Observer, SampleId, SlowRequest, Timing};
 use crate::server::clients::Client;
 
 /// The place of one reply in the order of its client's requests.
@@ -37,8 +37,20 @@ enum Slot {
 /// An output buffer that grew past this, in bytes, is given back once it is empty.
 const KEEP_BYTES: usize = 1 << 20;
 
-/// Reply slots that an idle client keeps (32 bytes each): a client that asks for one thing at a time needs no more.
-const KEEP_SLOTS: usize = 4;
+/// Room that an idle client lends to the next who asks something: none of it is in use.
+#[derive(Default)]
+pub struct Spare {
+    out: Vec<u8>,
+    slots: VecDeque<Slot>,
+    heads: Vec<u8>,
+}
+
+impl Spare {
+    /// Bytes of memory it takes.
+    pub fn bytes(&self) -> usize {
+        self.out.capacity() + self.slots.capacity() * size_of::<Slot>() + self.heads.capacity()
+    }
+}
 
 /// Bytes of `heads` that are of earlier requests, at most.
 const HEADS_GONE_BYTES: usize = 16 * 1024;
@@ -358,33 +370,39 @@ impl Outbox {
         }
     }
 
-    /// Lends the output buffer of an idle client to someone who has use for it.
-    pub fn take_spare(&self) -> Option<Vec<u8>> {
+    /// Lends the room of an idle client to someone who has use for it.
+    pub fn take_spare(&self) -> Option<Spare> {
         let mut inner = self.inner.borrow_mut();
-        if !inner.slots.is_empty() {
+        let idle = inner.slots.is_empty() && inner.out.is_empty();
+        if !idle || inner.out.capacity() + inner.slots.capacity() == 0 {
             return None;
         }
-        if inner.slots.capacity() > KEEP_SLOTS {
-            inner.slots = VecDeque::new();
-            inner.samples = Vec::new();
-        }
-        if inner.heads.capacity() > KEEP_SLOTS * HEAD_MAX_BYTES {
-            inner.heads = Vec::new();
-        }
-        (inner.out.is_empty() && inner.out.capacity() > 0).then(|| std::mem::take(&mut inner.out))
+        inner.samples = Vec::new();
+        Some(Spare {
+            out: std::mem::take(&mut inner.out),
+            slots: std::mem::take(&mut inner.slots),
+            heads: std::mem::take(&mut inner.heads),
+        })
     }
 
-    /// Gives an output buffer to a client that has none.
-    pub fn give_spare(&self, spare: Vec<u8>) {
+    /// Gives room to a client that has none.
+    pub fn give_spare(&self, spare: Spare) {
         let mut inner = self.inner.borrow_mut();
         if inner.out.capacity() == 0 {
-            inner.out = spare;
+            inner.out = spare.out;
+        }
+        if inner.slots.capacity() == 0 {
+            inner.slots = spare.slots;
+        }
+        if inner.heads.capacity() == 0 {
+            inner.heads = spare.heads;
         }
     }
 
-    /// Whether the client has no output buffer yet.
-    pub fn wants_buffer(&self) -> bool {
-        self.inner.borrow().out.capacity() == 0
+    /// Whether the client has no room for replies yet.
+    pub fn wants_room(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.out.capacity() == 0 || inner.slots.capacity() == 0
     }
 
     /// The client is gone: what still comes is dropped.
@@ -426,7 +444,7 @@ impl Inner {
             payer.pay(reply.len());
         }
         if let Some(of) = of {
-            of.observer.answered(timing);
+            of.observer.answered(timing, index == 0);
             if timing.command != Timing::UNTIMED && of.observer.is_slow(of.observer.since(timing.asked_us)) {
                 self.note_slow(index, timing, of);
             }
@@ -444,26 +462,24 @@ impl Inner {
             self.out.extend_from_slice(reply);
         }
         let Some(of) = of else { return };
-        self.in_order(&of.observer);
+        self.in_order();
         while let Some(Slot::Ready { bytes, .. }) = self.slots.front() {
             self.parked -= bytes.len();
             self.out.extend_from_slice(bytes);
-            self.in_order(&of.observer);
+            if let Some(timing) = self.in_order() {
+                of.observer.in_place(timing);
+            }
         }
     }
 
-    /// The first reply has been written out.
-    fn in_order(&mut self, observer: &Observer) {
-        let head = match self.slots.pop_front() {
-            Some(Slot::Waiting { head, timing, .. }) => {
-                observer.in_place(timing);
-                head
-            }
+    /// The first reply has been written out. When it was asked for, if it had been there before.
+    fn in_order(&mut self) -> Option<Timing> {
+        let (head, timing) = match self.slots.pop_front() {
             Some(Slot::Ready { head, asked_us, timed_as, .. }) => {
-                observer.in_place(Timing { asked_us, sent_us: asked_us, command: timed_as });
-                head
+                (head, Some(Timing { asked_us, sent_us: asked_us, command: timed_as }))
             }
-            None => 0,
+            Some(Slot::Waiting { head, .. }) => (head, None),
+            None => (0, None),
         };
         self.base += 1;
         self.heads_gone += usize::from(head);
@@ -478,6 +494,7 @@ impl Inner {
         if self.behind.is_some() {
             self.write_behind();
         }
+        timing
     }
 
     #[cold]

@@ -10,14 +10,15 @@
 use super::request::Flow;
 use super::waiter::{Waiter, lost_reply};
 use super::{Session, Verdict};
-use crate::command::{Local, LocalClient};
+use crate::admin::console;
+use crate::command::{Local, LocalClient, LocalProxy};
 use crate::resp::{Args, encode};
 use crate::server::identity::Right;
 
 impl Session {
     /// Goes on if the upstream permits it, or says what the request becomes instead.
     pub(super) fn permit(&mut self, local: Local, args: &Args<'_>) -> Result<(), Flow> {
-        let Some((right, probe)) = probe(local) else { return Ok(()) };
+        let Some((right, probe)) = probe(local, args) else { return Ok(()) };
         // It was permitted, and then needed a connection.
         if matches!(self.verdict, Some(Verdict::Attached(_))) {
             return Ok(());
@@ -91,13 +92,24 @@ impl Session {
 }
 
 /// What to ask for: mostly the command itself with arguments it refuses.
-fn probe(local: Local) -> Option<(Right, &'static [&'static [u8]])> {
+fn probe(local: Local, args: &Args<'_>) -> Option<(Right, &'static [&'static [u8]])> {
     Some(match local {
         Local::Ping => (Right::Ping, &[b"PING"]),
         Local::Echo => (Right::Echo, &[b"ECHO", b""]),
         Local::Info => (Right::Info, &[b"INFO", b"anteroom"]),
-        // The console shows and changes the proxy as CONFIG does the server.
-        Local::Proxy => (Right::Config, &[b"CONFIG", b"GET", b""]),
+        // What changes how the proxy goes on, as CONFIG SET does the server.
+        Local::Proxy(word) if console::changes(word, args) => (Right::ConfigSet, &[b"CONFIG", b"SET", b"", b""]),
+        Local::Proxy(word) => match word {
+            LocalProxy::Unknown | LocalProxy::Help => return None,
+            // Figures, as INFO shows them, and as INFO while the upstream cannot be asked: that is when they are looked at.
+            LocalProxy::Stats
+            | LocalProxy::Cache
+            | LocalProxy::Lanes
+            | LocalProxy::Tracker
+            | LocalProxy::QuerycacheInfo => (Right::Info, &[b"INFO", b"anteroom"]),
+            // The rest shows keys, clients and rules, and what is kept goes.
+            _ => (Right::Config, &[b"CONFIG", b"GET", b""]),
+        },
         Local::Client(which) => match which {
             LocalClient::Id => (Right::ClientId, &[b"CLIENT", b"ID"]),
             LocalClient::Info => (Right::ClientInfo, &[b"CLIENT", b"INFO"]),

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::request::Flow;
 use super::told;
@@ -18,8 +19,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes read ahead of a request that cannot run yet.
 const READ_AHEAD_MAX_BYTES: usize = 64 * 1024;
-/// How long a client with half a request is kept once the proxy is to stop: to send the other half, if it was just about to.
-const HALF_REQUEST_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
 /// Requests of one read that are run as of one look at the clock.
 const REQUESTS_PER_TICK: usize = 64;
 /// Turns in a row before other tasks get theirs.
@@ -102,6 +101,12 @@ impl Session {
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.farewell.is_some() {
+            return self.poll_farewell(cx);
+        }
+        if self.worker.is_draining() && self.last_call.is_none() {
+            self.last_call = Some(Instant::now());
+        }
         let drained = self.outbox.pending() == 0 && self.outbox.held_bytes() == 0;
         if let Some(end) = self.ending
             && drained
@@ -110,16 +115,8 @@ impl Session {
         }
         let idle =
             drained && self.operation.is_none() && self.attached.as_ref().is_none_or(|a| a.transaction.is_none());
-        if self.worker.is_draining() && idle {
-            // Not begun anew by every byte that drips in.
-            let half = self.backlog.as_ref().map(|backlog| backlog.partial);
-            if half == Some(true) {
-                let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_REQUEST_GRACE)));
-                let _ = late.as_mut().poll(cx);
-            }
-            if half.is_none() || self.late.as_ref().is_some_and(|late| late.is_elapsed()) {
-                return Poll::Ready(End::Draining);
-            }
+        if self.worker.is_draining() && idle && self.may_part(cx) {
+            return self.poll_farewell(cx);
         }
         // A client that will send no more gets what it asked for, unless that could take for ever.
         let unrun = self.backlog.as_ref().is_some_and(|b| !b.partial);
@@ -206,7 +203,7 @@ impl Session {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        if self.eof {
+        if self.eof || self.begins_no_more() {
             return Ok(false);
         }
         // While requests are held back, a bounded amount is read ahead: how else would a client's leaving be noticed.
@@ -343,6 +340,7 @@ impl Session {
     fn run_requests(&mut self, bytes: &[u8], scanner: &mut RequestScanner, since_us: Option<u32>) -> (usize, bool) {
         self.asked_us = since_us;
         let ran = self.run_in_order(bytes, scanner);
+        self.client.asking.note(std::mem::take(&mut self.ran), self.now);
         if let Some(purse) = &mut self.purse {
             purse.settle();
         }
@@ -351,8 +349,8 @@ impl Session {
 
     fn run_in_order(&mut self, bytes: &[u8], scanner: &mut RequestScanner) -> (usize, bool) {
         let (mut at, mut partial) = (0, false);
-        if self.outbox.wants_buffer()
-            && let Some(spare) = self.worker.spare_buffer()
+        if self.outbox.wants_room()
+            && let Some(spare) = self.worker.spare()
         {
             self.outbox.give_spare(spare);
         }
@@ -366,7 +364,7 @@ impl Session {
                 self.client.active.store(self.now.0, Relaxed);
                 if let Some(purse) = &mut self.purse {
                     let ahead = Ahead { bytes: bytes.len() - at, requests: REQUESTS_PER_TICK };
-                    purse.begin(self.worker.shared.limits.at(now_ns), ahead);
+                    purse.begin(purse.at(now_ns), ahead);
                 }
             }
             run += 1;
@@ -389,6 +387,7 @@ impl Session {
                         // A verdict belongs to the request that asked for it; it must not answer, or lend rights to, another.
                         self.verdict = None;
                         self.paid = false;
+                        self.ran += 1;
                         at += len;
                     }
                     Flow::Hold => break,
@@ -437,6 +436,10 @@ impl Session {
         }
         if self.outbox.pending() == 0 {
             self.ear.iter().for_each(|ear| ear.rests());
+        }
+        let pending = self.outbox.pending() as u64;
+        if self.client.inflight.load(Relaxed) != pending {
+            self.client.inflight.store(pending, Relaxed);
         }
         let held = self.outbox.held_bytes() as u64;
         if self.client.output_bytes.load(Relaxed) != held {

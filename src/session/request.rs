@@ -37,6 +37,8 @@ impl Session {
         let table = self.worker.table();
         let (command, is_whole) = match table.find(args) {
             Found::Command(command) => (command, true),
+            // It is ours, and so are the words for it.
+            Found::UnknownSubcommand(command) if matches!(command.route, Route::Local(_)) => (command, true),
             // The upstream knows better than the table, and has the exact words.
             Found::Unknown | Found::UnknownSubcommand(_) => (table.unknown(), true),
             Found::WrongArity(command) => (command, false),
@@ -57,6 +59,9 @@ impl Session {
 
     /// A request for this command. The number of its arguments may be wrong.
     fn request_of(&mut self, table: &Table, command: &Command, is_whole: bool, args: &Args<'_>) -> Flow {
+        if self.in_force != self.worker.in_force() {
+            self.renew();
+        }
         if self.is_too_much(command, args) {
             return Flow::Next;
         }
@@ -240,7 +245,7 @@ impl Session {
     pub(super) fn become_identity(&mut self, identity: Arc<crate::server::identity::Identity>) {
         self.client.labels().user = identity.user().to_vec();
         self.client.identity.store(identity.id, Relaxed);
-        self.rule = self.worker.shared.rules.of(identity.user());
+        self.rule = self.worker.rules().of(identity.user());
         self.identity = identity;
         self.introduced();
         self.listen_as_identity();

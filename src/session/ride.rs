@@ -97,7 +97,7 @@ impl Session {
         }
         match route {
             Route::Local(local @ (Local::Reset | Local::Quit)) => self.local(local, args),
-            Route::Local(Local::Hello | Local::Auth | Local::Proxy | Local::Client(_)) if in_transaction => {
+            Route::Local(Local::Hello | Local::Auth | Local::Proxy(_) | Local::Client(_)) if in_transaction => {
                 self.refuse_in_transaction(command)
             }
             Route::Dedicated(Dedicated::PubSub(_) | Dedicated::Monitor | Dedicated::Tunnel | Dedicated::State)
@@ -110,6 +110,16 @@ impl Session {
             Route::Local(Local::Ping | Local::Echo) if pinned || self.worker.shared.scripts_run() => {
                 self.ride_plain(command, args)
             }
+            // The upstream does not know it. What it would say to a RESP2 client that listens: server.c, `processCommand`.
+            Route::Local(Local::Proxy(_)) if listening => {
+                let text = format!(
+                    "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                    command.name
+                );
+                self.answer(|out, _| encode::error(out, text));
+                Flow::Next
+            }
+            Route::Local(local @ Local::Proxy(_)) => self.local(local, args),
             Route::Local(Local::Select) if !upstream_answers => self.select_attached(args),
             Route::Local(local) if !upstream_answers => self.local(local, args),
             Route::Local(Local::Select) if in_transaction => {

@@ -18,7 +18,7 @@ type OwnWrite = Box<(Own, Option<Arc<Source>>)>;
 impl Session {
     /// A command that goes down the lane unless memory answers it.
     pub(super) fn on_lane(&mut self, command: &Command, args: &Args<'_>) -> Flow {
-        let cached = self.worker.config().cache.enabled;
+        let cached = self.worker.caches();
         let follows = self.follows(command);
         match command.effect_for(args) {
             Effect::Nothing if follows && !self.keys_of(command, args).is_empty() => {
@@ -26,6 +26,8 @@ impl Session {
             }
             Effect::Serve if cached => self.read(command, args),
             Effect::ServeAll if cached => self.read_all(command, args),
+            // With the cache switched off, whoever caches for itself is still to hear of what it has read.
+            Effect::Serve | Effect::ServeAll if follows => self.read_through_tracker(command, args),
             Effect::Serve | Effect::ServeAll => self.bypass(command, args, Bypass::Disabled),
             Effect::Nothing => self.pass_beside(command, args),
             Effect::DropKeys | Effect::DropKeysAndFence | Effect::DropEverything => {
@@ -55,7 +57,7 @@ impl Session {
             Effect::DropEverything => self.after_flush(may_swap(command, args)),
             // Nothing is kept, no peer is known, and this client hears of nothing: it need not be known which keys these are.
             Effect::DropKeys | Effect::DropKeysAndFence
-                if !worker.config().cache.enabled && self.tracking.is_none() && !worker.marks.names_are_wanted() =>
+                if !worker.shared.keeps && self.tracking.is_none() && !worker.marks.names_are_wanted() =>
             {
                 Then::Lift(worker.marks.unnamed_write())
             }

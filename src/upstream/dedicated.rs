@@ -85,25 +85,55 @@ pub enum CheckoutError {
     },
 }
 
+/// How a pool of dedicated connections stands, for those who look from other threads.
+#[derive(Debug)]
+pub struct PoolStanding {
+    /// The worker whose it is.
+    pub worker: usize,
+    /// The ACL user.
+    pub user: Box<[u8]>,
+    /// The protocol its clients speak.
+    pub protocol: Protocol,
+    /// The database selected at first.
+    pub db: u32,
+    /// Connections it may have.
+    pub max: u32,
+    pool: Pool<Manager>,
+}
+
+impl PoolStanding {
+    /// Connections lent, and connections in reserve.
+    pub fn lent_and_idle(&self) -> (u32, u32) {
+        let state = self.pool.state();
+        (state.connections.saturating_sub(state.idle_connections), state.idle_connections)
+    }
+}
+
 /// The dedicated connections of one worker, identity and protocol.
 pub struct DedicatedPool {
-    pool: Pool<Manager>,
     failures: Failures,
-    max: u32,
+    standing: Arc<PoolStanding>,
     wait: Duration,
 }
 
 impl fmt::Debug for DedicatedPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DedicatedPool").field("state", &self.pool.state()).finish()
+        f.debug_struct("DedicatedPool").field("state", &self.standing.pool.state()).finish()
     }
 }
 
 impl DedicatedPool {
-    /// At most `max` connections, each closed after `idle` without use; a checkout waits at most `wait`.
+    /// Of this worker and user. At most `max` connections, each closed after `idle` without use; a checkout waits at most `wait`.
     /// bb8's own tasks run on the calling runtime and end with the pool.
-    pub fn new(connector: Connector, protocol: Protocol, max: u32, idle: Duration, wait: Duration) -> Self {
-        let failures = Failures::default();
+    pub fn new(
+        (worker, user): (usize, &[u8]),
+        connector: Connector,
+        protocol: Protocol,
+        max: u32,
+        idle: Duration,
+        wait: Duration,
+    ) -> Self {
+        let (failures, db) = (Failures::default(), connector.db);
         let pool = Pool::builder()
             .max_size(max)
             // One in reserve, so that a checkout need not wait for a handshake.
@@ -115,18 +145,24 @@ impl DedicatedPool {
             .test_on_check_out(true)
             .error_sink(Box::new(failures.clone()))
             .build_unchecked(Manager { connector, protocol });
-        Self { pool, failures, max, wait }
+        let standing = Arc::new(PoolStanding { worker, user: user.into(), protocol, db, max, pool });
+        Self { failures, standing, wait }
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> &Arc<PoolStanding> {
+        &self.standing
     }
 
     /// Whether any is lent.
     pub fn has_lent(&self) -> bool {
-        let state = self.pool.state();
+        let state = self.standing.pool.state();
         state.connections > state.idle_connections
     }
 
     /// Connections that exist, lent or idle.
     pub fn size(&self) -> u32 {
-        self.pool.state().connections
+        self.standing.pool.state().connections
     }
 
     /// Borrows a connection. A failure to connect is reported at once, not when the wait is over.
@@ -137,10 +173,10 @@ impl DedicatedPool {
         failed.as_mut().enable();
         tokio::select! {
             biased;
-            lent = self.pool.get_owned() => lent.map_err(|error| match error {
+            lent = self.standing.pool.get_owned() => lent.map_err(|error| match error {
                 RunError::User(error) => error.into(),
-                RunError::TimedOut if self.size() < self.max => ConnectError::TimedOut(self.wait.as_millis()).into(),
-                RunError::TimedOut => CheckoutError::Exhausted { max: self.max },
+                RunError::TimedOut if self.size() < self.standing.max => ConnectError::TimedOut(self.wait.as_millis()).into(),
+                RunError::TimedOut => CheckoutError::Exhausted { max: self.standing.max },
             }),
             () = failed => Err(self.failures.last().into()),
         }

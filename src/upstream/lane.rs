@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `pump` | what happens on one connection? |
 //! | `refusal` | by which words does a server say that it is not the one to ask? |
+//! | `standing` | how does it stand, seen from elsewhere? |
 //!
 //! Owns the connection, the bytes not yet sent and the FIFO of waiters. It does not know what a request means, who
 //! asked, or that there is a cache.
@@ -24,12 +25,14 @@
 
 mod pump;
 mod refusal;
+mod standing;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -37,9 +40,10 @@ use tokio::time::Instant;
 
 use super::connect::{Connection, Connector};
 use super::pause::Pause;
-use crate::resp::{FrameKind, Protocol};
+use crate::resp::FrameKind;
 use pump::{Ended, Pump};
 pub use refusal::Refusal;
+pub use standing::LaneStanding;
 
 /// Whoever waits for one reply. Exactly one of the two is called, exactly once.
 pub trait Waiter {
@@ -121,8 +125,9 @@ struct State<W> {
 /// See the head of this file.
 pub struct Lane<W> {
     state: RefCell<State<W>>,
-    limits: LaneLimits,
+    limits: Cell<LaneLimits>,
     pause: Arc<Pause>,
+    standing: Arc<LaneStanding>,
 }
 
 impl<W: Waiter + 'static> Lane<W> {
@@ -130,8 +135,7 @@ impl<W: Waiter + 'static> Lane<W> {
     /// everything in flight has been answered or has failed. It connects when first asked.
     pub fn spawn(
         connector: Connector,
-        protocol: Protocol,
-        name: &'static str,
+        standing: Arc<LaneStanding>,
         limits: LaneLimits,
         events: Rc<dyn LaneEvents>,
     ) -> Rc<Self> {
@@ -151,10 +155,11 @@ impl<W: Waiter + 'static> Lane<W> {
                 room: Vec::new(),
                 last_progress: Instant::now(),
             }),
-            limits,
+            limits: Cell::new(limits),
             pause: connector.pause.clone(),
+            standing,
         });
-        tokio::task::spawn_local(drive(lane.clone(), connector, protocol, name, events));
+        tokio::task::spawn_local(drive(lane.clone(), connector, events));
         lane
     }
 
@@ -175,13 +180,18 @@ impl<W: Waiter + 'static> Lane<W> {
         }
         state.unsent.extend_from_slice(request);
         state.queue(waiter);
+        if !state.up {
+            // Nobody has turns to note it in.
+            self.standing.inflight.store(state.fifo.len(), Relaxed);
+        }
     }
 
     /// Whether the lane is at one of its bounds; if so the waker is woken when there is room again.
     pub fn is_full(&self, waker: impl FnOnce() -> Waker) -> bool {
         let mut state = self.state.borrow_mut();
-        let full = state.fifo.len() >= self.limits.inflight_max
-            || state.unsent.len() - state.head >= self.limits.unsent_max_bytes;
+        let limits = self.limits.get();
+        let full =
+            state.fifo.len() >= limits.inflight_max || state.unsent.len() - state.head >= limits.unsent_max_bytes;
         if full {
             let waker = waker();
             if !state.room.iter().any(|w| w.will_wake(&waker)) {
@@ -189,6 +199,11 @@ impl<W: Waiter + 'static> Lane<W> {
             }
         }
         full
+    }
+
+    /// These are its bounds from now on.
+    pub fn set_limits(&self, limits: LaneLimits) {
+        self.limits.set(limits);
     }
 
     /// Requests waiting for their reply.
@@ -235,6 +250,7 @@ impl<W: Waiter + 'static> Lane<W> {
             state.fifo_unsent = 0;
             (std::mem::take(&mut state.fifo), std::mem::take(&mut state.room))
         };
+        self.standing.inflight.store(0, Relaxed);
         for waiter in entries {
             waiter.lost(why);
         }
@@ -249,8 +265,9 @@ impl<W: Waiter + 'static> Lane<W> {
         if state.failures == 1 {
             return;
         }
-        let doubled = self.limits.reconnect_min.saturating_mul(1 << (state.failures - 2).min(16));
-        let pause = doubled.min(self.limits.reconnect_max);
+        let limits = self.limits.get();
+        let doubled = limits.reconnect_min.saturating_mul(1 << (state.failures - 2).min(16));
+        let pause = doubled.min(limits.reconnect_max);
         // Jitter: between half and the whole of the pause, so that proxies do not knock in step.
         let half = pause / 2;
         state.retry_at = Some(Instant::now() + half + half.mul_f64(jitter()));
@@ -280,16 +297,13 @@ fn jitter() -> f64 {
     (RandomState::new().hash_one(0u8) % 1000) as f64 / 1000.0
 }
 
-async fn drive<W: Waiter + 'static>(
-    lane: Rc<Lane<W>>,
-    connector: Connector,
-    protocol: Protocol,
-    name: &'static str,
-    events: Rc<dyn LaneEvents>,
-) {
+async fn drive<W: Waiter + 'static>(lane: Rc<Lane<W>>, mut connector: Connector, events: Rc<dyn LaneEvents>) {
+    let standing = lane.standing.clone();
     while poll_fn(|cx| lane.poll_wanted(cx)).await {
-        let why = match connector.open(protocol, name).await {
+        connector.timeout = lane.limits.get().timeout;
+        let why = match connector.open(standing.protocol, standing.name).await {
             Ok(connection) => {
+                standing.connected();
                 events.connected(&connection);
                 {
                     let mut state = lane.state.borrow_mut();
@@ -305,6 +319,7 @@ async fn drive<W: Waiter + 'static>(
             }
             Err(error) => Lost { sent: false, reason: error.to_string() },
         };
+        standing.disconnected(&why.reason);
         events.disconnected(&why);
         // The back-off stands before anyone hears of the loss, so that a waiter that asks again at once is refused.
         lane.back_off(&why);

@@ -125,6 +125,8 @@ fn configured(program: &[&str], directory: &Path) -> io::Result<Command> {
         .arg(directory.join("redis.sock"))
         .arg("--dir")
         .arg(directory)
+        // Whom the proxy tells how far it is must not hear it from its child.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stderr(log.try_clone()?)
         .stdout(log)

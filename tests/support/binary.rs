@@ -68,6 +68,16 @@ impl Binary {
         Self { child, config: path, log: written, addr: addr.parse().expect("an address") }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Another text in its configuration file, which it reads when it is told to.
+    pub fn write_config(&self, config: &str) {
+        fs::write(&self.config, config).expect("the file is there");
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no panic under the lock").clone()

@@ -75,6 +75,7 @@ impl<'a> Line<'a> {
         let armed = coherence.arm(&tracker.source, lease);
         tracker.queue().up = true;
         tracker.set_state(TrackerState::Armed(signal));
+        tracker.standing.arms(clock.now());
         Self {
             tracker,
             coherence,
@@ -102,6 +103,7 @@ impl<'a> Line<'a> {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let has_unsent = self.wire.has_unsent();
+            self.tracker.standing.owes(self.owed.len());
             tokio::select! {
                 biased;
                 // Pushes first, always: a tracking connection that is not read makes Redis grow without limit.
@@ -197,6 +199,7 @@ impl<'a> Line<'a> {
     /// A frame that was there `now`.
     fn frame(&mut self, frame: &[u8], kind: FrameKind, now: Millis) -> io::Result<()> {
         if kind == FrameKind::Push {
+            self.tracker.standing.pushed(now);
             self.heard(frame);
             return Ok(());
         }
@@ -231,6 +234,7 @@ impl<'a> Line<'a> {
                 if let Some(armed) = &self.armed {
                     armed.heard(Millis(lease));
                 }
+                self.tracker.standing.answered(now);
                 post_all(fences);
             }
             Some(Owed::Setting) if handshake::events_pattern(frame).is_none() => {

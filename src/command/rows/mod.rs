@@ -18,6 +18,7 @@ pub(super) mod cell;
 mod client;
 mod cluster;
 mod connection;
+mod console;
 mod geo;
 mod hash;
 mod hyperloglog;
@@ -233,6 +234,7 @@ pub(super) fn builtin() -> Vec<Command> {
         connection::ROWS,
         client::ROWS,
         server::ROWS,
+        console::ROWS,
         acl::ROWS,
         cluster::ROWS,
         cell::ROWS,

@@ -52,7 +52,6 @@ pub(super) const ROWS: &[Row] = &[
     row("module|loadex",            -3, NONE,   "admin noscript no_async_loading",                  "").secret(Secrets::From(3)),
     row("module|unload",             3, NONE,   "admin noscript no_async_loading",                  ""),
     row("monitor",                   1, NONE,   "admin noscript loading stale",                     "").dedicated(Dedicated::Monitor),
-    row("proxy",                    -1, NONE,   "admin noscript loading stale",                     "").local(Local::Proxy).since("anteroom"),
     row("psync",                    -3, NONE,   "admin noscript no_async_loading no_multi",         "").dedicated(Dedicated::Tunnel),
     row("replconf",                 -1, NONE,   "admin noscript loading stale allow_busy",          "").dedicated(Dedicated::State),
     row("replicaof",                 3, NONE,   "admin noscript stale no_async_loading",            "").effect(Effect::DropEverything),

@@ -104,6 +104,8 @@ fn both_sides_of_a_reply_are_timed_apart() {
     outbox.complete(second, b"+two\r\n");
     observer.looked(10_000_000);
     outbox.complete(first, b"+one\r\n");
+    // The next look enters what has come since the last.
+    observer.looked(10_000_000);
     let sum_us = |histogram| {
         let mut timings = Timings::default();
         timings.add(histogram);

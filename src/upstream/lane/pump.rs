@@ -4,6 +4,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ pub(super) struct Pump<'a, W> {
 
 impl<'a, W: Waiter + 'static> Pump<'a, W> {
     pub(super) fn new(lane: &'a Lane<W>, connection: Connection, events: &'a dyn LaneEvents) -> Self {
-        let tick = lane.limits.timeout / 4;
+        let tick = lane.limits.get().timeout / 4;
         Self {
             lane,
             connection,
@@ -104,9 +105,10 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         }
         if !self.gathered && !moved {
             self.poll_write(cx)?;
+            self.lane.standing.inflight.store(self.lane.inflight(), Relaxed);
         }
         while self.stall.as_mut().poll_unpin(cx).is_ready() {
-            let timeout = self.lane.limits.timeout;
+            let timeout = self.lane.limits.get().timeout;
             let mut state = self.lane.state.borrow_mut();
             // Of writers too: one may have been on the lane when the pause began, and holds up what is behind it.
             if self.lane.pause.holds_writers() {
@@ -166,7 +168,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             }
             self.lane.state.borrow_mut().last_progress = Instant::now();
             self.deliver()?;
-            if self.buffer.len() > self.lane.limits.reply_max_bytes {
+            if self.buffer.len() > self.lane.limits.get().reply_max_bytes {
                 return Err(io::Error::other(REPLY_TOO_LONG));
             }
         }
@@ -208,7 +210,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         if start > 0 {
             let mut state = self.lane.state.borrow_mut();
             state.failures = 0;
-            if state.fifo.len() < self.lane.limits.inflight_max / 2 + 1 {
+            if state.fifo.len() < self.lane.limits.get().inflight_max / 2 + 1 {
                 state.room.drain(..).for_each(Waker::wake);
             }
             if state.fifo.is_empty() {

@@ -1,0 +1,43 @@
+//! HOTKEYS and SLOWLOG: which keys are asked for most, and which requests took long.
+
+use super::answer::{Answer, Thing, Value};
+use crate::observe::hottest;
+use crate::server::shared::Shared;
+
+/// Bytes of a key that are shown.
+const KEY_SHOWN_MAX_BYTES: usize = 256;
+
+/// The keys asked for most of late, at most so many, with what they are asked per second.
+pub(super) fn hot_keys(shared: &Shared, most: usize) -> Answer {
+    let second = shared.clock.nanos() / 1_000_000_000;
+    let keys = hottest(shared.stats.iter().map(|stats| stats.figures.hot(second)), most);
+    let things = keys.into_iter().map(|hot| -> Thing {
+        vec![
+            ("key", hot.key[..hot.key.len().min(KEY_SHOWN_MAX_BYTES)].into()),
+            ("db", u64::from(hot.db).into()),
+            ("reads_per_second", hot.reads.into()),
+            ("writes_per_second", hot.writes.into()),
+            ("hits_per_second", hot.hits.into()),
+            ("bytes_per_second", hot.bytes.into()),
+            ("doubt_per_second", hot.doubt.into()),
+        ]
+    });
+    Answer::Several(things.collect())
+}
+
+/// The latest slow requests, newest first.
+pub(super) fn slow_log(shared: &Shared, most: usize) -> Answer {
+    let things = shared.slow.latest(most).into_iter().map(|slow| -> Thing {
+        vec![
+            ("id", slow.id.into()),
+            ("at", slow.at.into()),
+            ("total_us", u64::from(slow.total_us).into()),
+            ("proxy_us", u64::from(slow.total_us.saturating_sub(slow.upstream_us)).into()),
+            ("upstream_us", u64::from(slow.upstream_us).into()),
+            ("client", slow.client.into()),
+            ("addr", (&*slow.addr).into()),
+            ("request", Value::List(slow.args.iter().map(|arg| arg.to_vec()).collect())),
+        ]
+    });
+    Answer::Several(things.collect())
+}

@@ -1,0 +1,81 @@
+//! Parting from a client while the proxy stops: between two of its requests, and so that it loses no reply.
+//!
+//! Nothing tells a client in advance, so its next request may be on its way already. It is then not run: the client reads the end of
+//! the stream where that request's reply would have been. But were the socket simply closed, what the client has sent would be
+//! answered by a reset, and that may overtake, on a slow line, replies that are still on theirs. So whoever was busy a moment ago is
+//! first told that there is no more to come, and what it sends is read, and not run, until it hangs up too or has had a moment.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::{End, Session};
+
+/// How long a client with half a request is kept: to send the other half, if it was just about to.
+const HALF_REQUEST_GRACE: Duration = Duration::from_millis(500);
+/// How long one that has only just come is kept: its first request is on its way.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(200);
+/// Who has come, or asked anything, within so many milliseconds is busy.
+const BUSY_MS: u64 = 1000;
+/// How long one that is busy has to hang up.
+const HANG_UP_GRACE: Duration = Duration::from_millis(200);
+
+impl Session {
+    /// Whether nothing more is read of a client, so that one that never stops asking comes to an end: but for the rest of what it has
+    /// begun, which is half a request, or a transaction.
+    pub(super) fn begins_no_more(&self) -> bool {
+        let Some(since) = self.last_call else { return false };
+        self.ending.is_none()
+            && self.closed.is_none()
+            && self.attached.as_ref().is_none_or(|attached| attached.transaction.is_none())
+            && self.backlog.as_ref().map_or(!self.has_just_come(), |backlog| {
+                // A stream of requests is cut into halves at every read: it is not another half each time.
+                !backlog.partial || since.elapsed() > HALF_REQUEST_GRACE
+            })
+    }
+
+    fn has_just_come(&self) -> bool {
+        !self.client.has_asked() && self.worker.now().0.saturating_sub(self.client.since.0) < BUSY_MS
+    }
+
+    /// Whether a client to whom nothing is owed is to go now.
+    pub(super) fn may_part(&mut self, cx: &mut Context<'_>) -> bool {
+        let half = self.backlog.as_ref().map(|backlog| backlog.partial);
+        let grace = match half {
+            Some(true) => HALF_REQUEST_GRACE,
+            // A whole one is about to run.
+            Some(false) => return false,
+            None if self.has_just_come() => FIRST_REQUEST_GRACE,
+            None => return true,
+        };
+        // Not begun anew by every byte that drips in.
+        let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(grace)));
+        late.as_mut().poll(cx).is_ready()
+    }
+
+    /// See the head of this file.
+    pub(super) fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let farewell = match &mut self.farewell {
+            Some(farewell) => farewell,
+            farewell @ None => {
+                let active = self.client.active.load(Relaxed);
+                if self.eof || self.worker.now().0.saturating_sub(active) > BUSY_MS {
+                    return Poll::Ready(End::Draining);
+                }
+                self.ending = Some(End::Draining);
+                // Half a request stays half.
+                self.backlog = None;
+                self.socket.shut_write();
+                farewell.insert(Box::pin(tokio::time::sleep(HANG_UP_GRACE)))
+            }
+        };
+        if self.eof || farewell.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Draining);
+        }
+        // To be woken when it hangs up; what it sends until then is read by the next turn, and forgotten.
+        if self.socket.poll_read_ready(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
