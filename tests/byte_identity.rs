@@ -37,8 +37,7 @@ impl Pair {
         // What counts as slow is the machine's affair.
         let quick = ["--slowlog-log-slower-than", "-1"];
         let (direct, behind) = (Redis::start_with(&quick), Redis::start_with(&quick));
-        // The channel on which proxies talk shows in PUBSUB CHANNELS; README says so.
-        let proxy = Proxy::start_with(behind.addr(), |config| config.peers.enabled = false);
+        let proxy = Proxy::start(&behind);
         proxy.wait_armed();
         Self { direct, _behind: behind, proxy }
     }
@@ -66,6 +65,7 @@ struct Differences {
 impl Differences {
     fn compare(&mut self, how: Compare, title: &str, line: &str, direct: &[u8], proxied: &[u8]) {
         self.compared += 1;
+        let proxied = &without_the_proxies_channel(line, proxied);
         if !same(how, direct, proxied) {
             self.add(title, line, &format!("redis {}\n   proxy {}", show(direct), show(proxied)));
         }
@@ -81,6 +81,20 @@ impl Differences {
 
     fn check(&self) {
         assert_eq!(self.count, 0, "{} of {} replies differ:{}", self.count, self.compared, self.text);
+    }
+}
+
+/// The channel on which proxies talk shows in PUBSUB CHANNELS; README says so.
+fn without_the_proxies_channel(line: &str, reply: &[u8]) -> Vec<u8> {
+    const CHANNEL: &str = "$19\r\nanteroom:invalidate\r\n";
+    let text = String::from_utf8_lossy(reply);
+    let count: Option<usize> = text.strip_prefix('*').and_then(|rest| rest.split_once("\r\n")?.0.parse().ok());
+    match count {
+        Some(count) if line.to_ascii_uppercase().ends_with("PUBSUB CHANNELS") && text.contains(CHANNEL) => {
+            let (_, channels) = text.split_once("\r\n").expect("there is a count");
+            format!("*{}\r\n{}", count - 1, channels.replacen(CHANNEL, "", 1)).into_bytes()
+        }
+        _ => reply.to_vec(),
     }
 }
 

@@ -129,6 +129,8 @@ fn every_family_is_driven_to_a_known_value_and_every_query_finds_what_it_asks_fo
         reading::commands,
         reading::keys_are_touched,
         changes::the_tracker,
+        changes::the_audit,
+        changes::the_configuration,
         changes::clients_that_cache,
         changes::other_proxies,
         changes::applications,

@@ -136,19 +136,84 @@ fn every_kind_of_write_whose_keys_are_known_is_told() {
     eventually("a blocking pop is seen", || reader.text(&["LLEN", "t:list"]) == ":0\r\n");
 }
 
+/// How often this was run, as Redis counts it.
+fn calls(redis: &Redis, command: &str) -> u64 {
+    let stats = redis.client().text(&["INFO", "commandstats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.map_or(0, |rest| rest.split(',').next().and_then(|n| n.parse().ok()).expect("a number"))
+}
+
 #[test]
-fn a_lone_proxy_publishes_its_sign_of_life_and_no_write() {
+fn a_lone_proxy_publishes_nothing_until_another_comes_and_nothing_again_when_it_is_gone() {
     let redis = Redis::start();
-    let alone = proxy_with(&redis, |config| (config.peers.heartbeat_ms, config.peers.timeout_ms) = (60_000, 120_000));
-    eventually("its first sign of life is back", || alone.count("anteroom_peers_messages_echoed") == 1);
+    let alone = proxy_with(&redis, |config| config.peers.timeout_ms = 500);
     let mut client = alone.client();
     for n in 0..1000 {
         client.ask(&["SET", "t:1", &n.to_string()]);
     }
-    assert_eq!(alone.count("anteroom_peers_messages_sent"), 1);
-    let stats = redis.client().text(&["INFO", "commandstats"]);
-    assert!(stats.contains("cmdstat_publish:calls=1,"), "{stats}");
+    eventually("it has asked who listens, often", || calls(&redis, "pubsub|numsub") > 5);
+    assert_eq!((calls(&redis, "publish"), alone.count("anteroom_peers_messages_sent")), (0, 0));
     assert_eq!((alone.count("anteroom_peers"), alone.count("anteroom_peers_acknowledged")), (0, 0));
+    let mut another = proxy_with(&redis, |config| config.peers.timeout_ms = 500);
+    await_acquainted(&alone, &another);
+    another.stop();
+    eventually("its silence is noticed", || alone.count("anteroom_peers") == 0);
+    let (sent, asked) = (calls(&redis, "publish"), calls(&redis, "pubsub|numsub"));
+    client.ask(&["SET", "t:1", "x"]);
+    eventually("it asks who listens again", || calls(&redis, "pubsub|numsub") > asked + 5);
+    // One may have been on its way.
+    assert!(calls(&redis, "publish") <= sent + 1);
+    assert_eq!(alone.count("anteroom_peers_losses"), 0);
+}
+
+/// Whoever else listens there may be one of us who is not heard yet.
+#[test]
+fn a_lone_proxy_gives_signs_of_life_while_anyone_else_listens() {
+    let redis = Redis::start();
+    let mut listener = redis.client();
+    listener.ask(&["SUBSCRIBE", CHANNEL]);
+    let _alone = proxy(&redis);
+    for _ in 0..3 {
+        assert!(listener.text_frame().contains("\r\nanteroom:1:"));
+    }
+}
+
+#[test]
+fn two_that_come_at_once_hear_each_other_within_two_heartbeats() {
+    let redis = Redis::start();
+    for _ in 0..4 {
+        let start = || {
+            Proxy::start_with(redis.addr(), |config| {
+                timed(config);
+                (config.peers.heartbeat_ms, config.peers.timeout_ms) = (1_000, 10_000);
+            })
+        };
+        let (a, b) = std::thread::scope(|scope| {
+            let (a, b) = (scope.spawn(start), scope.spawn(start));
+            (a.join().expect("it starts"), b.join().expect("it starts"))
+        });
+        let begun = std::time::Instant::now();
+        for proxy in [&a, &b] {
+            eventually("both hear each other", || proxy.info("anteroom_peers_acknowledged") == "1");
+        }
+        assert!(begun.elapsed() < Duration::from_millis(1_900), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn one_that_may_not_ask_who_listens_gives_its_signs_of_life_and_is_heard() {
+    for denied in ["-pubsub|numsub", "-ping"] {
+        let redis = Redis::start();
+        assert_eq!(redis.client().text(&["ACL", "SETUSER", "default", denied]), OK);
+        let (a, b) = pair(&redis);
+        let begun = calls(&redis, "publish");
+        drop(b);
+        eventually("it is alone", || a.count("anteroom_peers") == 0);
+        let alone = calls(&redis, "publish");
+        eventually("it speaks all the same", || calls(&redis, "publish") > alone + 3);
+        assert!(alone > begun, "{denied}");
+        assert_eq!(a.count("anteroom_peers_losses"), 0, "{denied}");
+    }
 }
 
 #[test]

@@ -8,14 +8,20 @@
 //! | R5, R23 | `races/writes.rs` |
 //! | R6, R7, R8 and blocking commands | `races/hidden.rs` |
 //! | R9, R10, R14, R15, R26 | `races/tracker.rs` |
+//! | R15, connections that outlive a failover, writes lost by it | `races/failover.rs` |
 //! | R11, other databases | `races/flush.rs` |
 //! | R12 and the policies | `races/expiry.rs` (R13, a clock that jumps: unit tests of `coherence`) |
 //! | R18 | `races/mget.rs` |
 //! | R20, R21 | `races/told.rs` (hits between look-up and interest: unit tests of `coherence`) |
 //! | R22 | `tests/peers.rs` |
+//! | what no race explains: hits read again | `races/audit.rs` |
 
+#[path = "races/audit.rs"]
+mod audit;
 #[path = "races/expiry.rs"]
 mod expiry;
+#[path = "races/failover.rs"]
+mod failover;
 #[path = "races/fills.rs"]
 mod fills;
 #[path = "races/flush.rs"]

@@ -20,9 +20,33 @@ pub struct Counters {
     dropped: [AtomicU64; Cause::ALL.len()],
     flushes: [AtomicU64; Cause::ALL.len()],
     sources_lost: AtomicU64,
+    audits: [AtomicU64; Audited::ALL.len()],
+}
+
+/// What became of a hit that was to be audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audited {
+    /// It was read again, and is the same.
+    Same,
+    /// It was another value, of which Redis had not told.
+    Stale,
+    /// It was invalidated or expired meanwhile, or could not be read again.
+    Discarded,
+    /// Too many were under way, or had been this second.
+    Skipped,
+}
+
+impl Audited {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Audited; 4] = [Self::Same, Self::Stale, Self::Discarded, Self::Skipped];
 }
 
 impl Counters {
+    /// A hit was to be audited.
+    pub fn audited(&self, how: Audited) {
+        self.audits[how as usize].fetch_add(1, Relaxed);
+    }
+
     pub(super) fn miss(&self, reason: MissReason) {
         self.misses[reason as usize].fetch_add(1, Relaxed);
     }
@@ -86,6 +110,15 @@ pub struct Totals {
     pub flushes: [u64; Cause::ALL.len()],
     /// How often a source was lost.
     pub sources_lost: u64,
+    /// Hits that were to be audited, by [`Audited`].
+    pub audits: [u64; Audited::ALL.len()],
+}
+
+impl Totals {
+    /// Hits that were read again and compared.
+    pub fn audited(&self) -> u64 {
+        self.audits[Audited::Same as usize] + self.audits[Audited::Stale as usize]
+    }
 }
 
 impl Totals {
@@ -103,6 +136,7 @@ impl Totals {
         sum(&mut self.dropped, &counters.dropped);
         sum(&mut self.flushes, &counters.flushes);
         self.sources_lost += counters.sources_lost.load(Relaxed);
+        sum(&mut self.audits, &counters.audits);
     }
 }
 

@@ -27,8 +27,10 @@
 //! | what must go by pattern | `matching.rs` |
 //! | what is kept, and what would be answered or filled, for those who only look | `inspect.rs` |
 //! | what is told to others | `news.rs` |
+//! | did memory tell the truth | `audit.rs` |
 //! | what INFO and the metrics say | `counters.rs` |
 
+pub mod audit;
 pub mod broadcast;
 mod counters;
 mod epochs;
@@ -66,7 +68,7 @@ use ahash::RandomState;
 use crate::cache::{Admission, Millis, Oversized, Tier, TierLimits, TierSize, ViewKey};
 
 use broadcast::Broadcasts;
-pub use counters::{Counters, Totals};
+pub use counters::{Audited, Counters, Totals};
 pub(crate) use epochs::SlotGuard;
 use epochs::{Epochs, Slot};
 pub use flights::{FlightId, FlightKey, Flights};

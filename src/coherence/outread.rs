@@ -84,6 +84,14 @@ impl OpenFills {
         }
     }
 
+    /// The reader was given what this fill brought back.
+    pub(super) fn read_past_by(&mut self, fill: &Closed, key: u64, question: u64, reply: u64, protocol: Protocol) {
+        for open in self.0.iter_mut().filter(|open| open.key == key && !open.closed.is_same(fill)) {
+            open.closed.set();
+            open.seen.add(question, reply, protocol);
+        }
+    }
+
     /// Whether what this fill brings back is what everyone saw who read past it. `reply` gives the hash of its own, in a protocol.
     pub(super) fn agrees(&self, fill: &Closed, question: u64, reply: impl Fn(Protocol) -> u64) -> bool {
         match self.0.iter().find(|open| open.closed.is_same(fill)).map(|open| open.seen) {

@@ -12,6 +12,7 @@ use super::outread::Closed;
 use super::{Coherence, Local, ScopeId, Source, SourceKind};
 use crate::cache::{Entry, Millis, NewView, View, tier_size};
 use crate::coherence::epochs::SlotState;
+use crate::resp::Protocol;
 
 /// Why no ticket was issued; the read then goes upstream on the client's own lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,6 +192,9 @@ impl FillTicket {
     /// Stores what the read brought back, if nothing has moved since the ticket was issued. The caller has seen to it that the
     /// reply is neither an error nor `+QUEUED` nor a redirection.
     pub fn commit(self, new: &NewView<'_>) -> Result<(), CommitRefused> {
+        if self.source.kind() == SourceKind::Ttl {
+            self.read_past_others(new);
+        }
         let stored = self.store(new);
         match &stored {
             Ok(()) => self.local.counters.committed(),
@@ -210,6 +214,15 @@ impl FillTicket {
         if bytes > shared.limits.tier.entry_bytes_max {
             shared.oversized.note(self.hash, now);
         }
+    }
+
+    /// Without tracking, fills come over the lanes of those who asked, which have no common order: one that was executed earlier may come
+    /// back later. Whoever gets this reply is not to be given an older one from memory afterwards.
+    fn read_past_others(&self, new: &NewView<'_>) {
+        let shared = &*self.local.shared;
+        let (question, reply) = (shared.question_hash(self.hash, &new.question), shared.hasher.hash_one(new.resp3));
+        let mut held = shared.epochs.lock(shared.epochs.index(self.hash));
+        held.open_fills().read_past_by(&self.closed, self.hash, question, reply, Protocol::Resp3);
     }
 
     fn store(&self, new: &NewView<'_>) -> Result<(), CommitRefused> {

@@ -39,11 +39,14 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::audit::Audit;
 use super::listener::Listener;
 use super::mail::{Mail, Mailbox};
+use super::wire::ANOTHER_SERVER;
 use super::{Coherence, FillTicket, FlightId, Source};
 use crate::cache::{Clock, Millis};
 use crate::resp::Resp2Rule;
+use crate::server::complaints::Complaints;
 use crate::upstream::connect::{Connector, reason};
 pub use handshake::Signal;
 pub(super) use handshake::{Refused, tracking_on};
@@ -94,6 +97,8 @@ pub enum Asked {
     Fill(Fill),
     /// To read and tell.
     Read(Read),
+    /// To read and compare.
+    Audit(Box<Audit>),
 }
 
 /// The tracker's own bounds.
@@ -135,6 +140,8 @@ pub struct Tracker {
     queue: Mutex<Queue>,
     bell: Notify,
     state: Mutex<TrackerState>,
+    /// Audits that found a hit stale.
+    stale: Complaints,
     /// Until then (milliseconds on the clock) fills are for nothing: the user may not ask for a key's expiry.
     no_fills_until: AtomicU64,
 }
@@ -160,6 +167,7 @@ impl Tracker {
             queue: Mutex::default(),
             bell: Notify::new(),
             state,
+            stale: Complaints::default(),
             no_fills_until: AtomicU64::new(0),
         })
     }
@@ -277,7 +285,7 @@ impl Tracker {
     fn take(&self) -> io::Result<(Vec<Asked>, Vec<Raised>)> {
         let mut queue = self.queue();
         if std::mem::take(&mut queue.restart) {
-            return Err(io::Error::other("the upstream is not what it was"));
+            return Err(io::Error::other(ANOTHER_SERVER));
         }
         Ok((std::mem::take(&mut queue.asked), std::mem::take(&mut queue.fences)))
     }
@@ -299,6 +307,8 @@ impl Asked {
         match self {
             Self::Fill(fill) => fill.fail(),
             Self::Read(read) => read.fail(),
+            // Nobody waits for it.
+            Self::Audit(_) => {}
         }
     }
 }

@@ -35,16 +35,18 @@ pub enum Cause {
     Console,
     /// Another configuration: what was kept under the old one.
     Config,
+    /// An audit found it stale (`audit.rs`).
+    Audit,
 }
 
 impl Cause {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Cause; 7] =
-        [Self::Push, Self::Write, Self::Read, Self::Peer, Self::Application, Self::Console, Self::Config];
+    pub const ALL: [Cause; 8] =
+        [Self::Push, Self::Write, Self::Read, Self::Peer, Self::Application, Self::Console, Self::Config, Self::Audit];
 
     /// Whether Redis itself says nothing of it.
     fn is_word_of_others(self) -> bool {
-        matches!(self, Self::Peer | Self::Application | Self::Console)
+        matches!(self, Self::Peer | Self::Application | Self::Console | Self::Audit)
     }
 
     /// The word for it.
@@ -57,6 +59,7 @@ impl Cause {
             Self::Application => "application",
             Self::Console => "console",
             Self::Config => "config",
+            Self::Audit => "audit",
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 49] {
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 51] {
     let Config { tls, upstream, cache, coherence, peers, clients, tracking, memory, limits, observe, slowlog, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
@@ -67,6 +67,8 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 49] {
         ("coherence.heartbeat_ms", coherence.heartbeat_ms, 1..=DAY_MS),
         ("coherence.heartbeat_deadline_ms", coherence.heartbeat_deadline_ms, 1..=DAY_MS),
         ("coherence.fills_inflight_max", coherence.fills_inflight_max as u64, 1..=1 << 20),
+        ("coherence.audit_one_in", coherence.audit_one_in, 0..=1_000_000_000),
+        ("coherence.audit_max_per_second", coherence.audit_max_per_second, 0..=1_000_000),
         ("peers.heartbeat_ms", peers.heartbeat_ms, 10..=DAY_MS),
         ("peers.timeout_ms", peers.timeout_ms, 20..=DAY_MS),
         ("clients.max", clients.max as u64, 1..=1_000_000),

@@ -16,11 +16,22 @@ pub struct Coherence {
     pub fills_inflight_max: usize,
     /// Whether keyspace events will do where the upstream does not track.
     pub keyspace_events: bool,
+    /// One hit in so many is read again and compared; 0 for none.
+    pub audit_one_in: u64,
+    /// Of them a second, at most.
+    pub audit_max_per_second: u64,
 }
 
 impl Default for Coherence {
     fn default() -> Self {
-        Self { heartbeat_ms: 500, heartbeat_deadline_ms: 1500, fills_inflight_max: 1024, keyspace_events: false }
+        Self {
+            heartbeat_ms: 500,
+            heartbeat_deadline_ms: 1500,
+            fills_inflight_max: 1024,
+            keyspace_events: false,
+            audit_one_in: 1000,
+            audit_max_per_second: 100,
+        }
     }
 }
 

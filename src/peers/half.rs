@@ -52,6 +52,12 @@ impl Half {
         }
     }
 
+    /// The next whole frame of what was read; an error reply is an error.
+    pub(super) fn consent(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let frame = self.frame()?;
+        frame.map(|frame| if frame.starts_with(b"-") { Err(refusal(&frame)) } else { Ok(frame) }).transpose()
+    }
+
     /// The next whole frame of what was read.
     pub(super) fn frame(&mut self) -> io::Result<Option<Vec<u8>>> {
         let split = self.splitter.split(&self.buffer);
@@ -65,11 +71,7 @@ impl Half {
             }
             return Ok(None);
         };
-        let frame: Vec<u8> = self.buffer.drain(..frame.len).collect();
-        if frame.starts_with(b"-") {
-            return Err(io::Error::other(String::from_utf8_lossy(&frame[1..]).trim_end().to_owned()));
-        }
-        Ok(Some(frame))
+        Ok(Some(self.buffer.drain(..frame.len).collect()))
     }
 
     /// Sends, and waits for so many confirmations.
@@ -82,12 +84,26 @@ impl Half {
             }
             poll_fn(|cx| self.socket.poll_read_ready(cx)).await?;
             self.read()?;
-            while count > 0 && self.frame()?.is_some() {
+            while count > 0 && self.consent()?.is_some() {
                 count -= 1;
             }
         }
         Ok(())
     }
+}
+
+/// What an error reply says.
+pub(super) fn refusal(frame: &[u8]) -> io::Error {
+    io::Error::other(String::from_utf8_lossy(frame.get(1..).unwrap_or_default()).trim_end().to_owned())
+}
+
+/// How many subscribers NUMSUB says that the first channel has; `None` if it is refused.
+pub(super) fn subscribers(frame: &[u8]) -> Option<usize> {
+    let mut rest = frame;
+    number(&mut rest, b'*')?;
+    let len = number(&mut rest, b'$')?;
+    rest = rest.get(len + 2..)?;
+    number(&mut rest, b':')
 }
 
 /// An array of strings, which is all that a listening connection is sent.
@@ -110,4 +126,16 @@ fn number(rest: &mut &[u8], kind: u8) -> Option<usize> {
     let value = std::str::from_utf8(digits).ok()?.parse().ok()?;
     *rest = rest[line_end..].strip_prefix(b"\r\n")?;
     Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::subscribers;
+
+    #[test]
+    fn the_first_channel_s_subscribers_are_counted_and_a_refusal_is_no_count() {
+        assert_eq!(subscribers(b"*4\r\n$3\r\na:b\r\n:2\r\n$1\r\nx\r\n:0\r\n"), Some(2));
+        assert_eq!(subscribers(b"-NOPERM this user has no permissions to run the 'pubsub|numsub' command\r\n"), None);
+        assert_eq!(subscribers(b"*2\r\n$100\r\na\r\n"), None);
+    }
 }

@@ -7,32 +7,38 @@
 //! missed. Dropping the [`Line`] closes the outlets: what is written meanwhile is not gathered, and told by that boot id.
 //!
 //! Every sign of life must come back on the listening connection, and every request be answered, within `timeout_ms`.
+//!
+//! # Who is alone is silent
+//!
+//! Whoever hears nobody asks at each beat how many are subscribed (PUBSUB NUMSUB), and gives a sign of life only if there is anyone besides
+//! himself; a PING then stands for the sign of life that would come back. Of two that come at once neither is missed: each subscribes
+//! before it asks, so whoever asks last counts both, and says so; the other hears him, and answers. Who may not ask, or not PING, gives his
+//! signs of life whether anyone listens or not.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use ahash::RandomState;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::applications::{self, Said};
 use super::brake::Brake;
 use super::company::{Company, Loss};
-use super::half::{Half, strings};
+use super::half::{Half, refusal, strings, subscribers};
 use super::message::{self, Message, Pen, Says, Speaker};
+use super::stays::Complained;
 use super::{Bus, State, random};
 use crate::coherence::{Cause, Coherence, Invalidation};
-use crate::resp::{Protocol, encode};
-use crate::server::complaints::Complaints;
-use crate::upstream::connect::{Connection, Connector, reason};
+use crate::resp::encode;
+use crate::upstream::era::Era;
 
 /// What the connections are called in the upstream's CLIENT LIST.
-const LISTENS: &str = "anteroom:peers";
-const SPEAKS: &str = "anteroom:publish";
+pub(super) const LISTENS: &str = "anteroom:peers";
+pub(super) const SPEAKS: &str = "anteroom:publish";
 
 /// Requests sent and not answered, at most; beyond it what is to be told gathers in its outlet.
 const OWED_MAX: usize = 1024;
@@ -41,97 +47,28 @@ const HERE_PAUSE: Duration = Duration::from_millis(20);
 /// How often at most the log says that a message cannot be read, or is out of order.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// Says and hears until everyone has drained.
-pub(super) async fn keep(
-    bus: Arc<Bus>,
-    coherence: Coherence,
-    connector: Connector,
-    reconnect: (Duration, Duration),
-    mut drained: watch::Receiver<()>,
-) {
-    let stays = async {
-        let (complaints, mut pause) = (Complained::default(), reconnect.0);
-        loop {
-            let stay = connect(&bus, &coherence, &connector, &complaints);
-            let why = tokio::select! {
-                connected = stay => match connected {
-                    Ok(mut line) => {
-                        pause = reconnect.0;
-                        match line.pump(&mut drained).await {
-                            Ok(()) => return,
-                            Err(error) => reason(&error),
-                        }
-                    }
-                    Err(why) => {
-                        pause = (pause * 2).min(reconnect.1);
-                        why
-                    }
-                },
-                _ = drained.changed() => return,
-            };
-            bus.standing.set_state(State::Down(why));
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = drained.changed() => return,
-            }
-        }
-    };
-    tokio::select! {
-        () = stays => {}
-        () = bus.walks.keep(&coherence) => {}
-        () = bus.sweeps.keep(&connector, &coherence) => {}
-    }
-}
-
-#[derive(Default)]
-struct Complained {
-    of_peers: Complaints,
-    out_of_order: Complaints,
-    of_applications: Complaints,
-}
-
-/// Opens both connections and subscribes.
-async fn connect<'a>(
-    bus: &'a Bus,
-    coherence: &'a Coherence,
-    connector: &Connector,
-    complaints: &'a Complained,
-) -> Result<Line<'a>, String> {
-    let open = async |name| {
-        let connection: Connection = connector.open(Protocol::Resp2, name).await.map_err(|error| error.to_string())?;
-        if connection.authenticated {
-            Ok(Half::new(connection.socket))
-        } else {
-            Err("upstream.url has no password".to_owned())
-        }
-    };
-    let speaks = open(SPEAKS).await?;
-    let channels = bus.channels();
-    let mut listens = None;
-    if !channels.is_empty() {
-        let mut half = open(LISTENS).await?;
-        let mut command: Vec<&[u8]> = vec![b"SUBSCRIBE"];
-        command.extend(channels.iter().map(|channel| channel.as_bytes()));
-        encode::command(&mut half.out, &command);
-        let confirmed = half.confirmed(channels.len());
-        timeout(connector.timeout, confirmed)
-            .await
-            .map_err(|_| "the subscription is not confirmed".to_owned())?
-            .map_err(|error| reason(&error))?;
-        listens = Some(half);
-    }
-    Ok(Line::new(bus, coherence, listens, speaks, complaints))
+/// What was asked on the connection that speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// A PUBLISH or a PING.
+    Told,
+    /// How many are subscribed.
+    Subscribers,
 }
 
 /// See the head of this file.
-struct Line<'a> {
+pub(super) struct Line<'a> {
     bus: &'a Bus,
     coherence: &'a Coherence,
     complaints: &'a Complained,
     listens: Option<Half>,
     speaks: Half,
-    /// When each request that is not answered was sent.
-    owed: VecDeque<Instant>,
+    /// Of the earlier of the two.
+    era: Era,
+    /// What is not answered, and when it was sent.
+    owed: VecDeque<(Asked, Instant)>,
+    /// False once the upstream has refused what one who is alone asks.
+    may_ask: bool,
     /// What must come back on the listening connection: a sign of life by its number, or a PONG; and since when.
     awaited: VecDeque<(Option<u64>, Instant)>,
     pen: Pen,
@@ -145,11 +82,10 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// Subscribed, and all that may have been missed until now is dropped.
-    fn new(
+    pub(super) fn new(
         bus: &'a Bus,
         coherence: &'a Coherence,
-        listens: Option<Half>,
-        speaks: Half,
+        (listens, speaks, era): (Option<Half>, Half, Era),
         complaints: &'a Complained,
     ) -> Self {
         let now = Instant::now();
@@ -171,7 +107,9 @@ impl<'a> Line<'a> {
             complaints,
             listens,
             speaks,
+            era,
             owed: VecDeque::new(),
+            may_ask: true,
             awaited: VecDeque::new(),
             pen: Pen::new(me),
             company: Company::new(me, silence, bus.standing.counts()),
@@ -184,7 +122,7 @@ impl<'a> Line<'a> {
     }
 
     /// Serves until a connection is lost; `Ok` when there is nothing more to say.
-    async fn pump(&mut self, drained: &mut watch::Receiver<()>) -> io::Result<()> {
+    pub(super) async fn pump(&mut self, drained: &mut watch::Receiver<()>) -> io::Result<()> {
         let (news, mut last_words) = (self.coherence.news(), false);
         loop {
             let due = [self.here_at, self.brake.due().map(Instant::from_std)];
@@ -202,8 +140,8 @@ impl<'a> Line<'a> {
                 ready = poll_fn(|cx| self.speaks.socket.poll_read_ready(cx)) => {
                     ready?;
                     self.speaks.read()?;
-                    while self.speaks.frame()?.is_some() {
-                        self.owed.pop_front().ok_or_else(|| io::Error::other("a reply that no one asked for"))?;
+                    while let Some(frame) = self.speaks.frame()? {
+                        self.answered(&frame)?;
                     }
                 }
                 ready = poll_fn(|cx| self.speaks.socket.poll_write_ready(cx)), if unsent => ready?,
@@ -220,6 +158,23 @@ impl<'a> Line<'a> {
                 listens.write()?;
             }
         }
+    }
+
+    fn answered(&mut self, frame: &[u8]) -> io::Result<()> {
+        let (asked, _) = self.owed.pop_front().ok_or_else(|| io::Error::other("a reply that no one asked for"))?;
+        match asked {
+            Asked::Told if frame.starts_with(b"-") => return Err(refusal(frame)),
+            Asked::Told => {}
+            Asked::Subscribers => {
+                let subscribers = subscribers(frame);
+                self.may_ask &= subscribers.is_some();
+                // He himself is one of them.
+                if subscribers != Some(1) {
+                    self.say_here(Instant::now());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether what is told now leaves now. If not, it gathers in its outlet, which is bounded.
@@ -250,7 +205,7 @@ impl<'a> Line<'a> {
 
     fn publish(&mut self, channel: &str, message: &[u8]) {
         encode::command(&mut self.speaks.out, &[b"PUBLISH", channel.as_bytes(), message]);
-        self.owed.push_back(Instant::now());
+        self.owed.push_back((Asked::Told, Instant::now()));
     }
 
     fn on_time(&mut self) -> io::Result<()> {
@@ -268,8 +223,18 @@ impl<'a> Line<'a> {
     }
 
     fn beat(&mut self, now: Instant) -> io::Result<()> {
+        if self.era.is_over() {
+            // What is published at a replica its primary does not hear.
+            return Err(io::Error::other("the upstream is not what it was"));
+        }
         let silence = Duration::from_millis(self.bus.peers.timeout_ms);
-        let oldest = self.owed.front().copied().into_iter().chain(self.awaited.front().map(|(_, since)| *since)).min();
+        let oldest = self
+            .owed
+            .front()
+            .map(|(_, since)| *since)
+            .into_iter()
+            .chain(self.awaited.front().map(|(_, since)| *since))
+            .min();
         if oldest.is_some_and(|since| now.duration_since(since) >= silence) {
             return Err(io::Error::other(format!("no answer within {} ms", silence.as_millis())));
         }
@@ -281,12 +246,19 @@ impl<'a> Line<'a> {
             self.bus.standing.set_company(&self.company);
         }
         self.beat_at = now + Duration::from_millis(self.bus.peers.heartbeat_ms);
-        if self.bus.peers.enabled {
+        if self.bus.peers.enabled && !(self.company.is_empty() && self.may_ask) {
             self.say_here(now);
             return Ok(());
         }
-        encode::command(&mut self.speaks.out, &[b"PING", SPEAKS.as_bytes()]);
-        self.owed.push_back(now);
+        if self.bus.peers.enabled {
+            // Two channels: the second, which nobody has, tells a MONITOR through the proxy who asks.
+            let channel = self.bus.peers.channel.as_bytes();
+            encode::command(&mut self.speaks.out, &[b"PUBSUB", b"NUMSUB", channel, SPEAKS.as_bytes()]);
+            self.owed.push_back((Asked::Subscribers, now));
+        } else {
+            encode::command(&mut self.speaks.out, &[b"PING", SPEAKS.as_bytes()]);
+            self.owed.push_back((Asked::Told, now));
+        }
         if let Some(listens) = &mut self.listens {
             encode::command(&mut listens.out, &[b"PING", LISTENS.as_bytes()]);
             self.awaited.push_back((None, now));
@@ -305,6 +277,15 @@ impl<'a> Line<'a> {
         let Some(listens) = &mut self.listens else { return Ok(()) };
         listens.read()?;
         while let Some(frame) = self.listens.as_mut().map(Half::frame).transpose()?.flatten() {
+            if frame.starts_with(b"-") {
+                // Only to a PING is there anything to refuse.
+                if !(self.bus.peers.enabled && self.may_ask) {
+                    return Err(refusal(&frame));
+                }
+                self.may_ask = false;
+                self.awaited.pop_front();
+                continue;
+            }
             match strings(&frame).as_deref() {
                 Some([b"message", channel, payload]) if *channel == self.bus.peers.channel.as_bytes() => {
                     self.hear_peer(payload);

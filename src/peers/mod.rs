@@ -11,8 +11,8 @@
 //!
 //! # Why nothing is published while nobody listens, and nothing is lost by it
 //!
-//! A proxy publishes keys only while it hears of another one. A says what it wrote from the instant it has heard of B; B cannot know when
-//! that is. Until B has read that A hears it, A's writes may have been told to nobody, so B relies on time alone; then it drops
+//! A proxy publishes keys only while it hears of another one, and anything at all only while anyone else is subscribed (`line.rs`).
+//! A says what it wrote from the instant it has heard of B; B cannot know when that is. Until B has read that A hears it, A's writes may have been told to nobody, so B relies on time alone; then it drops
 //! everything untracked. What it keeps afterwards it has read after that, and so after every write that A did not tell:
 //!
 //! ```text
@@ -34,6 +34,7 @@
 //! | `message` | how does a proxy say it? |
 //! | `company` | who else is here, and what must go when one is heard, or not heard? |
 //! | `applications` | how do applications say it, and how are they told? |
+//! | `stays` | when are there connections? |
 //! | `line`, `half` | what happens on the two connections, and on each? |
 //! | `brake` | how often may everything go? |
 //! | `walks` | who walks through memory for a pattern? |
@@ -44,6 +45,7 @@ pub mod company;
 mod half;
 mod line;
 pub mod message;
+mod stays;
 pub mod walks;
 
 use std::collections::hash_map::RandomState;
@@ -219,7 +221,7 @@ impl Running {
         if bus.standing.state() == State::Off {
             return Self(tokio::spawn(async {}));
         }
-        Self(tokio::spawn(line::keep(bus, coherence, connector, reconnect, all_drained)))
+        Self(tokio::spawn(stays::keep(bus, coherence, connector, reconnect, all_drained)))
     }
 
     /// Returns when all is said, or it has taken too long. To be called once the workers drain.

@@ -151,7 +151,9 @@ pub fn run_under(
     let outcome = runtime.block_on(async {
         let timeout = Duration::from_millis(shared.config().upstream.timeout_ms);
         let (tls, login) = (shared.upstream_tls.clone(), shared.own_login());
-        let control = Control::new(&shared.address, tls, login.as_deref(), timeout).map_err(RunError::Internal)?;
+        let eras = shared.eras.clone();
+        let control =
+            Control::new(&shared.address, tls, login.as_deref(), timeout, eras).map_err(RunError::Internal)?;
         let survey = tokio::spawn(survey::keep(shared.clone()));
         let users = tokio::spawn(users::keep(shared.clone()));
         let limits = tokio::spawn(keep_limits(shared.clone(), control.clone()));

@@ -37,6 +37,7 @@ use crate::peers::Bus;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::upstream::connect::{Address, Connector, Credentials, Login};
 use crate::upstream::dedicated::PoolStanding;
+use crate::upstream::era::Eras;
 use crate::upstream::lane::{LaneStanding, Refusal};
 use crate::upstream::pause::Pause;
 
@@ -102,6 +103,8 @@ pub struct Shared {
     pub bus: Arc<Bus>,
     /// What clients have asked the upstream to hold back.
     pub pause: Arc<Pause>,
+    /// Which server answers.
+    pub eras: Arc<Eras>,
     /// A [`Sight`], by number.
     sight: AtomicUsize,
     facts: RwLock<Arc<Facts>>,
@@ -175,6 +178,7 @@ impl Shared {
             scripts: Arc::default(),
             bus,
             pause: Arc::default(),
+            eras: Arc::default(),
             sight: AtomicUsize::new(Sight::Off as usize),
             facts: RwLock::default(),
             auth_required: AtomicBool::new(false),
@@ -284,12 +288,19 @@ impl Shared {
     }
 
     /// The server that answers is not, or no longer, the one whose data is in memory (a demoted primary keeps its
-    /// connections; redis-facts R15): nothing kept is served any more, and the trackers begin anew.
+    /// connections; redis-facts R15): nothing kept is served any more, and all connections to it are replaced.
     pub fn another_server(&self, why: &str) {
+        self.eras.end();
+        self.not_to_be_believed(why);
+    }
+
+    /// Nothing kept is served any more, and the trackers begin anew.
+    fn not_to_be_believed(&self, why: &str) {
         tracing::warn!(reason = why, "the upstream is not what it was");
         self.survey_bell.notify_one();
-        self.coherence.everything(Cause::Push);
+        // In this order: what was asked of the old server is void, and nothing more is.
         self.identities.all().iter().filter_map(|i| i.tracker.as_ref()).for_each(|tracker| tracker.restart());
+        self.coherence.everything(Cause::Push);
         // Ids of connections are those of one server.
         [&self.broadcasts, &self.redirects].into_iter().for_each(|listening| listening.restart());
     }
@@ -303,7 +314,12 @@ impl Shared {
     pub fn refused(&self, refusal: Refusal, by: SaidBy) -> bool {
         let expected = refusal == Refusal::ReadOnly && self.facts().is_replica();
         match by {
-            SaidBy::Server if !expected => self.another_server("it is loading, or a replica"),
+            SaidBy::Server if !expected && refusal == Refusal::ReadOnly => {
+                self.eras.refused(Instant::now());
+                self.not_to_be_believed("it is a replica");
+            }
+            // It says so for as long as it loads, on every connection: none is better than another.
+            SaidBy::Server if !expected => self.not_to_be_believed("it is loading, or has lost its primary"),
             SaidBy::Server | SaidBy::Script => self.survey_bell.notify_one(),
         }
         by == SaidBy::Server || expected

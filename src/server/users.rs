@@ -24,6 +24,7 @@ use super::shared::Shared;
 use super::swaps::Swaps;
 use crate::resp::{Protocol, ReplySplitter};
 use crate::upstream::connect::{ConnectError, Connector, Conversation, Login};
+use crate::upstream::era::Era;
 
 /// How long a user who was refused is not asked again: every refusal is a line in Redis's ACL LOG.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -105,6 +106,8 @@ fn changed<'a>(before: Option<&'a Seen>, now: &'a Seen) -> Changed<'a> {
 /// Who is asked, and for what. At least one of the two is permitted.
 struct Witness {
     conversation: Conversation,
+    /// Of whose users it tells.
+    era: Era,
     /// The user's identity; none for `upstream.url`'s.
     identity: Option<u32>,
     lists: bool,
@@ -176,6 +179,7 @@ impl Watch {
     async fn look(&mut self) -> Option<Look> {
         if let Some(mut witness) = self.witness.take()
             && self.is_known(witness.identity)
+            && !witness.era.is_over()
         {
             match witness.look(self.seen.as_ref(), &self.hasher).await {
                 Ok(Some(look)) => {
@@ -227,9 +231,9 @@ impl Watch {
         if !connection.authenticated {
             return Ok(None);
         }
-        let conversation = Conversation::new(connection.socket);
+        let (conversation, era) = (Conversation::new(connection.socket), connection.era);
         let mut witness =
-            Witness { conversation, identity, lists: false, counts: false, unlisted: 0, commandstats: None };
+            Witness { conversation, era, identity, lists: false, counts: false, unlisted: 0, commandstats: None };
         let (counts, list) = (witness.ask_counts().await?, witness.ask(LIST).await?);
         let seen = Seen { users: read_users(&list, &self.hasher), counts: read_counts(&counts, &self.hasher) };
         (witness.lists, witness.counts) = (seen.users.is_some(), seen.counts.is_some());

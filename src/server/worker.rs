@@ -21,6 +21,7 @@ use super::rules::Rules;
 use super::shared::{SaidBy, Shared};
 use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
+use crate::coherence::audit::Auditor;
 use crate::coherence::mail::Mailbox;
 use crate::coherence::{Coherence, Flights, Marks, Near};
 use crate::command::{Command, Denied, Table};
@@ -109,6 +110,8 @@ pub struct Worker {
     pub marks: Marks,
     /// The hottest entries, in front of the tier.
     pub near: RefCell<Near>,
+    /// Which hits are read again.
+    pub auditor: Auditor,
     /// Fills in flight, and who waits for each.
     pub flights: RefCell<Flights<Seat>>,
     /// Reads that are made for one client alone, and who waits for each.
@@ -148,11 +151,13 @@ impl Worker {
         let (version, table) = shared.table();
         let settings = shared.in_force.get();
         let flights_max = flights_max(&settings.config, shared.stats.len());
+        let (one_in, per_second) = audits(&settings.config, shared.stats.len());
         Rc::new(Self {
             index,
             coherence: shared.coherence.fork(),
             marks: shared.coherence.marks(),
             near: RefCell::new(Near::new(shared.coherence.tier_limits(), shared.stats.len())),
+            auditor: Auditor::new(one_in, per_second),
             flights: RefCell::new(Flights::new(flights_max, JOINERS_MAX)),
             reads: Reads::default(),
             mailbox: Arc::default(),
@@ -226,6 +231,8 @@ impl Worker {
         let table = self.table.borrow().1.clone();
         self.resolve(&table);
         self.flights.borrow_mut().set_max(flights_max(&settings.config, self.shared.stats.len()));
+        let (one_in, per_second) = audits(&settings.config, self.shared.stats.len());
+        self.auditor.set(one_in, per_second);
         let limits = self.limits();
         self.lanes.borrow().values().for_each(|lane| lane.set_limits(limits));
         if before.upstream != settings.config.upstream {
@@ -435,6 +442,11 @@ impl Worker {
     }
 }
 
+/// A worker's hits that are read again: one in so many, and so many a second.
+fn audits(config: &Config, workers: usize) -> (u64, u64) {
+    (config.coherence.audit_one_in, config.coherence.audit_max_per_second.div_ceil(workers as u64))
+}
+
 /// A worker's part of the fills that may be in flight.
 fn flights_max(config: &Config, workers: usize) -> usize {
     (config.coherence.fills_inflight_max / workers).max(1)
@@ -517,5 +529,6 @@ pub fn connector_for(shared: &Shared, identity: Option<&Identity>) -> Connector 
         db: 0,
         timeout: Duration::from_millis(shared.config().upstream.timeout_ms),
         pause: shared.pause.clone(),
+        eras: shared.eras.clone(),
     }
 }

@@ -206,7 +206,8 @@ impl Attached {
 
     /// What the connection was made for: another identity, protocol or database needs another.
     pub fn is_for(&self, protocol: Protocol, db: u32) -> bool {
-        (self.loan.connection.protocol, self.loan.connection.db) == (protocol, db)
+        let connection = &self.loan.connection;
+        (connection.protocol, connection.db) == (protocol, db) && !connection.era.is_over()
     }
 
     /// Whether every later command of the session must ride this connection too.

@@ -17,9 +17,10 @@ use super::request::Flow;
 use super::then::{Then, Watched};
 use super::waiter::Waiter;
 use super::{Session, Way};
-use crate::cache::{Millis, ViewKey};
+use crate::cache::{Millis, View, ViewKey};
+use crate::coherence::audit::Audit;
 use crate::coherence::tracker::{Asked, Fill};
-use crate::coherence::{FillTicket, FlightKey, Miss, MissReason, ScopeId, Source};
+use crate::coherence::{Audited, FillTicket, FlightKey, Miss, MissReason, ScopeId, Seen, Source};
 use crate::command::Command;
 use crate::config::Mode;
 use crate::observe::{Bypass, Outcome};
@@ -101,6 +102,7 @@ impl Session {
         }
         let miss = match worker.near.borrow_mut().serve(&worker.coherence, source, key, &question, now) {
             Ok((view, seen)) => {
+                let audited = (ttl_ms.is_none() && worker.auditor.is_due()).then(|| (view.clone(), seen));
                 let reply = view.reply(self.protocol);
                 self.at_hand.came_from_memory(reply.len());
                 if !self.mute.takes_this() {
@@ -109,6 +111,9 @@ impl Session {
                 }
                 if follows && let Some(tracking) = &self.tracking {
                     tracking.ear.follow(&worker.coherence, source, key, seen, None);
+                }
+                if let Some((view, seen)) = audited {
+                    self.audit(source, args, view, seen, now);
                 }
                 return Flow::Next;
             }
@@ -119,6 +124,19 @@ impl Session {
         match ttl_ms {
             Some(ttl_ms) => self.read_for_ttl(command, args, &source, ttl_ms, miss, now),
             None => self.read_for_tracked(command, args, &source, &asked, miss, now),
+        }
+    }
+
+    /// Has a hit read again (`coherence/audit.rs`).
+    #[cold]
+    fn audit(&self, source: &Arc<Source>, args: &Args<'_>, view: View, seen: Seen, now: Millis) {
+        let (coherence, Some(tracker)) = (&self.worker.coherence, &self.identity.tracker) else { return };
+        match self.worker.auditor.permit(now) {
+            Some(permit) if args.raw().len() <= FILL_REQUEST_MAX_BYTES => {
+                let audit = Audit { view, seen, source: source.clone(), request: args.raw().to_vec(), permit };
+                self.worker.round.add(tracker, Asked::Audit(Box::new(audit)));
+            }
+            _ => coherence.counters().audited(Audited::Skipped),
         }
     }
 

@@ -13,6 +13,7 @@ use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::era::{Era, Eras};
 use super::pause::Pause;
 use crate::resp::{FrameKind, Protocol, ReplySplitter, Understood, encode};
 use crate::socket::Socket;
@@ -96,6 +97,8 @@ pub struct Connector {
     pub timeout: Duration,
     /// What clients have the upstream hold back: greetings too, when it is everyone.
     pub pause: Arc<Pause>,
+    /// Which server is reached.
+    pub eras: Arc<Eras>,
 }
 
 /// A connection past its handshake, with nothing in flight and nothing buffered.
@@ -111,6 +114,8 @@ pub struct Connection {
     pub authenticated: bool,
     /// The database selected on it.
     pub db: u32,
+    /// When it was opened: once that is over, another server answers.
+    pub era: Era,
 }
 
 /// Why a connection could not be had.
@@ -164,6 +169,7 @@ impl Connector {
     }
 
     async fn open_unbounded(&self, wanted: Protocol, name: &str) -> Result<Connection, ConnectError> {
+        let era = self.eras.current();
         let mut asked = Conversation::new(self.stream().await?);
         let mut greeting = self.greet(&mut asked, wanted, name).await?;
         if self.db != 0 && greeting.authenticated {
@@ -179,7 +185,7 @@ impl Connector {
             }
         }
         let Greeting { protocol, upstream_id, authenticated } = greeting;
-        let connection = asked.into_connection(protocol, upstream_id, authenticated)?;
+        let connection = asked.into_connection(protocol, upstream_id, authenticated, era)?;
         Ok(Connection { db: if authenticated { self.db } else { 0 }, ..connection })
     }
 
@@ -364,11 +370,17 @@ impl Conversation {
     ///
     /// # Errors
     /// More came than was asked for: whom it is for, and where the next reply begins, nobody knows.
-    pub fn into_connection(self, protocol: Protocol, upstream_id: i64, authenticated: bool) -> io::Result<Connection> {
+    pub fn into_connection(
+        self,
+        protocol: Protocol,
+        upstream_id: i64,
+        authenticated: bool,
+        era: Era,
+    ) -> io::Result<Connection> {
         if !self.buffer.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a reply that no one asked for"));
         }
-        Ok(Connection { socket: self.socket, protocol, upstream_id, authenticated, db: 0 })
+        Ok(Connection { socket: self.socket, protocol, upstream_id, authenticated, db: 0, era })
     }
 }
 

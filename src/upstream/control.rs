@@ -12,6 +12,7 @@ use bb8_redis::RedisConnectionManager;
 use bb8_redis::redis::{self, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 
 use super::connect::{Address, Login};
+use super::era::Eras;
 use crate::tls::UpstreamTls;
 use manager::{Manager, OverTls};
 
@@ -63,6 +64,7 @@ impl Control {
         tls: Option<Arc<UpstreamTls>>,
         login: Option<&Login>,
         timeout: Duration,
+        eras: Arc<Eras>,
     ) -> Result<Self, String> {
         let over = match (address, tls) {
             (Address::Tcp(host, port), Some(tls)) => Some((host.clone(), *port, tls)),
@@ -85,7 +87,7 @@ impl Control {
             .min_idle(0)
             .connection_timeout(timeout)
             .retry_connection(false)
-            .build_unchecked(Manager::new(manager, over_tls));
+            .build_unchecked(Manager::new(manager, over_tls, eras));
         Ok(Self { pool, timeout })
     }
 
@@ -111,7 +113,7 @@ impl Control {
         }
         let run = async {
             let mut connection = self.pool.get().await?;
-            commands.query_async(&mut *connection).await.map_err(bb8::RunError::User)
+            commands.query_async(&mut connection.connection).await.map_err(bb8::RunError::User)
         };
         tokio::time::timeout(patience, run).await.unwrap_or(Err(bb8::RunError::TimedOut))
     }
@@ -126,7 +128,7 @@ impl Control {
         commands.cmd("SELECT").arg(db).ignore();
         commands.cmd("TOUCH").arg(keys).ignore();
         commands.cmd("SELECT").arg(0).ignore();
-        let asked = commands.query_async::<()>(&mut *connection);
+        let asked = commands.query_async::<()>(&mut connection.connection);
         match tokio::time::timeout(self.timeout, asked).await {
             Ok(done) => done.map_err(bb8::RunError::User),
             Err(_) => Err(bb8::RunError::TimedOut),

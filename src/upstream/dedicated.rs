@@ -14,6 +14,9 @@ use tokio::sync::Notify;
 use super::connect::{ConnectError, Connection, Connector};
 use crate::resp::Protocol;
 
+/// Why an idle connection is not lent.
+const UNFIT: &str = "closed while idle, or another server answers now";
+
 /// A connection lent to one client.
 #[derive(Debug)]
 pub struct Dedicated {
@@ -50,18 +53,21 @@ impl ManageConnection for Manager {
 
     /// An idle connection with something to read is broken: it was closed, or bytes of an unknown owner lie in it.
     async fn is_valid(&self, lent: &mut Dedicated) -> Result<(), ConnectError> {
+        if lent.connection.era.is_over() {
+            return Err(ConnectError::Network(UNFIT.into()));
+        }
         let mut probe = [0u8; 1];
         match lent.connection.socket.try_read_buf(&mut &mut probe[..]) {
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                 lent.clean = false;
                 Ok(())
             }
-            _ => Err(ConnectError::Network("closed while idle".into())),
+            _ => Err(ConnectError::Network(UNFIT.into())),
         }
     }
 
     fn has_broken(&self, lent: &mut Dedicated) -> bool {
-        !lent.clean
+        !lent.clean || lent.connection.era.is_over()
     }
 }
 
@@ -193,8 +199,8 @@ impl Failures {
 
 impl ErrorSink<ConnectError> for Failures {
     fn sink(&self, error: ConnectError) {
-        // An idle connection found closed at checkout is replaced by bb8 itself; nobody needs to hear of it.
-        if matches!(&error, ConnectError::Network(text) if text == "closed while idle") {
+        // An idle connection found unfit at checkout is replaced by bb8 itself; nobody needs to hear of it.
+        if matches!(&error, ConnectError::Network(text) if text == UNFIT) {
             return;
         }
         *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);

@@ -89,7 +89,13 @@ impl<'w> Caching<'w> {
             let on = match self.way {
                 Way::Always => self.tracks(&[]),
                 Way::OptIn => self.tracks(&["OPTIN"]),
-                Way::Broadcast => self.tracks(&["BCAST", "PREFIX", "solo:", "PREFIX", "triple:", "PREFIX", "counter:"]),
+                Way::Broadcast => self.tracks(
+                    &[
+                        &["BCAST"][..],
+                        &["PREFIX", "solo:", "PREFIX", "triple:", "PREFIX", "counter:", "PREFIX", "timed:"],
+                    ]
+                    .concat(),
+                ),
                 Way::Redirected => {
                     let mut told = Client::connect(self.addr);
                     let id = told.text(&["CLIENT", "ID"]);
@@ -140,7 +146,7 @@ impl<'w> Caching<'w> {
     }
 
     fn any_key(&mut self) -> Key {
-        let kind = [Kind::Solo, Kind::Solo, Kind::Triple, Kind::Counter][self.rng.below(4) as usize];
+        let kind = Kind::any(&mut self.rng);
         let register = self.world.pick(&mut self.rng, kind);
         (register, self.rng.below(self.world.registers[register].keys.len() as u64) as u8)
     }

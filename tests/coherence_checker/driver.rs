@@ -8,11 +8,17 @@ use std::time::Duration;
 
 use anteroom::resp::encode;
 
-use super::history::{Micros, Register, Step, Write};
+use super::history::{Micros, Register, Step, Via, Write};
 use super::support::Client;
+use super::upstream::Upstream;
 use super::world::{Kind, Rng, World};
 
 type Command = Vec<String>;
+
+/// Errors that what goes wrong explains.
+const EXPECTED: [&str; 5] = ["-ERR anteroom: upstream", "-ERR no such key", "-READONLY ", "-LOADING ", "-EXECABORT "];
+/// A pause, so that a moment of failures is not most of what is seen.
+const AFTER_FAILURE: Duration = Duration::from_millis(2);
 
 /// A reply, and when it came.
 type Timed = (Vec<u8>, Micros);
@@ -25,13 +31,43 @@ enum Outcome {
     Unknown,
 }
 
+/// Where a client connects.
+#[derive(Clone, Copy)]
+pub(crate) enum Door<'w> {
+    Proxy(u8, SocketAddr),
+    Redis(&'w Upstream),
+}
+
+impl Door<'_> {
+    fn connect(self) -> Client {
+        match self {
+            Self::Proxy(_, addr) => Client::connect(addr),
+            Self::Redis(upstream) => upstream.client(),
+        }
+    }
+
+    fn via(self) -> Via {
+        match self {
+            Self::Proxy(number, _) => Via::Proxy(number),
+            Self::Redis(_) => Via::Beside,
+        }
+    }
+
+    fn moves(self) -> usize {
+        match self {
+            Self::Proxy(..) => 0,
+            Self::Redis(upstream) => upstream.moves(),
+        }
+    }
+}
+
 pub(crate) struct Driver<'w> {
     world: &'w World,
     client: Client,
-    addr: SocketAddr,
+    door: Door<'w>,
+    /// How often the primary had moved when it connected.
+    moves: usize,
     resp3: bool,
-    /// It goes through the proxy.
-    own: bool,
     rng: Rng,
     pub(crate) steps: Vec<Step>,
 }
@@ -41,10 +77,10 @@ fn words(command: &[&str]) -> Command {
 }
 
 impl<'w> Driver<'w> {
-    pub(crate) fn new(world: &'w World, addr: SocketAddr, own: bool, seed: u64) -> Self {
-        let resp3 = own && seed.is_multiple_of(2);
-        let client = Client::connect(addr);
-        let mut driver = Self { world, client, addr, resp3, own, rng: Rng::new(seed), steps: Vec::new() };
+    pub(crate) fn new(world: &'w World, door: Door<'w>, seed: u64) -> Self {
+        let resp3 = seed.is_multiple_of(2) && matches!(door, Door::Proxy(..));
+        let (moves, client) = (door.moves(), door.connect());
+        let mut driver = Self { world, client, door, moves, resp3, rng: Rng::new(seed), steps: Vec::new() };
         driver.greet();
         driver
     }
@@ -56,7 +92,7 @@ impl<'w> Driver<'w> {
     }
 
     fn reconnect(&mut self) {
-        self.client = Client::connect(self.addr);
+        (self.moves, self.client) = (self.door.moves(), self.door.connect());
         self.greet();
         self.steps.push(Step::Reconnected);
     }
@@ -69,7 +105,8 @@ impl<'w> Driver<'w> {
                 500..700 => self.read_some(8),
                 700..800 => self.read_all(),
                 800..830 => self.read_around_watch(),
-                830..870 => self.write(Kind::Solo),
+                830..850 => self.write(Kind::Solo),
+                850..870 => self.write(Kind::Timed),
                 870..890 => self.write(Kind::Triple),
                 890..930 => self.read_write_read(),
                 930..975 => self.increment(),
@@ -102,6 +139,10 @@ impl<'w> Driver<'w> {
 
     /// Sends these in one write. `None` if the connection was lost; then there is a new one.
     fn exchange(&mut self, commands: &[Command]) -> Option<(Micros, Vec<Timed>)> {
+        // Nothing moves while anyone writes, and who does not go through a proxy only writes.
+        if self.door.moves() != self.moves {
+            self.reconnect();
+        }
         let mut bytes = Vec::new();
         for command in commands {
             encode::command(&mut bytes, &command.iter().map(String::as_bytes).collect::<Vec<_>>());
@@ -121,13 +162,14 @@ impl<'w> Driver<'w> {
         for (reply, _) in &replies {
             if reply.starts_with(b"-") {
                 let text = String::from_utf8_lossy(reply);
-                let known = text.starts_with("-ERR anteroom: upstream") || text.starts_with("-ERR no such key");
-                assert!(known, "{commands:?} was answered {text:?}");
+                assert!(EXPECTED.iter().any(|known| text.starts_with(known)), "{commands:?} was answered {text:?}");
                 self.world.failures.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(AFTER_FAILURE);
             }
         }
         if !fine {
             self.world.failures.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(AFTER_FAILURE);
             self.reconnect();
             return None;
         }
@@ -141,15 +183,18 @@ impl<'w> Driver<'w> {
     }
 
     fn any_key(&mut self) -> (Register, usize) {
-        let kind = [Kind::Solo, Kind::Solo, Kind::Triple, Kind::Counter][self.rng.below(4) as usize];
+        let kind = Kind::any(&mut self.rng);
         let register = self.world.pick(&mut self.rng, kind);
         let keys = self.world.registers[register].keys.len() as u64;
         (register, self.rng.below(keys) as usize)
     }
 
     fn read_command(&mut self, register: Register, key: usize) -> Command {
+        let is_timed = self.world.registers[register].kind == Kind::Timed;
         let key = self.world.registers[register].keys[key].as_str();
         match self.rng.below(100) {
+            // Under a policy `ttl` different questions about a key may have answers of different ages.
+            85..96 if is_timed => words(&["GET", key]),
             0..85 => words(&["GET", key]),
             85..92 => words(&["GETRANGE", key, "0", "-1"]),
             92..96 => words(&["substr", key, "0", "-1"]),
@@ -231,7 +276,7 @@ impl<'w> Driver<'w> {
                 command.push(value);
                 vec![command]
             }
-            (24..36, _) => vec![with_keys(&["EVAL", undeclared, "0", &value])],
+            (24..36, kind) if kind != Kind::Timed => vec![with_keys(&["EVAL", undeclared, "0", &value])],
             (36..50, _) => {
                 let mut commands = vec![words(&["MULTI"])];
                 commands.extend(entry.keys.iter().map(|key| words(&["SET", key, &value])));
@@ -239,7 +284,7 @@ impl<'w> Driver<'w> {
                 commands
             }
             (_, Kind::Triple) => vec![pairs("MSET")],
-            (50..70, _) => {
+            (50..70, Kind::Solo) => {
                 let ms = 20 + self.rng.below(150);
                 ttl = Some(ms * 1000);
                 vec![words(&["SET", key, &value, "PX", &ms.to_string()])]
@@ -262,7 +307,7 @@ impl<'w> Driver<'w> {
 
     /// GET, a write and GET of one key, in one write to the socket.
     fn read_write_read(&mut self) -> usize {
-        let kind = if self.rng.below(2) == 0 { Kind::Solo } else { Kind::Triple };
+        let kind = [Kind::Solo, Kind::Triple, Kind::Timed][self.rng.below(3) as usize];
         let register = self.world.pick(&mut self.rng, kind);
         self.write_between(register, &[0], &[0, 0])
     }
@@ -286,7 +331,7 @@ impl<'w> Driver<'w> {
         };
         let certain = matches!(outcome, Outcome::Done);
         if !matches!(outcome, Outcome::Refused) {
-            held.written.writes.push(Write { number, absent, ttl, called, over, own: self.own, certain });
+            held.written.writes.push(Write { number, absent, ttl, called, over, via: self.door.via(), certain });
         }
         drop(held);
         if let Some((called, replies)) = exchanged {
@@ -329,7 +374,7 @@ impl<'w> Driver<'w> {
     }
 
     fn counted(&mut self, register: Register, number: u64, called: Micros, over: Micros) {
-        let write = Write { number, absent: false, ttl: None, called, over, own: self.own, certain: true };
+        let write = Write { number, absent: false, ttl: None, called, over, via: self.door.via(), certain: true };
         self.world.note(register, write);
         self.steps.push(Step::Wrote { register, number });
     }
@@ -363,7 +408,10 @@ impl<'w> Driver<'w> {
 }
 
 fn outcome(replies: &[(Vec<u8>, Micros)]) -> Outcome {
-    let refused = |reply: &[u8]| String::from_utf8_lossy(reply).contains("upstream unavailable");
+    let refused = |reply: &[u8]| {
+        let text = String::from_utf8_lossy(reply);
+        text.contains("upstream unavailable") || text.starts_with("-READONLY ") || text.starts_with("-LOADING ")
+    };
     if replies.iter().all(|(reply, _)| !reply.starts_with(b"-")) {
         Outcome::Done
     } else if replies.iter().all(|(reply, _)| refused(reply)) {

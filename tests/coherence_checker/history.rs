@@ -23,6 +23,15 @@ impl Epoch {
 /// A register: a key or several that are only ever written together.
 pub(crate) type Register = usize;
 
+/// Which way a write went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// Straight to Redis.
+    Beside,
+    /// Through the proxy of this number.
+    Proxy(u8),
+}
+
 /// One write. Its number says what it wrote; per register, numbers are unique, and greater than those of all writes executed
 /// before it.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +43,7 @@ pub(crate) struct Write {
     pub(crate) ttl: Option<Micros>,
     pub(crate) called: Micros,
     pub(crate) over: Micros,
-    /// It went through the proxy.
-    pub(crate) own: bool,
+    pub(crate) via: Via,
     /// It was acknowledged. If not, it was executed before `over` or never.
     pub(crate) certain: bool,
 }
@@ -43,7 +51,7 @@ pub(crate) struct Write {
 impl Write {
     /// Before anything was written.
     pub(crate) const NOTHING: Write =
-        Write { number: 0, absent: true, ttl: None, called: 0, over: 0, own: true, certain: true };
+        Write { number: 0, absent: true, ttl: None, called: 0, over: 0, via: Via::Beside, certain: true };
 }
 
 /// All that was written to one register.
@@ -52,6 +60,8 @@ pub(crate) struct Written {
     pub(crate) writes: Vec<Write>,
     /// Increments whose replies were lost: so many numbers may be read, at most, that no write in `writes` has.
     pub(crate) unknown: usize,
+    /// Kept under a policy `ttl`: only proxies' words to each other end it.
+    pub(crate) is_timed: bool,
 }
 
 /// One thing one client did, in its program order.

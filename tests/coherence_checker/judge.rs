@@ -5,10 +5,12 @@
 //! - No read returns what was not yet written, or what must have expired before the read was called (C4).
 //! - Nothing is found absent that was neither deleted, flushed nor expired.
 //! - How late others' writes are seen is measured; the bound is the caller's to assert (C3).
+//!
+//! With several proxies, what is an own write and what is another's depends on which of them a client goes through.
 
 use std::collections::{HashMap, HashSet};
 
-use super::history::{Micros, Register, Step, Write, Written};
+use super::history::{Micros, Register, Step, Via, Write, Written};
 
 /// Redis counts whole milliseconds and rounds down, the proxy too.
 const GRAIN: Micros = 3_000;
@@ -28,7 +30,7 @@ pub(crate) enum Violation {
     Vanished(u64),
 }
 
-/// One register's writes, ready to be asked.
+/// One register's writes as a proxy's clients see them, ready to be asked.
 struct Writes {
     by_number: Vec<Write>,
     /// Own certain writes by when they were over, each with the greatest number up to it.
@@ -41,12 +43,13 @@ struct Writes {
 }
 
 impl Writes {
-    fn new(written: &Written) -> Self {
+    fn new(written: &Written, proxy: u8) -> Self {
+        let is_own = |write: &Write| write.via == Via::Proxy(proxy) || write.number == 0;
         let mut by_number = written.writes.clone();
         by_number.push(Write::NOTHING);
         by_number.sort_by_key(|w| w.number);
         assert!(by_number.windows(2).all(|w| w[0].number < w[1].number), "a number was written twice: a lost update");
-        let mut own: Vec<_> = by_number.iter().filter(|w| w.own && w.certain).map(|w| (w.over, w.number)).collect();
+        let mut own: Vec<_> = by_number.iter().filter(|w| is_own(w) && w.certain).map(|w| (w.over, w.number)).collect();
         own.sort_unstable();
         let mut greatest = 0;
         for (_, number) in &mut own {
@@ -56,7 +59,7 @@ impl Writes {
         let mut foreign_from = vec![Micros::MAX; by_number.len()];
         let mut earliest = Micros::MAX;
         for (at, write) in by_number.iter().enumerate().rev() {
-            if !write.own && write.certain {
+            if !is_own(write) && write.certain {
                 earliest = earliest.min(write.over);
             }
             foreign_from[at] = earliest;
@@ -139,18 +142,22 @@ pub(crate) struct Verdict {
     pub(crate) violations: Vec<(String, Violation)>,
     /// How late foreign writes were seen, for the reads that were late at all.
     pub(crate) lags: Vec<Micros>,
+    /// The same for keys under a policy `ttl`.
+    pub(crate) timed_lags: Vec<Micros>,
 }
 
-/// Judges what the clients did to the registers.
-pub(crate) fn judge(registers: &[Written], clients: &[Vec<Step>]) -> Verdict {
+/// Judges what the clients of each proxy did to the registers.
+pub(crate) fn judge(registers: &[Written], clients: &[(u8, Vec<Step>)]) -> Verdict {
     let mut verdict = Verdict::default();
     let mut registers = registers.to_vec();
     prove(&mut registers, clients);
     let writes = || registers.iter().flat_map(|r| &r.writes);
     verdict.writes = writes().count();
     verdict.uncertain = writes().filter(|w| !w.certain).count() + registers.iter().map(|r| r.unknown).sum::<usize>();
-    let mut registers: Vec<Writes> = registers.iter().map(Writes::new).collect();
-    for (client, steps) in clients.iter().enumerate() {
+    let proxies = clients.iter().map(|(proxy, _)| proxy + 1).max().unwrap_or_default();
+    let mut views: Vec<Vec<Writes>> =
+        (0..proxies).map(|proxy| registers.iter().map(|written| Writes::new(written, proxy)).collect()).collect();
+    for (client, (proxy, steps)) in clients.iter().enumerate() {
         let mut seen: HashMap<(Register, u8), u64> = HashMap::new();
         let mut wrote: HashMap<Register, u64> = HashMap::new();
         for (at, step) in steps.iter().enumerate() {
@@ -163,21 +170,21 @@ pub(crate) fn judge(registers: &[Written], clients: &[Vec<Step>]) -> Verdict {
                 }
                 Step::Read { register, key, number, called, over } => {
                     verdict.reads += 1;
-                    let writes = &mut registers[register];
+                    let writes = &mut views[usize::from(*proxy)][register];
                     let floor = seen.entry((register, key)).or_default();
                     *floor = (*floor).max(wrote.get(&register).copied().unwrap_or_default());
                     match writes.check(&Read { number, called, over }, *floor) {
                         Ok((oldest, newest)) => {
                             *floor = oldest;
                             let lag = writes.foreign_lag(newest, called);
-                            if lag > 0 {
-                                verdict.lags.push(lag);
-                            }
+                            let lags =
+                                if registers[register].is_timed { &mut verdict.timed_lags } else { &mut verdict.lags };
+                            lags.extend(Some(lag).filter(|lag| *lag > 0));
                         }
                         Err(violation) => {
                             let floor = *floor;
                             let text = format!(
-                                "client {client}, step {at}: {step:?}{}",
+                                "client {client} of proxy {proxy}, step {at}: {step:?}{}",
                                 context(writes, floor, &steps[..at], register)
                             );
                             verdict.violations.push((text, violation));
@@ -188,6 +195,7 @@ pub(crate) fn judge(registers: &[Written], clients: &[Vec<Step>]) -> Verdict {
         }
     }
     verdict.lags.sort_unstable();
+    verdict.timed_lags.sort_unstable();
     verdict
 }
 
@@ -231,13 +239,13 @@ fn earliest_newer(written: &Written) -> Vec<(u64, Micros)> {
 }
 
 /// A write that was not acknowledged and yet was read has been executed.
-fn prove(registers: &mut [Written], clients: &[Vec<Step>]) {
+fn prove(registers: &mut [Written], clients: &[(u8, Vec<Step>)]) {
     let mut uncertain: HashMap<(Register, u64), usize> = HashMap::new();
     for (register, written) in registers.iter().enumerate() {
         let doubtful = written.writes.iter().enumerate().filter(|(_, w)| !w.certain);
         uncertain.extend(doubtful.map(|(at, w)| ((register, w.number), at)));
     }
-    for step in clients.iter().flatten() {
+    for step in clients.iter().flat_map(|(_, steps)| steps) {
         if let Step::Read { register, number: Some(number), .. } = *step
             && let Some(&at) = uncertain.get(&(register, number))
         {
@@ -250,11 +258,12 @@ mod tests {
     use super::*;
 
     fn write(number: u64, called: Micros, over: Micros, own: bool) -> Write {
-        Write { number, absent: false, ttl: None, called, over, own, certain: true }
+        let via = if own { Via::Proxy(0) } else { Via::Beside };
+        Write { number, absent: false, ttl: None, called, over, via, certain: true }
     }
 
     fn written(writes: &[Write]) -> Written {
-        Written { writes: writes.to_vec(), unknown: 0 }
+        Written { writes: writes.to_vec(), ..Written::default() }
     }
 
     fn read(number: Option<u64>, called: Micros, over: Micros) -> Step {
@@ -262,7 +271,7 @@ mod tests {
     }
 
     fn violations(writes: &[Write], steps: &[Step]) -> Vec<Violation> {
-        judge(&[written(writes)], &[steps.to_vec()]).violations.into_iter().map(|(_, v)| v).collect()
+        judge(&[written(writes)], &[(0, steps.to_vec())]).violations.into_iter().map(|(_, v)| v).collect()
     }
 
     #[test]
@@ -278,11 +287,21 @@ mod tests {
     #[test]
     fn a_foreign_write_may_be_missed_for_a_while_but_no_client_goes_back() {
         let writes = [write(1, 10, 20, true), write(2, 30, 40, false)];
-        let verdict = judge(&[written(&writes)], &[vec![read(Some(1), 90, 91)]]);
+        let verdict = judge(&[written(&writes)], &[(0, vec![read(Some(1), 90, 91)])]);
         assert_eq!((verdict.violations.len(), verdict.lags), (0, vec![50]));
         assert_eq!(violations(&writes, &[read(Some(2), 50, 51), read(Some(1), 52, 53)]), [Violation::WentBack(2)]);
         let reconnected = [read(Some(2), 50, 51), Step::Reconnected, read(Some(1), 52, 53)];
         assert_eq!(violations(&writes, &reconnected), []);
+    }
+
+    #[test]
+    fn a_write_is_own_to_the_clients_of_its_proxy_and_foreign_to_those_of_another() {
+        let writes = [write(1, 10, 20, true), write(2, 30, 40, true)];
+        let verdict = judge(&[written(&writes)], &[(1, vec![read(Some(1), 90, 91)])]);
+        assert_eq!((verdict.violations.len(), verdict.lags), (0, vec![50]));
+        let both = [(1, vec![read(Some(1), 90, 91)]), (0, vec![read(Some(1), 90, 91)])];
+        let verdict = judge(&[Written { is_timed: true, ..written(&writes) }], &both);
+        assert_eq!((verdict.violations.len(), verdict.lags, verdict.timed_lags), (1, vec![], vec![50]));
     }
 
     #[test]
@@ -312,7 +331,7 @@ mod tests {
     fn an_increment_whose_reply_was_lost_explains_one_number_and_no_more() {
         let registers = [Written { unknown: 1, ..written(&[write(1, 10, 20, true)]) }];
         let steps = [read(Some(2), 50, 60), read(Some(2), 60, 70), read(Some(3), 70, 80)];
-        let violations = judge(&registers, &[steps.to_vec()]).violations;
+        let violations = judge(&registers, &[(0, steps.to_vec())]).violations;
         assert_eq!(violations.iter().map(|(_, v)| v.clone()).collect::<Vec<_>>(), [Violation::FromNowhere]);
     }
 

@@ -1,16 +1,18 @@
 //! The registers, who may write them when, and what has been written.
 //!
 //! Solo keys and triples are written under their own lock, so the numbers written increase in the order of execution. Counters
-//! are incremented by anyone at any time, and Redis itself gives the number. A flush excludes every other writer.
+//! are incremented by anyone at any time, and Redis itself gives the number. Timed keys are solo keys under a policy `ttl`, and written only
+//! through proxies, by commands that tell their keys. A flush excludes every other writer.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 
 use super::history::{Epoch, Register, Write, Written};
 
 const SOLOS: usize = 24;
 const TRIPLES: usize = 8;
 const COUNTERS: usize = 6;
+const TIMED: usize = 8;
 
 /// Counters begin again here after each flush, so that their numbers increase all the same.
 pub(crate) const GENERATION: u64 = 10_000_000;
@@ -20,6 +22,14 @@ pub(crate) enum Kind {
     Solo,
     Triple,
     Counter,
+    Timed,
+}
+
+impl Kind {
+    /// One of them for a read.
+    pub(crate) fn any(rng: &mut Rng) -> Self {
+        [Kind::Solo, Kind::Solo, Kind::Triple, Kind::Counter, Kind::Timed][rng.below(5) as usize]
+    }
 }
 
 pub(crate) struct Held {
@@ -40,6 +50,8 @@ pub(crate) struct World {
     pub(crate) flushes: RwLock<u64>,
     /// Nobody writes, and those who cache for themselves only look at what they have: what is old stays old.
     pub(crate) quiet: AtomicBool,
+    /// Everything that can go wrong has gone wrong once.
+    pub(crate) seen_all: AtomicBool,
     operations: AtomicUsize,
     target: usize,
     /// Replies that said that the upstream was lost, and connections that were closed for it.
@@ -48,16 +60,21 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(target: usize) -> Self {
-        let entry = |kind, keys| Entry { kind, keys, held: Mutex::new(Held { next: 1, written: Written::default() }) };
+        let entry = |kind, keys| {
+            let written = Written { is_timed: kind == Kind::Timed, ..Written::default() };
+            Entry { kind, keys, held: Mutex::new(Held { next: 1, written }) }
+        };
         let solos = (0..SOLOS).map(|n| entry(Kind::Solo, vec![format!("solo:{n}")]));
         let triples = (0..TRIPLES)
             .map(|n| entry(Kind::Triple, ["a", "b", "c"].map(|part| format!("triple:{n}:{part}")).to_vec()));
         let counters = (0..COUNTERS).map(|n| entry(Kind::Counter, vec![format!("counter:{n}")]));
+        let timed = (0..TIMED).map(|n| entry(Kind::Timed, vec![format!("timed:{n}")]));
         Self {
             epoch: Epoch::new(),
-            registers: solos.chain(triples).chain(counters).collect(),
+            registers: solos.chain(triples).chain(counters).chain(timed).collect(),
             flushes: RwLock::new(0),
             quiet: AtomicBool::new(false),
+            seen_all: AtomicBool::new(false),
             operations: AtomicUsize::new(0),
             target,
             failures: AtomicUsize::new(0),
@@ -67,6 +84,7 @@ impl World {
     /// Counts what was done; false once it is enough.
     pub(crate) fn go_on(&self, done: usize) -> bool {
         self.operations.fetch_add(done, Ordering::Relaxed) + done < self.target
+            || !self.seen_all.load(Ordering::Relaxed)
     }
 
     pub(crate) fn operations(&self) -> usize {
@@ -83,6 +101,14 @@ impl World {
 
     pub(crate) fn note(&self, register: Register, write: Write) {
         self.registers[register].held.lock().expect("no panic").written.writes.push(write);
+    }
+
+    /// With the next number of a register that is not a counter.
+    pub(crate) fn note_next(&self, register: Register, write: Write) {
+        let mut held = self.registers[register].held.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = held.next;
+        held.next += 1;
+        held.written.writes.push(Write { number, ..write });
     }
 
     pub(crate) fn note_unknown(&self, register: Register) {

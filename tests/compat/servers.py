@@ -52,9 +52,8 @@ class Servers:
         return self
 
     def config(self):
-        """Without peers, whose signs of life are in the replication stream that some tests read word by word; and with a port
-        for TLS, if there is a directory with what is shown there."""
-        text = "[peers]\nenabled = false\n"
+        """The defaults; and with a port for TLS, if there is a directory with what is shown there."""
+        text = ""
         if self.tls_directory:
             self.tls_port = free_port()
             text += (

@@ -24,6 +24,37 @@ pub(super) fn the_tracker(driven: &mut Driven) {
     driven.holds(admin, "anteroom_lane_losses_total", "one", |now| now >= 1.0);
 }
 
+/// What makes one stale is forced in tests/races/audit.rs.
+pub(super) fn the_audit(driven: &mut Driven) {
+    let redis = Redis::start();
+    let (proxy, admin) = looked_into(redis.addr(), |config| {
+        config.coherence.audit_one_in = 1;
+        config.coherence.audit_max_per_second = 1;
+    });
+    proxy.wait_armed();
+    let mut client = proxy.client();
+    client.ask(&["SET", "k", "v"]);
+    eventually("many are hits", || {
+        client.ask(&["GET", "k"]);
+        proxy.count("anteroom_cache_hits") > 20
+    });
+    driven.holds(admin, "anteroom_coherence_audited_total", "one", |now| now >= 1.0);
+    driven.holds(admin, "anteroom_coherence_skipped_total", "most", |now| now >= 10.0);
+    driven.holds(admin, "anteroom_coherence_discarded_total", "few", |now| now <= 2.0);
+    driven.is(admin, "anteroom_coherence_stale_total", 0.0);
+}
+
+pub(super) fn the_configuration(driven: &mut Driven) {
+    let redis = Redis::start();
+    let (proxy, admin) = looked_into(redis.addr(), |_| {});
+    driven.is(admin, "anteroom_stage{state=\"serving\"}", 1.0);
+    driven.is(admin, "anteroom_config_changes_total", 0.0);
+    let reply = proxy.client().text(&["PROXY", "CONFIG", "SET", "clients.max", "77"]);
+    assert!(reply.starts_with("+OK"), "{reply}");
+    driven.is(admin, "anteroom_config_changes_total", 1.0);
+    driven.is(admin, "anteroom_clients_max", 77.0);
+}
+
 pub(super) fn clients_that_cache(driven: &mut Driven) {
     let redis = Redis::start();
     let (proxy, admin) = looked_into(redis.addr(), |_| {});

@@ -6,7 +6,8 @@ use anteroom::config::{Glob, Mode, Policy};
 
 use super::support::Client;
 use super::support::eventually;
-use super::{NIL, OK, Stage, bulk};
+use super::support::scripted::Way::Down;
+use super::{LANE, NIL, OK, Stage, bulk};
 
 /// Redis's clock is a millisecond coarse and rounds down: what must be gone `after` an instant is asked this much later.
 const GRAIN: Duration = Duration::from_millis(2);
@@ -111,4 +112,20 @@ fn under_a_ttl_policy_own_writes_are_seen_at_once_and_others_when_the_time_is_ov
         assert!(new || asked - written <= Duration::from_millis(201), "kept for longer than ttl_ms");
         new
     });
+}
+
+#[test]
+fn under_a_ttl_policy_a_value_read_earlier_and_answered_later_does_not_take_the_place_of_a_newer_one() {
+    let stage = Stage::with(|config| config.cache.policy = vec![policy("k*", Mode::Ttl { ttl_ms: 60_000 })]);
+    let (mut slow, mut fast) = stage.two_workers();
+    stage.foreign(&["SET", "k", "old"]);
+    let lane = stage.man.line(LANE, 0);
+    lane.hold(Down);
+    slow.send(&["GET", "k"]);
+    lane.await_held(Down, &bulk("old").into_bytes());
+    stage.foreign(&["SET", "k", "new"]);
+    assert_eq!(fast.text(&["GET", "k"]), bulk("new"));
+    lane.release(Down);
+    assert_eq!(slow.text_frame(), bulk("old"), "it was read before the write");
+    assert_eq!(fast.text(&["GET", "k"]), bulk("new"), "nobody goes back");
 }

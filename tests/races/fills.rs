@@ -211,6 +211,44 @@ fn a_key_that_is_written_as_often_as_it_is_read_is_soon_no_longer_filled() {
     assert!(fills < 80, "{fills} fills for 400 reads, none of which was ever answered from memory");
 }
 
+/// `cache/admission.rs`: each fill for nothing doubles the reads that the next one costs, up to 32 times.
+#[test]
+fn a_key_that_is_written_all_the_time_and_read_rarely_is_not_kept_for_a_while_and_is_again_when_the_writes_stop() {
+    let stage = Stage::new();
+    let (mut client, mut writer) = (stage.proxy.client(), stage.redis.client());
+    let fills = || stage.proxy.count("anteroom_cache_fills_begun");
+    let mut read_among_writes = |rounds: u64| {
+        let before = fills();
+        for n in 0..rounds {
+            for part in 0..3 {
+                writer.ask(&["SET", "hot", &format!("{n}.{part}")]);
+            }
+            // What has been kept of it is gone before it is read.
+            stage.settle();
+            assert_eq!(client.text(&["GET", "hot"]), bulk(&format!("{n}.2")));
+        }
+        fills() - before
+    };
+    let (at_first, later) = (read_among_writes(64), read_among_writes(256));
+    assert!((2..=8).contains(&at_first), "{at_first} fills for the first 64 reads");
+    assert!(
+        (1..=256 / 16).contains(&later),
+        "{later} fills for 256 reads, none of which was ever answered from memory"
+    );
+    assert_eq!(stage.hits(), 0);
+    let before = fills();
+    let reads = (1..=64).find(|_| {
+        client.ask(&["GET", "hot"]);
+        stage.hits() > 0
+    });
+    assert!(reads.is_some(), "it is kept again within 64 reads");
+    assert_eq!(fills() - before, 1);
+    // And another key never was the worse for it.
+    client.ask(&["GET", "calm"]);
+    client.ask(&["GET", "calm"]);
+    assert_eq!(fills() - before, 2);
+}
+
 #[test]
 fn a_reader_who_comes_after_a_value_has_expired_does_not_join_the_flight_from_before() {
     let stage = Stage::new();

@@ -11,7 +11,7 @@ pub mod scripted;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -34,6 +34,7 @@ pub struct Redis {
     pub port: u16,
     /// Its own, so that it finds no other server's dump.
     directory: PathBuf,
+    args: Vec<String>,
 }
 
 impl Redis {
@@ -68,22 +69,35 @@ impl Redis {
         let number = SERVERS.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("anteroom-redis-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a writable directory");
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .arg("--dir")
-            .arg(&directory)
-            .args(["--enable-debug-command", "yes", "--loglevel", "warning"])
-            .args(args)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        let mut redis = Self { child, port, directory };
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let mut redis = Self { child: spawn_redis(port, &directory, &args), port, directory, args };
+        redis.listens().then_some(redis)
+    }
+
+    /// Waits until it does; false if it has ended instead.
+    fn listens(&mut self) -> bool {
         let mut ended = false;
         eventually("redis-server listens", || {
-            ended = redis.child.try_wait().expect("it is our child").is_some();
-            ended || TcpStream::connect(redis.addr()).is_ok()
+            ended = self.child.try_wait().expect("it is our child").is_some();
+            ended || TcpStream::connect(self.addr()).is_ok()
         });
-        (!ended).then_some(redis)
+        !ended
+    }
+
+    /// It dies, and is another process on the same port: with what it last saved (SAVE), or with nothing.
+    pub fn restart(&mut self, with_data: bool) {
+        self.kill();
+        if !with_data {
+            let _ = std::fs::remove_file(self.directory.join("dump.rdb"));
+        }
+        self.child = spawn_redis(self.port, &self.directory, &self.args);
+        assert!(self.listens(), "redis-server comes back on port {}", self.port);
+    }
+
+    /// It dies.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -112,10 +126,21 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+fn spawn_redis(port: u16, directory: &Path, args: &[String]) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .arg("--dir")
+        .arg(directory)
+        .args(["--enable-debug-command", "yes", "--loglevel", "warning"])
+        .args(args)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
 }
 
 /// The proxy, in this process.

@@ -2,7 +2,9 @@
 //!
 //! The server stays real; what is forced is only when bytes arrive. The proxy's connections are told apart by the name
 //! they give in HELLO (`anteroom:tracker`, `anteroom:lane`, `anteroom:dedicated`, …) and by the order in which they came.
-//! Each direction of each can be held, let through up to some bytes, discarded, released and cut.
+//! Each direction of each can be held, let through up to some bytes, discarded, released and cut. What is published to a subscriber
+//! (`anteroom:peers`) can be left out, repeated or put behind the next message. And the proxy can be led to another server, as by a virtual
+//! address: who is connected stays where he is unless he is cut off.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,8 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
+use anteroom::resp::ReplySplitter;
+
 use super::PATIENCE;
 
+pub const PEERS: &str = "anteroom:peers";
 pub const TRACKER: &str = "anteroom:tracker";
 pub const LANE: &str = "anteroom:lane";
 pub const DEDICATED: &str = "anteroom:dedicated";
@@ -31,8 +36,19 @@ pub struct Middleman {
     shared: Arc<Shared>,
 }
 
+/// What becomes of the next messages to a subscriber, so many that some are not its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tamper {
+    Lose,
+    Repeat,
+    /// It comes after the one that follows it.
+    Reorder,
+}
+
+const TAMPERED: usize = 6;
+
 struct Shared {
-    upstream: SocketAddr,
+    upstream: Mutex<SocketAddr>,
     state: Mutex<State>,
     changed: Condvar,
     stop: AtomicBool,
@@ -59,6 +75,16 @@ struct Pipe {
     holding: bool,
     closed: bool,
     to: TcpStream,
+    messages: Messages,
+}
+
+/// What is published to a subscriber, on its way.
+#[derive(Default)]
+struct Messages {
+    partial: Vec<u8>,
+    tamper: Option<(Tamper, usize)>,
+    /// What is to come after the next one.
+    late: Vec<u8>,
 }
 
 impl Middleman {
@@ -67,7 +93,7 @@ impl Middleman {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared {
-            upstream,
+            upstream: Mutex::new(upstream),
             state: Mutex::default(),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
@@ -111,6 +137,23 @@ impl Middleman {
         self.shared.state().refused.push(name.to_owned());
     }
 
+    /// From now on who connects is led to this server.
+    pub fn lead_to(&self, upstream: SocketAddr) {
+        *self.shared.upstream.lock().expect("no panic under the lock") = upstream;
+    }
+
+    /// Closes every connection.
+    pub fn cut_all(&self) {
+        self.shared.state().lines.drain(..).for_each(|ends| ends.cut());
+    }
+
+    /// So do the next messages to the proxy's newest subscriber; nothing if there is none.
+    pub fn tamper(&self, tamper: Tamper) {
+        if let Some(ends) = self.shared.state().lines.iter().rfind(|ends| ends.name == PEERS) {
+            ends.pipe(Way::Down).messages.tamper = Some((tamper, TAMPERED));
+        }
+    }
+
     /// Nobody is hung up on any more.
     pub fn welcome(&self) {
         self.shared.state().refused.clear();
@@ -144,12 +187,16 @@ impl Shared {
                 break name;
             }
         };
-        let Ok(redis) = TcpStream::connect(self.upstream) else { return };
+        let upstream = *self.upstream.lock().expect("no panic under the lock");
+        let Ok(redis) = TcpStream::connect(upstream) else { return };
         let clone = |stream: &TcpStream| stream.try_clone().expect("descriptors are left");
         for stream in [&proxy, &redis] {
             stream.set_nodelay(true).expect("a TCP socket");
         }
-        let pipe = |to: &TcpStream| Mutex::new(Pipe { held: Vec::new(), holding: false, closed: false, to: clone(to) });
+        let pipe = |to: &TcpStream| {
+            let messages = Messages::default();
+            Mutex::new(Pipe { held: Vec::new(), holding: false, closed: false, to: clone(to), messages })
+        };
         let ends = Arc::new(Ends {
             name,
             pipes: [pipe(&redis), pipe(&proxy)],
@@ -201,7 +248,12 @@ impl Ends {
 
     fn pass(&self, way: Way, bytes: &[u8]) {
         let mut pipe = self.pipe(way);
-        pipe.held.extend_from_slice(bytes);
+        if way == Way::Down && self.name == PEERS {
+            let bytes = pipe.messages.pass(bytes);
+            pipe.held.extend_from_slice(&bytes);
+        } else {
+            pipe.held.extend_from_slice(bytes);
+        }
         if !pipe.holding {
             pipe.let_through(usize::MAX);
         }
@@ -211,6 +263,33 @@ impl Ends {
     fn cut(&self) {
         let _ = self.proxy.shutdown(Shutdown::Both);
         let _ = self.redis.shutdown(Shutdown::Both);
+    }
+}
+
+impl Messages {
+    /// Whole frames of what has come, as they are to go on.
+    fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.partial.extend_from_slice(bytes);
+        let mut passed = Vec::new();
+        while let Ok(Some(frame)) = ReplySplitter::default().split(&self.partial) {
+            let frame: Vec<u8> = self.partial.drain(..frame.len).collect();
+            if !frame.starts_with(b"*3\r\n$7\r\nmessage\r\n") {
+                passed.extend(frame);
+                continue;
+            }
+            let tampered = self.tamper.take();
+            self.tamper = tampered.filter(|(_, left)| *left > 1).map(|(tamper, left)| (tamper, left - 1));
+            match tampered {
+                Some((Tamper::Lose, _)) => {}
+                Some((Tamper::Repeat, _)) => passed.extend([&frame[..], &frame[..]].concat()),
+                Some((Tamper::Reorder, _)) if self.late.is_empty() => self.late = frame,
+                _ => {
+                    passed.extend(frame);
+                    passed.append(&mut self.late);
+                }
+            }
+        }
+        passed
     }
 }
 
@@ -254,6 +333,14 @@ impl Line {
         let mut pipe = self.0.pipe(way);
         let end = pipe.end_of(bytes).expect("it was just there");
         pipe.let_through(end);
+    }
+
+    /// Waits for `bytes` to be kept back, and takes them out of what is: they are never delivered.
+    pub fn discard(&self, way: Way, bytes: &[u8]) {
+        self.await_held(way, bytes);
+        let mut pipe = self.0.pipe(way);
+        let end = pipe.end_of(bytes).expect("it was just there");
+        pipe.held.drain(end - bytes.len()..end);
     }
 
     /// Lets so many bytes of what is kept back through.

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{Family, Figures, counter, gauge};
-use crate::coherence::Cause;
 use crate::coherence::tracker::{Signal, TrackerState};
+use crate::coherence::{Audited, Cause};
 use crate::peers::{Standing, State};
 use crate::server::shared::Shared;
 
@@ -33,6 +33,26 @@ pub(super) fn coherence(f: &mut Figures, shared: &Shared) {
         "tracker_losses",
         counter("tracker_losses", "How often what vouches for kept values was lost, and they with it."),
         totals.sources_lost,
+    );
+    f.both(
+        "coherence_audited",
+        counter("coherence_audited", "Hits that were read again from Redis and compared with what was served."),
+        totals.audited(),
+    );
+    f.both(
+        "coherence_stale",
+        counter("coherence_stale", "Of these, those that Redis would never have told of: the promise was broken."),
+        totals.audits[Audited::Stale as usize],
+    );
+    f.both(
+        "coherence_discarded",
+        counter("coherence_discarded", "Hits read again for nothing: changed or expired meanwhile."),
+        totals.audits[Audited::Discarded as usize],
+    );
+    f.both(
+        "coherence_skipped",
+        counter("coherence_skipped", "Hits that were due to be read again, and were not: too many at once."),
+        totals.audits[Audited::Skipped as usize],
     );
     let mut tracking = 0_u64;
     shared.clients.each(|client| tracking += u64::from(client.tracking.load(Relaxed) != 0));

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::{BroadcastLimits, Broadcasts, fewest, is_covered};
 use crate::coherence::push::{self, Push};
 use crate::coherence::tracker::{Raised, post_all};
-use crate::coherence::wire::Wire;
+use crate::coherence::wire::{ANOTHER_SERVER, Wire};
 use crate::resp::{FrameKind, encode};
 use crate::upstream::connect::Connection;
 
@@ -86,6 +86,7 @@ impl<'a> Line<'a> {
                 _ = beat.tick() => {
                     let oldest = self.owed.iter().find_map(|o| if let Owed::Pong(at, _) = o { Some(*at) } else { None });
                     self.wire.check_silence(oldest, self.limits.deadline)?;
+                    self.wire.check_era()?;
                     self.ping(Vec::new());
                     self.wire.write()?;
                 }
@@ -100,7 +101,7 @@ impl<'a> Line<'a> {
             return Some(Ended::Unused);
         }
         if std::mem::take(&mut held.restart) {
-            return Some(Ended::Lost(io::Error::other("the upstream is not what it was")));
+            return Some(Ended::Lost(io::Error::other(ANOTHER_SERVER)));
         }
         let waiting = held.waiting.iter().flat_map(|waiting| &waiting.prefixes);
         let mut missing: Vec<Box<[u8]>> = waiting.filter(|prefix| !is_covered(&self.asked, prefix)).cloned().collect();

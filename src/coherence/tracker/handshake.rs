@@ -49,7 +49,8 @@ async fn events_on(connector: &Connector, name: &str) -> Result<Connection, Refu
     if !connection.authenticated || connection.protocol != Protocol::Resp3 {
         return Err(Refused::Unsupported("keyspace events are heard by RESP3 only".into()));
     }
-    let mut asked = Conversation::new(connection.socket);
+    let Connection { socket, upstream_id, era, .. } = connection;
+    let mut asked = Conversation::new(socket);
     let ask = async {
         let told = asked.ask(&[b"CONFIG", b"GET", events::SETTING.as_bytes()]).await?;
         let Some(pattern) = events_pattern(&told) else {
@@ -61,7 +62,7 @@ async fn events_on(connector: &Connector, name: &str) -> Result<Connection, Refu
         Ok(if pong == b"+PONG\r\n" { Ok(()) } else { Err("keyspace events may not be subscribed to".to_owned()) })
     };
     agreed(connector, ask).await?;
-    Ok(asked.into_connection(Protocol::Resp3, connection.upstream_id, true).map_err(ConnectError::from)?)
+    Ok(asked.into_connection(Protocol::Resp3, upstream_id, true, era).map_err(ConnectError::from)?)
 }
 
 /// What CONFIG GET says of the setting: the channels to listen to, if they tell every change.
@@ -82,7 +83,8 @@ pub(in crate::coherence) async fn tracking_on(
     if connection.protocol != Protocol::Resp3 {
         return Err(Refused::Unsupported("the upstream does not speak RESP3".into()));
     }
-    let mut asked = Conversation::new(connection.socket);
+    let Connection { socket, upstream_id, era, .. } = connection;
+    let mut asked = Conversation::new(socket);
     let ask = async {
         let version = asked.ask(&[b"INFO", b"server"]).await?;
         if major_version(&version).is_some_and(|major| major < 7) {
@@ -104,7 +106,7 @@ pub(in crate::coherence) async fn tracking_on(
         Ok(Ok(()))
     };
     agreed(connector, ask).await?;
-    Ok(asked.into_connection(Protocol::Resp3, connection.upstream_id, true).map_err(ConnectError::from)?)
+    Ok(asked.into_connection(Protocol::Resp3, upstream_id, true, era).map_err(ConnectError::from)?)
 }
 
 /// Waits for the server's answers, which are consent or why not.

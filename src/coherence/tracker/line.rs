@@ -11,11 +11,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::handshake;
 use super::{Asked, Fill, Raised, Read, Signal, Tracker, TrackerLimits, TrackerState, post_all};
 use crate::cache::{Clock, Millis, NewView, ViewKey};
+use crate::coherence::audit::{Audit, Finding};
 use crate::coherence::events::{self, Event};
 use crate::coherence::mail::Mail;
 use crate::coherence::push::{self, Push};
 use crate::coherence::wire::Wire;
-use crate::coherence::{Armed, Cause, Coherence};
+use crate::coherence::{Armed, Audited, Cause, Coherence};
 use crate::resp::{FrameKind, encode, same_in_resp2, to_resp2};
 use crate::upstream::connect::Connection;
 
@@ -25,6 +26,9 @@ enum Owed {
     Pttl(Box<Fill>, Millis),
     Value(Box<Fill>, Millis, Option<i64>),
     Read(Box<Read>),
+    Audit(Box<Audit>),
+    /// The PONG up to which something may still be heard of what is suspected.
+    Verdict(Box<Audit>),
     Pong(Instant, Millis, Vec<Raised>),
     /// Whether keyspace events still tell every change.
     Setting,
@@ -115,6 +119,7 @@ impl<'a> Line<'a> {
                 _ = beat.tick() => {
                     let oldest = self.owed.iter().find_map(|o| if let Owed::Pong(at, ..) = o { Some(*at) } else { None });
                     self.wire.check_silence(oldest, self.limits.deadline)?;
+                    self.wire.check_era()?;
                     // Each has its lease to give; beyond the bound those on their way must do.
                     if self.owed.len() < OWED_MAX {
                         if self.signal == Signal::Events {
@@ -137,6 +142,14 @@ impl<'a> Line<'a> {
 
     fn ask(&mut self) -> io::Result<()> {
         let (asked, fences) = self.tracker.take()?;
+        // One that was being connected to the old server when the new one was found was not told.
+        let asked = if let Err(error) = self.wire.check_era() {
+            asked.into_iter().for_each(Asked::fail);
+            post_all(fences);
+            return Err(error);
+        } else {
+            asked
+        };
         // Deadlines count from here: none of the requests has left yet (redis-facts F5).
         let now = self.clock.now();
         for asked in asked {
@@ -151,6 +164,11 @@ impl<'a> Line<'a> {
                     self.select(read.db);
                     self.wire.out.extend_from_slice(&read.request);
                     self.owed.push_back(Owed::Read(Box::new(read)));
+                }
+                Asked::Audit(audit) => {
+                    self.select(audit.view.question().db);
+                    self.wire.out.extend_from_slice(&audit.request);
+                    self.owed.push_back(Owed::Audit(audit));
                 }
             }
         }
@@ -207,6 +225,9 @@ impl<'a> Line<'a> {
             Some(Owed::Value(fill, ..)) if self.wrong_db => fill.fail(),
             Some(Owed::Read(read)) if self.wrong_db => read.fail(),
             Some(Owed::Read(read)) => self.read_back(*read, frame),
+            Some(Owed::Audit(_)) if self.wrong_db => self.coherence.counters().audited(Audited::Discarded),
+            Some(Owed::Audit(audit)) => self.compare(audit, frame, kind, now)?,
+            Some(Owed::Verdict(audit)) => self.pronounce(&audit, now),
             Some(Owed::Value(fill, sent, pttl)) => self.filled(*fill, (sent, now), pttl, frame, kind),
             Some(Owed::Pong(_, sent, fences)) => {
                 let lease = sent.0 + (self.limits.heartbeat + self.limits.deadline).as_millis() as u64;
@@ -289,6 +310,40 @@ impl<'a> Line<'a> {
         fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires, seen });
     }
 
+    /// A hit was read again.
+    fn compare(&mut self, audit: Box<Audit>, reply: &[u8], kind: FrameKind, now: Millis) -> io::Result<()> {
+        match audit.judge(self.coherence, reply, kind, now) {
+            Finding::Same => self.coherence.counters().audited(Audited::Same),
+            Finding::Nothing => self.coherence.counters().audited(Audited::Discarded),
+            Finding::Suspect => {
+                encode::command(&mut self.wire.out, &[b"PING", b"anteroom:tracker"]);
+                self.owed.push_back(Owed::Verdict(audit));
+                self.wire.write()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything has been heard that there was to be heard of what is suspected.
+    fn pronounce(&self, audit: &Audit, now: Millis) {
+        if !audit.stands(self.coherence, now) {
+            return self.coherence.counters().audited(Audited::Discarded);
+        }
+        self.coherence.counters().audited(Audited::Stale);
+        let (key, question) = (audit.view.key(), audit.view.question());
+        self.tracker.stale.tell(|times| {
+            // The name is data: a digest will do to look for it.
+            let digest = sha1_smol::Sha1::from(key).digest().to_string();
+            tracing::error!(
+                times,
+                key_sha1 = &digest[..12],
+                db = question.db,
+                "memory answered with an old value of which Redis had not told; it is dropped"
+            );
+        });
+        self.coherence.invalidate_key(key, Cause::Audit);
+    }
+
     /// Redis has the keys in its table for this connection, and what was pushed before this reply has been handled: from here on every
     /// change is heard.
     fn read_back(&self, read: Read, frame: &[u8]) {
@@ -317,6 +372,7 @@ impl Drop for Line<'_> {
         for owed in std::mem::take(&mut self.owed) {
             match owed {
                 Owed::Select | Owed::Setting => {}
+                Owed::Audit(_) | Owed::Verdict(_) => self.coherence.counters().audited(Audited::Discarded),
                 Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.give_up(partial, self.clock.now()),
                 Owed::Read(read) => read.give_up(self.coherence, partial, self.clock.now()),
                 Owed::Pong(_, _, fences) => post_all(fences),

@@ -194,10 +194,14 @@ impl Attached {
     }
 }
 
-/// Whether a MONITOR line shows what one proxy publishes for others (`peers/message.rs`).
+/// Whether a MONITOR line shows what one proxy publishes for others (`peers/message.rs`), or that it asks who listens (`peers/line.rs`).
 fn is_between_proxies(line: &[u8]) -> bool {
     let Some(end) = memchr::memmem::find(line, b"] ") else { return false };
-    let Some(rest) = line[end + 2..].strip_prefix(b"\"PUBLISH\" \"") else { return false };
+    let shown = &line[end + 2..];
+    if shown.starts_with(b"\"PUBSUB\" \"NUMSUB\" \"") {
+        return shown.ends_with(b"\" \"anteroom:publish\"\r\n");
+    }
+    let Some(rest) = shown.strip_prefix(b"\"PUBLISH\" \"") else { return false };
     memchr::memmem::find(rest, b"\" \"anteroom:1:").is_some()
 }
 

@@ -13,12 +13,21 @@ use bb8_redis::redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError};
 
 use crate::tls::UpstreamTls;
 use crate::upstream::connect::tcp;
+use crate::upstream::era::{Era, Eras};
 
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Manager {
     stock: RedisConnectionManager,
     over_tls: Option<OverTls>,
+    eras: Arc<Eras>,
+}
+
+/// One of its connections.
+#[derive(Debug)]
+pub(super) struct Controlling {
+    pub(super) connection: MultiplexedConnection,
+    era: Era,
 }
 
 /// Where and as whom to connect by TLS.
@@ -37,16 +46,11 @@ impl std::fmt::Debug for OverTls {
 }
 
 impl Manager {
-    pub(super) fn new(stock: RedisConnectionManager, over_tls: Option<OverTls>) -> Self {
-        Self { stock, over_tls }
+    pub(super) fn new(stock: RedisConnectionManager, over_tls: Option<OverTls>, eras: Arc<Eras>) -> Self {
+        Self { stock, over_tls, eras }
     }
-}
 
-impl ManageConnection for Manager {
-    type Connection = MultiplexedConnection;
-    type Error = RedisError;
-
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+    async fn open(&self) -> Result<MultiplexedConnection, RedisError> {
         let Some(OverTls { tls, host, port, settings }) = &self.over_tls else { return self.stock.connect().await };
         let stream = tls.open(tcp(host, *port).await?).await?;
         let (connection, driver) =
@@ -55,12 +59,25 @@ impl ManageConnection for Manager {
         tokio::spawn(driver);
         Ok(connection)
     }
+}
 
-    async fn is_valid(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-        self.stock.is_valid(connection).await
+impl ManageConnection for Manager {
+    type Connection = Controlling;
+    type Error = RedisError;
+
+    async fn connect(&self) -> Result<Controlling, RedisError> {
+        let era = self.eras.current();
+        Ok(Controlling { connection: self.open().await?, era })
     }
 
-    fn has_broken(&self, connection: &mut MultiplexedConnection) -> bool {
-        self.stock.has_broken(connection)
+    async fn is_valid(&self, lent: &mut Controlling) -> Result<(), RedisError> {
+        if lent.era.is_over() {
+            return Err(std::io::Error::other("another server answers now").into());
+        }
+        self.stock.is_valid(&mut lent.connection).await
+    }
+
+    fn has_broken(&self, lent: &mut Controlling) -> bool {
+        lent.era.is_over() || self.stock.has_broken(&mut lent.connection)
     }
 }

@@ -27,7 +27,7 @@ const REPLACE_INTERVAL: Duration = Duration::from_millis(1000);
 
 /// How a connection ended.
 pub(super) enum Ended {
-    /// The server is no longer the one to ask; nothing was in flight.
+    /// The server is no longer the one to ask; nothing that had left was in flight.
     Replaced,
     /// The lane was shut, and everything has been answered.
     Shut,
@@ -75,10 +75,18 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
         // Replies first: they free places, and a session they wake may have more to send in this same turn.
         self.poll_read(cx)?;
+        let moved;
         {
             let mut state = self.lane.state.borrow_mut();
             if state.fifo.is_empty() && !state.open {
                 return Poll::Ready(Ok(Ended::Shut));
+            }
+            // Behind what has left, nothing more does; then what waits goes to the server that answers now.
+            moved = state.head == 0 && self.connection.era.is_over();
+            if moved && state.fifo.len() == state.fifo_unsent {
+                state.up = false;
+                state.replace = false;
+                return Poll::Ready(Ok(Ended::Replaced));
             }
             if state.fifo.is_empty() && state.replace && self.since.elapsed() > REPLACE_INTERVAL {
                 state.up = false;
@@ -87,7 +95,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             }
             // The sessions that are ready now, and those that the replies have just woken, have their turn first: a write costs more
             // than all that each of them adds to it. Whoever sends meanwhile need not wake this task.
-            if state.unsent.is_empty() || self.gathered {
+            if state.unsent.is_empty() || self.gathered || moved {
                 self.gathered = false;
                 state.task = Some(cx.waker().clone());
             } else {
@@ -95,7 +103,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 cx.waker().wake_by_ref();
             }
         }
-        if !self.gathered {
+        if !self.gathered && !moved {
             self.poll_write(cx)?;
             self.lane.standing.inflight.store(self.lane.inflight(), Relaxed);
         }
