@@ -34,8 +34,8 @@ const WORDS: &[Word] = &[
     word(
         "CONFIG SET <key> <value> [<key> <value> ...]",
         &[
-            "All of these or, if anything is wrong or needs a restart, none; in memory only,",
-            "until the next reload or restart.",
+            "All of these or, if anything is wrong or needs a restart, none; in memory",
+            "only, until the next reload or restart.",
         ],
     ),
     word(
@@ -48,8 +48,8 @@ const WORDS: &[Word] = &[
     word(
         "DRAIN",
         &[
-            "Stop, as at SIGTERM: no longer be ready, after drain.delay_ms let nobody in any",
-            "more, and end once what is in flight has been answered, or after",
+            "Stop, as at SIGTERM: no longer be ready, after drain.delay_ms let nobody in",
+            "any more, and end once what is in flight has been answered, or after",
             "drain.timeout_ms.",
         ],
     ),
