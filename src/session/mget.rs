@@ -45,7 +45,7 @@ impl Session {
         let Some(source) = self.identity.scopes.tracked.clone() else {
             return self.bypass(command, args, Bypass::NoSource);
         };
-        if args.iter().skip(1).any(|key| worker.config().cache.mode_of(key) != Mode::Tracked) {
+        if args.iter().skip(1).any(|key| self.config.cache.mode_of(key) != Mode::Tracked) {
             self.at_hand.came_out(Outcome::Bypass(Bypass::Strict));
             if follows {
                 return self.read_through_tracker(command, args);

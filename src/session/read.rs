@@ -67,7 +67,7 @@ impl Session {
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         let worker = self.worker.clone();
         let follows = self.follows(command);
-        let (source, ttl_ms) = match worker.config().cache.mode_of(key) {
+        let (source, ttl_ms) = match self.config.cache.mode_of(key) {
             // What is kept under a ttl policy may be old already.
             Mode::Strict | Mode::Ttl { .. } if follows => {
                 self.at_hand.came_out(Outcome::Bypass(Bypass::Strict));
