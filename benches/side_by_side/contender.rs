@@ -107,11 +107,11 @@ impl Contender {
             Contender::Defaults => Some(""),
             Contender::Unobserved => Some(concat!(
                 "[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n",
-                "[observe]\nlatency = false\nhot_keys_max = 0\n[slowlog]\nslower_than_us = -1\n",
+                "[observe]\nlatency = false\nhot_keys_max = 0\n[slowlog]\nslower_than_us = -1\n[coherence]\naudit_one_in = 0\n",
             )),
             Contender::UnobservedOff => Some(concat!(
                 "[cache]\nenabled = false\n",
-                "[observe]\nlatency = false\nhot_keys_max = 0\n[slowlog]\nslower_than_us = -1\n",
+                "[observe]\nlatency = false\nhot_keys_max = 0\n[slowlog]\nslower_than_us = -1\n[coherence]\naudit_one_in = 0\n",
             )),
             Contender::OneLimit => Some(concat!(
                 "[cache]\nmax_bytes = \"8GiB\"\nmax_age_ms = 86400000\n",
