@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::outread::Closed;
+use super::watch::Sight;
 use super::{Coherence, Local, ScopeId, Source, SourceKind};
 use crate::cache::{Entry, Millis, NewView, View, tier_size};
 use crate::coherence::epochs::SlotState;
@@ -199,6 +200,13 @@ impl FillTicket {
         match &stored {
             Ok(()) => self.local.counters.committed(),
             Err(reason) => self.local.counters.commit_refused(*reason),
+        }
+        if stored.is_err() && self.source.kind() == SourceKind::Ttl {
+            // The reply goes to whoever asked all the same. What was kept since the ticket was issued may be older, and nothing would tell
+            // of that.
+            let (scope, question) = (self.source.scope(), new.question);
+            let sight = Sight { scope, question, reply: new.resp3, protocol: Protocol::Resp3 };
+            self.local.shown(&self.key, self.hash, &sight);
         }
         if matches!(stored, Err(CommitRefused::TooBig)) {
             let shared = &self.local.shared;

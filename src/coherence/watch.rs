@@ -20,7 +20,7 @@
 
 use super::epochs::Fills;
 use super::verbs::Cause;
-use super::{Coherence, ScopeId};
+use super::{Coherence, Local, ScopeId};
 use crate::cache::{Entry, ViewKey};
 use crate::resp::Protocol;
 
@@ -82,9 +82,16 @@ impl Coherence {
         if !watch.suspect && shared.epochs.slot(watch.slot).fills().begun() == watch.begun {
             return;
         }
-        let hash = self.hash(key);
+        self.local.shown(key, self.hash(key), sight);
+    }
+}
+
+impl Local {
+    /// A client is about to be given this reply: what is kept or will be kept of the key, and would answer otherwise, goes.
+    pub(super) fn shown(&self, key: &[u8], hash: u64, sight: &Sight<'_>) {
+        let shared = &*self.shared;
         let question = shared.question_hash(hash, &sight.question);
-        let mut held = shared.epochs.lock(watch.slot);
+        let mut held = shared.epochs.lock(shared.epochs.index(hash));
         // Cases 2 and 3, while they are open. Those that are over are stored by now, or never will be.
         held.open_fills().read_past(hash, question, shared.hasher.hash_one(sight.reply), sight.protocol);
         let agrees = |entry: &Entry| {
@@ -98,8 +105,8 @@ impl Coherence {
             None => held.is_stored_under(),
         };
         if newer {
-            self.counters().invalidated(Cause::Read);
-            self.local.drop_entry(&held, hash, Cause::Read);
+            self.counters.invalidated(Cause::Read);
+            self.drop_entry(&held, hash, Cause::Read);
             held.move_epoch();
         }
     }

@@ -6,7 +6,7 @@ use anteroom::config::{Glob, Mode, Policy};
 
 use super::support::Client;
 use super::support::eventually;
-use super::support::scripted::Way::Down;
+use super::support::scripted::Way::{Down, Up};
 use super::{LANE, NIL, OK, Stage, bulk};
 
 /// Redis's clock is a millisecond coarse and rounds down: what must be gone `after` an instant is asked this much later.
@@ -128,4 +128,24 @@ fn under_a_ttl_policy_a_value_read_earlier_and_answered_later_does_not_take_the_
     lane.release(Down);
     assert_eq!(slow.text_frame(), bulk("old"), "it was read before the write");
     assert_eq!(fast.text(&["GET", "k"]), bulk("new"), "nobody goes back");
+}
+
+/// What was read is not kept, since the key has moved meanwhile; what was kept after that is older all the same.
+#[test]
+fn under_a_ttl_policy_what_is_read_and_not_kept_is_not_followed_by_an_older_value_kept_meanwhile() {
+    let stage = Stage::with(|config| config.cache.policy = vec![policy("k*", Mode::Ttl { ttl_ms: 60_000 })]);
+    let (mut slow, mut fast) = stage.two_workers();
+    stage.foreign(&["SET", "k", "old"]);
+    let lane = stage.man.line(LANE, 0);
+    lane.hold(Up);
+    slow.send(&["GET", "k"]);
+    lane.await_held(Up, b"GET");
+    assert_eq!(fast.text(&["PROXY", "INVALIDATE", "KEY", "k"]), ":0\r\n");
+    let hits = stage.hits();
+    stage.warm(&mut fast, &["GET", "k"]);
+    assert!(stage.hits() > hits, "the old value is kept");
+    stage.foreign(&["SET", "k", "new"]);
+    lane.release(Up);
+    assert_eq!(slow.text_frame(), bulk("new"));
+    assert_eq!(slow.text(&["GET", "k"]), bulk("new"), "nobody goes back");
 }
