@@ -299,3 +299,12 @@ fn what_follows_a_mistyped_word_is_no_hot_key() {
     let hot = client.text(&["PROXY", "HOTKEYS"]);
     assert!(hot.contains("plain") && !hot.contains("hunter2"), "{hot}");
 }
+
+#[test]
+fn of_a_long_name_the_beginning_is_shown() {
+    let redis = Redis::start();
+    let proxy = start(&redis, |_| {});
+    let mut client = proxy.client3();
+    client.ask(&["CLIENT", "SETNAME", &"n".repeat(1 << 20)]);
+    assert_eq!(ask(&mut client, &["CLIENTS"]).list()[0].field("name"), "n".repeat(256));
+}
