@@ -315,6 +315,27 @@ fn snapshot(following: &mut BufReader<TcpStream>) -> String {
 }
 
 #[test]
+fn who_follows_by_a_token_that_has_been_replaced_follows_no_more() {
+    let redis = Redis::start();
+    let (proxy, admin) = looked_into_with(&redis, TOKEN);
+    let mut stream = connect(admin);
+    let request = format!("GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("the connection stands");
+    let mut following = BufReader::new(stream);
+    snapshot(&mut following);
+    let set = proxy.client().text(&["PROXY", "CONFIG", "SET", "admin.token", "another-token-for-them"]);
+    assert!(set.starts_with("+OK"), "{set}");
+    let start = Instant::now();
+    let mut line = String::new();
+    // A snapshot may be on its way already; the last chunk, of no bytes, ends the stream.
+    while line != "0\r\n" {
+        line.clear();
+        assert!(following.read_line(&mut line).expect("it ends before it stalls") > 0);
+        assert!(start.elapsed() < support::PATIENCE, "it goes on");
+    }
+}
+
+#[test]
 fn all_who_follow_get_one_snapshot_a_second_and_there_are_only_so_many_of_them() {
     let redis = Redis::start();
     let (_proxy, admin) = looked_into(&redis);
