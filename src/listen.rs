@@ -9,7 +9,7 @@ use std::{
 };
 
 use listenfd::ListenFd;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::Config;
 
@@ -64,6 +64,12 @@ impl HandedOver {
         for (at, of) in uses.into_iter().enumerate() {
             let refuse = |error: io::Error| ListenError::HandedOver(format!("descriptor {at} ({of}): {error}"));
             let listener = handed_over.take_tcp_listener(at).map_err(refuse)?;
+            // `Accept=yes` in the unit hands over one client's connection, on which nobody ever arrives.
+            if listener.as_ref().is_some_and(|listener| !SockRef::from(listener).is_listener().unwrap_or(true)) {
+                return Err(ListenError::HandedOver(format!(
+                    "descriptor {at} ({of}): expected a socket that listens (Accept=no)"
+                )));
+            }
             *match of {
                 "plain" => &mut all.plain,
                 "tls" => &mut all.tls,

@@ -189,6 +189,23 @@ fn a_token_protects_everything_but_health_and_is_taken_in_two_forms() {
 }
 
 #[test]
+fn a_token_that_has_been_replaced_opens_nothing_any_more_and_other_keys_leave_it_alone() {
+    let redis = Redis::start();
+    let (proxy, admin) = looked_into_with(&redis, TOKEN);
+    let shown = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        ask(admin, "GET", "/metrics", &[("Authorization", &bearer)]).status
+    };
+    let mut client = proxy.client();
+    let set = client.text(&["PROXY", "CONFIG", "SET", "drain.delay_ms", "7"]);
+    assert!(set.starts_with("+OK set in memory only"), "{set}");
+    assert_eq!(shown(TOKEN), 200);
+    let set = client.text(&["PROXY", "CONFIG", "SET", "admin.token", "another-token-for-them"]);
+    assert!(set.ends_with(": admin.token\r\n") && !set.contains("another"), "{set}");
+    assert_eq!([shown(TOKEN), shown("another-token-for-them"), shown("***")], [401, 200, 401]);
+}
+
+#[test]
 fn without_a_token_a_page_from_elsewhere_cannot_ask_by_a_name_of_its_own() {
     let redis = Redis::start();
     let (_proxy, admin) = looked_into(&redis);
@@ -294,6 +311,27 @@ fn snapshot(following: &mut BufReader<TcpStream>) -> String {
         if let Some(data) = line.strip_prefix("data: ") {
             return data.trim_end().to_owned();
         }
+    }
+}
+
+#[test]
+fn who_follows_by_a_token_that_has_been_replaced_follows_no_more() {
+    let redis = Redis::start();
+    let (proxy, admin) = looked_into_with(&redis, TOKEN);
+    let mut stream = connect(admin);
+    let request = format!("GET /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("the connection stands");
+    let mut following = BufReader::new(stream);
+    snapshot(&mut following);
+    let set = proxy.client().text(&["PROXY", "CONFIG", "SET", "admin.token", "another-token-for-them"]);
+    assert!(set.starts_with("+OK"), "{set}");
+    let start = Instant::now();
+    let mut line = String::new();
+    // A snapshot may be on its way already; the last chunk, of no bytes, ends the stream.
+    while line != "0\r\n" {
+        line.clear();
+        assert!(following.read_line(&mut line).expect("it ends before it stalls") > 0);
+        assert!(start.elapsed() < support::PATIENCE, "it goes on");
     }
 }
 

@@ -335,6 +335,18 @@ fn a_socket_that_nobody_is_configured_for_is_refused_with_its_name() {
     assert!(log.contains("LISTEN_FDS: a socket for tls, which is not configured"), "{log}");
 }
 
+/// `Accept=yes` in the unit.
+#[test]
+fn a_socket_that_does_not_listen_is_refused_at_once() {
+    let redis = Redis::start();
+    let connection = TcpStream::connect(redis.addr()).expect("redis listens");
+    let mut proxy = Activated::start(&TcpListener::from(OwnedFd::from(connection)), &redis, &[]);
+    let mut log = String::new();
+    let _ = proxy.log.take().expect("piped").read_to_string(&mut log);
+    assert_eq!(proxy.wait().code(), Some(69), "{log}");
+    assert!(log.contains("LISTEN_FDS: descriptor 0 (plain): expected a socket that listens"), "{log}");
+}
+
 /// The unit files say what systemd understands, where there is one to ask.
 #[test]
 fn the_unit_files_are_understood() {

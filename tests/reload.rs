@@ -389,6 +389,18 @@ fn the_binary_reads_its_file_again_whole_or_not_at_all() {
     eventually("it is read", || get(&mut client, "clients.pipeline_max") == "400");
 }
 
+#[test]
+fn a_file_that_has_become_a_pipe_is_not_waited_for() {
+    let redis = Redis::start();
+    let binary = Binary::start(redis.addr(), "");
+    let mut client = binary.client();
+    binary.make_config_a_pipe();
+    let refused = client.text(&["PROXY", "CONFIG", "RELOAD"]);
+    assert!(refused.contains("is a pipe or a device, which cannot be read again"), "{refused}");
+    hang_up(&binary);
+    assert!(set(&mut client, &["clients.pipeline_max", "5"]).starts_with("+OK"));
+}
+
 /// Signals without number, while clients count what they are answered.
 #[test]
 fn reloads_under_load_cost_no_reply() {

@@ -68,6 +68,14 @@ const CONSOLE: &str = "PROXY CONFIG SET";
 /// # Errors
 /// Everything that is wrong with it, or else every key that needs a restart and differs.
 pub fn reload(sources: &Sources, in_force: &Config, keeps: bool) -> Result<Config, Problems> {
+    if let Some(file) = &sources.file
+        && std::fs::metadata(file).is_ok_and(|is| !is.is_file() && !is.is_dir())
+    {
+        // A pipe has been read to its end, or nobody writes to it; waiting for that would keep every other change waiting, too.
+        let expected = "is a pipe or a device, which cannot be read again; expected a file".to_owned();
+        let origin = file.display().to_string();
+        return Err(Problems(vec![Problem { origin, line: None, key: String::new(), value: None, expected }]));
+    }
     let (mut config, mut report) = load(sources)?.into_parts();
     if config.upstream.url.address == Address::Spawn {
         // The private Redis goes on.
@@ -108,7 +116,11 @@ pub fn set(in_force: &Config, pairs: &[(String, String)], keeps: bool) -> Result
     }
     let given = document::read(CONSOLE, &text, &mut report);
     let mut table = Table::try_from(in_force).unwrap_or_default();
-    let mut given_table = Table::try_from(&given).unwrap_or_default();
+    let mut given_table = Table::try_from(&given).unwrap_or_else(|error| {
+        // A number that TOML has not (2^63 and above), though its key might take it.
+        report.refuse("", Source::bare(CONSOLE, None), super::redact(&error.to_string()));
+        Table::default()
+    });
     for (key, _) in pairs.iter().filter(|(key, _)| current.contains_key(key)) {
         match key.split_once('.') {
             Some((section, name)) => {
@@ -131,9 +143,10 @@ pub fn set(in_force: &Config, pairs: &[(String, String)], keeps: bool) -> Result
         report.refuse("", Source::bare(CONSOLE, None), super::redact(error.message()));
         in_force.clone()
     });
-    // It does not show its password, and so does not come back from a table.
-    let url_given = pairs.iter().any(|(key, _)| key == "upstream.url");
-    config.upstream.url = if url_given { given.upstream.url } else { in_force.upstream.url.clone() };
+    // These do not show their secrets, and so do not come back from a table.
+    let from = |key: &str| if pairs.iter().any(|(given, _)| given == key) { &given } else { in_force };
+    config.upstream.url = from("upstream.url").upstream.url.clone();
+    config.admin.token = from("admin.token").admin.token.clone();
     check::check(&config, &mut report);
     refuse(in_force, &config, keeps, &mut report);
     report.finish(config).map_err(without_lines)
@@ -157,10 +170,16 @@ pub fn differences(one: &Config, other: &Config) -> Vec<String> {
     let (before, after) = (flat(one), flat(other));
     let mut keys: Vec<String> =
         after.into_iter().filter(|(key, value)| before.get(key) != Some(value)).map(|(key, _)| key).collect();
-    // Its password does not show in its value.
-    if one.upstream.url != other.upstream.url && !keys.iter().any(|key| key == "upstream.url") {
-        keys.push("upstream.url".to_owned());
+    // Their secrets do not show in their values.
+    for (key, differs) in [
+        ("admin.token", one.admin.token != other.admin.token),
+        ("upstream.url", one.upstream.url != other.upstream.url),
+    ] {
+        if differs && !keys.iter().any(|known| known == key) {
+            keys.push(key.to_owned());
+        }
     }
+    keys.sort_unstable();
     keys
 }
 
@@ -236,6 +255,7 @@ mod tests {
         );
         assert!(wrong("log.level", "info\nworkers = 3").contains("log.level"));
         assert!(wrong("log.level = 1\nworkers", "3").contains("no such key"));
+        assert!(wrong("drain.delay_ms", "18446744073709551615").contains("CONFIG SET: "));
         assert!(wrong("workers", "3").contains("workers = 3: needs a restart; 0 stays in force"));
         assert!(
             wrong("cache.max_age_ms", "soon")
@@ -248,5 +268,21 @@ mod tests {
         let config = set(&config, &policy, true).unwrap();
         let refused = set(&config, &pair("cache.max_age_ms", "4000"), true).expect_err("they do not agree").to_string();
         assert!(refused.contains("cache.policy[0].ttl_ms"), "{refused}");
+    }
+
+    #[test]
+    fn a_secret_outlives_a_change_of_other_keys_and_a_change_of_it_is_one() {
+        let mut config = Config::default();
+        config.admin.token = crate::config::Token::new("the-first-of-two-tokens");
+        let pair = |key: &str, value: &str| [(key.to_owned(), value.to_owned())];
+        let other = set(&config, &pair("log.level", "debug"), true).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(other.admin.token.secret(), Some("the-first-of-two-tokens"));
+        assert_eq!(differences(&config, &other), ["log.level"]);
+        let other = set(&config, &pair("admin.token", "the-second-of-two-tokens"), true)
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(other.admin.token.secret(), Some("the-second-of-two-tokens"));
+        assert_eq!(differences(&config, &other), ["admin.token"]);
+        let wrong = set(&config, &pair("admin.token", "hunter2"), true).expect_err("it is too short").to_string();
+        assert!(wrong.contains("admin.token") && !wrong.contains("hunter2"), "{wrong}");
     }
 }

@@ -125,6 +125,11 @@ impl Hot {
         (self.behind, id)
     }
 
+    /// A sample stands for itself alone again.
+    pub fn begin_anew(&mut self) {
+        (self.behind, self.taken) = (1, 0);
+    }
+
     /// The reply of a sampled request had so many bytes.
     pub fn replied(&mut self, id: SampleId, bytes: usize) {
         let behind = f64::from(self.behind);

@@ -68,6 +68,8 @@ pub struct Observer {
     second: Cell<u64>,
     /// Requests until the next sample; 0 if none is ever taken.
     until_sample: Cell<u32>,
+    /// The second of the last sample.
+    sampled: Cell<u64>,
     dice: Cell<u64>,
     /// Commands answered at once in this turn, and how many of each in a row.
     at_once: RefCell<Vec<(u16, u32)>>,
@@ -103,6 +105,7 @@ impl Observer {
             now_us: Cell::new(0),
             second: Cell::new(0),
             until_sample: Cell::new(u32::from(hot_keys_max > 0)),
+            sampled: Cell::new(0),
             dice: Cell::new(0x9E37_79B9_7F4A_7C15),
             at_once: RefCell::default(),
             at_once_since_us: Cell::new(0),
@@ -119,7 +122,20 @@ impl Observer {
     pub fn looked(&self, now_ns: u64) {
         self.enter_alike();
         self.now_us.set((now_ns / 1000) as u32);
-        self.second.set(now_ns / 1_000_000_000);
+        let second = now_ns / 1_000_000_000;
+        if self.second.replace(second) != second {
+            self.second_began(second);
+        }
+    }
+
+    /// One that was busy may be idle by now: then it would be long until as many have come as its next sample was to wait for.
+    #[cold]
+    fn second_began(&self, second: u64) {
+        if self.until_sample.get() > 1 && second.saturating_sub(self.sampled.get()) > 1 {
+            let mut hot = self.figures.hot.lock().unwrap_or_else(PoisonError::into_inner);
+            hot.iter_mut().for_each(Hot::begin_anew);
+            self.until_sample.set(1);
+        }
     }
 
     /// The last look at the clock, in microseconds.
@@ -226,6 +242,7 @@ impl Observer {
     pub fn sample(&self, sample: &Sample<'_>) -> Option<SampleId> {
         let mut hot = self.figures.hot.lock().unwrap_or_else(PoisonError::into_inner);
         let (behind, id) = hot.as_mut()?.enter(sample, self.second.get());
+        self.sampled.set(self.second.get());
         // Between one and twice as many as it stands for: in step with no client's pattern.
         self.until_sample.set(if behind == 1 { 1 } else { 1 + self.roll() % (2 * behind - 1) });
         id
@@ -263,5 +280,30 @@ impl Observer {
     #[cold]
     pub fn note_slow(&self, request: &SlowRequest<'_>) {
         self.slow.note(request);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_worker_that_was_busy_soon_sees_every_request_again() {
+        let figures = Arc::<Figures>::default();
+        let observer = Observer::new(figures.clone(), Arc::new(SlowLog::new(-1, 0)), true, 64);
+        let ask = |now_ns, key: &[u8]| {
+            observer.looked(now_ns);
+            if observer.samples() {
+                observer.sample(&Sample { db: 0, key, reads: true, hit: false, bytes: 1 });
+            }
+        };
+        // A million a second for three seconds; then ten.
+        (0..3_000_000).for_each(|n| ask(SECOND + n * 1000, b"busy"));
+        (0..50).for_each(|n| ask(4 * SECOND + n * SECOND / 10, b"later"));
+        let hot = figures.hot(9);
+        let later = hot.iter().find(|hot| &*hot.key == b"later").expect("it is there");
+        assert!((1.0..10.0).contains(&later.reads), "{later:?}");
     }
 }

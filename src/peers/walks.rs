@@ -14,7 +14,7 @@ const HEARD_MAX: usize = 64;
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Walks {
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     /// Those who only look have a turn of their own: what is to go does not wait for them.
     look: Arc<Semaphore>,
     heard: Mutex<Vec<(Pattern, Cause)>>,
@@ -24,7 +24,7 @@ pub struct Walks {
 impl Default for Walks {
     fn default() -> Self {
         Self {
-            turn: Semaphore::new(1),
+            turn: Arc::new(Semaphore::new(1)),
             look: Arc::new(Semaphore::new(1)),
             heard: Mutex::default(),
             bell: Notify::new(),
@@ -33,27 +33,16 @@ impl Default for Walks {
 }
 
 impl Walks {
-    /// Drops all that matches, and says how many entries it was. Waits for its turn: one waits for each client that asked, at most.
+    /// Drops all that matches, and says how many entries it was. As for turns, see [`Walks::look`].
     pub async fn walk(&self, coherence: &Coherence, patterns: Vec<Pattern>, cause: Cause) -> u64 {
-        // It is never closed.
-        let _turn = self.turn.acquire().await;
         let coherence = coherence.clone();
-        // Ends with the walk.
-        tokio::task::spawn_blocking(move || coherence.invalidate_matching(&patterns, cause)).await.unwrap_or_default()
+        in_turn(&self.turn, move || coherence.invalidate_matching(&patterns, cause)).await.unwrap_or_default()
     }
 
     /// Looks through memory, on a thread of its own. Waits for its turn: one waits for each client that asked, at most, and one that has left
     /// keeps its turn until it is through. `None`: the runtime is ending.
     pub async fn look<T: Send + 'static>(&self, look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        // It is never closed.
-        let turn = self.look.clone().acquire_owned().await;
-        // Ends with the walk.
-        let looking = tokio::task::spawn_blocking(move || {
-            let seen = look();
-            drop(turn);
-            seen
-        });
-        looking.await.ok()
+        in_turn(&self.look, look).await
     }
 
     /// Has all that matches dropped soon. False, and nothing noted, if too many wait.
@@ -80,5 +69,37 @@ impl Walks {
                 }
             }
         }
+    }
+}
+
+/// What is done has the turn, not whoever waits for it: who asks, leaves and asks again has one walk under way, not many.
+async fn in_turn<T: Send + 'static>(turn: &Arc<Semaphore>, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    // It is never closed.
+    let turn = turn.clone().acquire_owned().await;
+    // Ends with the work.
+    let working = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    working.await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_has_left_keeps_its_turn_until_it_is_through() {
+        let turn = Arc::new(Semaphore::new(1));
+        let (release, held) = mpsc::channel::<()>();
+        let left = in_turn(&turn, move || held.recv());
+        assert!(tokio::time::timeout(Duration::from_millis(20), left).await.is_err(), "it is held");
+        assert_eq!(turn.available_permits(), 0, "the next would walk beside it");
+        release.send(()).expect("it waits for this");
+        assert_eq!(in_turn(&turn, || 7).await, Some(7));
     }
 }

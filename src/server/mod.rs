@@ -198,6 +198,8 @@ pub fn run_under(
         });
         accepted
     });
+    // A disk that does not answer (a file being read again) holds nobody up.
+    runtime.shutdown_background();
     for thread in threads {
         thread.join().map_err(|_| RunError::Internal("a worker panicked".into()))??;
     }

@@ -95,7 +95,12 @@ impl Session {
         command.keys(args, &mut at).ok()?;
         let observer = &self.worker.observer;
         let which = observer.roll() as usize % at.len().max(1);
-        let key = args.get(*at.get(which)?)?;
+        let which = *at.get(which)?;
+        // Of a command that nobody knows, such as a mistyped AUTH, anything may be.
+        if command.is_secret(args, which) {
+            return None;
+        }
+        let key = args.get(which)?;
         observer.sample(&Sample {
             db: self.db,
             key,

@@ -285,6 +285,20 @@ fn what_cannot_be_filled_says_why() {
 }
 
 #[test]
+fn with_the_cache_switched_off_at_the_console_that_is_why() {
+    let redis = Redis::start();
+    let proxy = start(&redis, |_| {});
+    let mut client = proxy.client();
+    client.ask(&["SET", "k", "value"]);
+    warm(&mut client, &["GET", "k"]);
+    ask(&mut client, &["CACHE", "OFF"]);
+    assert_eq!(why(&mut client, &["GET", "k"]), is("bypass", "disabled", ""));
+    assert_eq!(why(&mut client, &["MGET", "k"]), is("bypass", "disabled", ""));
+    ask(&mut client, &["CACHE", "ON"]);
+    assert_eq!(why(&mut client, &["GET", "k"]).0, "miss");
+}
+
+#[test]
 fn asking_why_counts_nothing_keeps_nothing_and_reads_nothing() {
     let redis = Redis::start();
     let proxy = start(&redis, |_| {});

@@ -283,3 +283,28 @@ fn hot_keys_and_slow_requests_are_shown_with_where_their_time_went() {
         assert_eq!(ask(&mut client, wrong), Reply::Error(usage.to_owned()));
     }
 }
+
+#[test]
+fn what_follows_a_mistyped_word_is_no_hot_key() {
+    let redis = Redis::start();
+    let proxy = start(&redis, |_| {});
+    let mut client = proxy.client();
+    for request in
+        [&["AUHT", "hunter2"][..], &["CONFIG", "SETT", "requirepass", "hunter2"], &["ACL", "SETUSR", "hunter2"]]
+    {
+        client.ask(request);
+    }
+    // Every request of an idle worker is sampled.
+    client.ask(&["SET", "plain", "x"]);
+    let hot = client.text(&["PROXY", "HOTKEYS"]);
+    assert!(hot.contains("plain") && !hot.contains("hunter2"), "{hot}");
+}
+
+#[test]
+fn of_a_long_name_the_beginning_is_shown() {
+    let redis = Redis::start();
+    let proxy = start(&redis, |_| {});
+    let mut client = proxy.client3();
+    client.ask(&["CLIENT", "SETNAME", &"n".repeat(1 << 20)]);
+    assert_eq!(ask(&mut client, &["CLIENTS"]).list()[0].field("name"), "n".repeat(256));
+}

@@ -81,6 +81,12 @@ impl Binary {
         fs::write(&self.config, config).expect("the file is there");
     }
 
+    /// A pipe to which nobody writes in place of its configuration file.
+    pub fn make_config_a_pipe(&self) {
+        fs::remove_file(&self.config).expect("the file is there");
+        assert!(Command::new("mkfifo").arg(&self.config).status().expect("mkfifo runs").success());
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no panic under the lock").clone()

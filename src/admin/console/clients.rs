@@ -8,6 +8,9 @@ use crate::config::{Algorithm, By, Scope};
 use crate::limits::Limit;
 use crate::server::shared::Shared;
 
+/// Bytes of a client's name, or its user's, that are shown: it may be as long as a request.
+const NAME_SHOWN_MAX_BYTES: usize = 256;
+
 /// The busiest clients, at most so many.
 pub(super) fn clients(shared: &Shared, most: usize) -> Answer {
     let now = shared.clock.now();
@@ -16,13 +19,13 @@ pub(super) fn clients(shared: &Shared, most: usize) -> Answer {
     clients.sort_by(|(a, one), (b, other)| b.total_cmp(a).then(one.id.cmp(&other.id)));
     clients.truncate(most);
     let things = clients.into_iter().map(|(per_second, client)| -> Thing {
-        let labels = client.labels().clone();
+        let labels = client.labels();
         let idle_ms = now.since(Millis(client.active.load(Relaxed)));
         vec![
             ("id", client.id.into()),
             ("addr", client.addr.as_str().into()),
-            ("name", labels.name.as_slice().into()),
-            ("user", labels.user.as_slice().into()),
+            ("name", shown(&labels.name).into()),
+            ("user", shown(&labels.user).into()),
             ("resp", u64::from(client.protocol.load(Relaxed)).into()),
             ("db", u64::from(client.db.load(Relaxed)).into()),
             ("age_seconds", (now.since(client.since) / 1000).into()),
@@ -36,6 +39,11 @@ pub(super) fn clients(shared: &Shared, most: usize) -> Answer {
         ]
     });
     Answer::Several(things.collect())
+}
+
+/// The beginning of a long name.
+fn shown(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(NAME_SHOWN_MAX_BYTES)]
 }
 
 /// Each limit, with so many identities at most. Looks at every budget there is: for a thread of its own.

@@ -86,11 +86,19 @@ async fn events(State(looking): State<Arc<Looking>>) -> Response {
         looking.refused(Refused::Crowded);
         return Refused::Crowded.into_response();
     };
+    let token = looking.shared.config().admin.token.clone();
     // One snapshot for all who follow. Who does not read misses some, and nothing piles up for them.
-    let following = unfold((looking.latest.subscribe(), room), async |(mut latest, room)| {
-        latest.changed().await.ok()?;
-        let snapshot = latest.borrow_and_update().clone();
-        Some((Event::default().data(&*snapshot), (latest, room)))
+    let following = unfold((looking.latest.subscribe(), room), move |(mut latest, room)| {
+        let (looking, token) = (looking.clone(), token.clone());
+        async move {
+            latest.changed().await.ok()?;
+            // The token that opened this may open nothing any more.
+            if looking.shared.config().admin.token != token {
+                return None;
+            }
+            let snapshot = latest.borrow_and_update().clone();
+            Some((Event::default().data(&*snapshot), (latest, room)))
+        }
     });
     Sse::new(infallible(following)).keep_alive(KeepAlive::default()).into_response()
 }

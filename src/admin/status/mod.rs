@@ -54,7 +54,7 @@ pub fn show(admin: &Admin, watch: bool, json: bool) -> Result<(), Failure> {
         let answer =
             runtime.block_on(client::get(address, "/status", admin.token.secret())).and_then(|text| read(&text));
         let text = match &answer {
-            Ok(status) if json => format!("{status}\n"),
+            Ok(status) if json => screen::printable_json(status) + "\n",
             Ok(status) => screen::draw(status, look),
             Err(why) if watch && was_reached => format!("anteroom at {address}: {why}\n"),
             Err(why) => return Err(Failure::Unreachable(format!("the proxy at {address}: {why}"))),

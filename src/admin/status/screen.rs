@@ -206,9 +206,28 @@ impl Drawing<'_> {
     }
 }
 
-/// Text from elsewhere, so that it cannot steer a terminal.
+/// Text from elsewhere, so that it cannot steer a terminal, nor turn around what stands beside it.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// JSON as one line that may be printed: what [`printable`] replaces is escaped, which only strings have.
+pub(super) fn printable_json(status: &Json) -> String {
+    let mut text = String::new();
+    for c in status.to_string().chars() {
+        if steers(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// A control character, or one that is not seen and changes the direction of others. None is beyond U+FFFF.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn count(n: f64) -> String {
@@ -278,6 +297,15 @@ mod tests {
         assert!(plain.contains("per-client: 10 allowed   2 refused"), "{plain}");
         let coloured = draw(&status(), Look { colours: true });
         assert!(coloured.contains("\u{1b}[32mready") && !coloured.contains("\u{1b}[2Jb"), "{coloured}");
+    }
+
+    #[test]
+    fn what_is_not_seen_and_changes_how_others_look_is_neither_on_the_screen_nor_in_printed_json() {
+        let status = json!({"hot_keys": [{"key": "a\u{9b}31m\u{202e}b\u{7f}\u{feff}\n\"é", "reads": 1.0}]});
+        let (screen, text) = (draw(&status, Look { colours: false }), printable_json(&status));
+        assert!(screen.contains("a\u{fffd}31m\u{fffd}b\u{fffd}\u{fffd}\u{fffd}\"é"), "{screen}");
+        assert!(text.contains(r#"a\u009b31m\u202eb\u007f\ufeff\n\"é"#), "{text}");
+        assert_eq!(serde_json::from_str::<Json>(&text).ok(), Some(status));
     }
 
     #[test]
