@@ -36,7 +36,8 @@ fn misses_and_the_fills_that_are_not_begun() {
         refused.by(proxy, word, || other.send(&["MGET", "k"]));
         lane.release(Up);
         writer.frame();
-        (client.frame(), other.frame());
+        client.frame();
+        other.frame();
     }
 
     client.ask(&["SET", "k", "v"]);
