@@ -347,3 +347,29 @@ fn the_status_has_every_field_of_info_and_how_it_went() {
         status["history"].as_array().is_some_and(|moments| moments.len() >= 2)
     });
 }
+
+/// Health is asked for four times a second; whoever watches what clients do is not to see that.
+#[test]
+fn a_client_that_monitors_does_not_see_what_the_proxy_asks_for_itself() {
+    let redis = Redis::start();
+    let (proxy, admin) = looked_into(&redis);
+    eventually("it is ready", || ready(admin));
+    let mut client = proxy.client();
+    assert_eq!(client.text(&["MONITOR"]), "+OK\r\n");
+    let asked = || redis.client().text(&["INFO", "commandstats"]);
+    let pings = || {
+        let text = asked();
+        let line = text.lines().find(|line| line.starts_with("cmdstat_ping:")).map(str::to_owned);
+        line.and_then(|line| line.split(['=', ',']).nth(1)?.parse().ok()).unwrap_or(0_u64)
+    };
+    let before = pings();
+    eventually("it was asked for", || pings() > before + 4);
+    redis.client().ask(&["SET", "seen", "1"]);
+    loop {
+        let line = client.text_frame();
+        assert!(!line.contains("PING"), "{line}");
+        if line.contains("seen") {
+            break;
+        }
+    }
+}

@@ -232,7 +232,8 @@ impl Place {
     }
 
     /// The same without the note.
-    #[inline]
+    // In place, as `Places::find`.
+    #[inline(always)]
     fn find(
         &self,
         coherence: &Coherence,

@@ -87,7 +87,7 @@ async fn stay(shared: &Shared) -> String {
     let mut conversation = Conversation::new(connection.socket);
     loop {
         let asked = Instant::now();
-        match timeout(DEADLINE, conversation.ask(&[b"PING"])).await {
+        match timeout(DEADLINE, conversation.ask(&[b"PING", NAME.as_bytes()])).await {
             Ok(Ok(answer)) => shared.reach.hear(judged(&answer, asked.elapsed())),
             Ok(Err(error)) => return reason(&error),
             Err(_) => return silent(),

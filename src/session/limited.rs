@@ -66,6 +66,7 @@ impl Session {
     /// its limits until that has ended: it is still refused in their words.
     #[cold]
     pub(super) fn renew(&mut self) {
+        self.config = self.worker.config();
         self.rule = self.worker.rules().of(self.identity.user());
         if self.closed.is_some() {
             return;

@@ -129,10 +129,9 @@ impl Session {
 
     /// Whether a key of it is not to be kept as the others are. It counts for that key's rule; else for its first key's.
     fn has_other_than_tracked(&mut self, args: &Args<'_>) -> bool {
-        let config = self.worker.config();
         let mut first = None;
         for key in args.iter().skip(1) {
-            let (rule, mode) = config.cache.rule_of(key);
+            let (rule, mode) = self.config.cache.rule_of(key);
             if mode != Mode::Tracked {
                 self.at_hand.goes_by(rule);
                 return true;
@@ -148,7 +147,7 @@ impl Session {
         if let NotFromMemory::Missed(at, _) = why
             && let Some(key) = args.get(*at)
         {
-            let rule = self.worker.config().cache.rule_of(key).0;
+            let rule = self.config.cache.rule_of(key).0;
             self.at_hand.goes_by(rule);
         }
     }

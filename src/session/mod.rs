@@ -67,6 +67,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::cache::Millis;
+use crate::config::Config;
 use crate::limits::{Purse, Refused};
 use crate::resp::{Protocol, RequestScanner};
 use crate::server::clients::Client;
@@ -221,6 +222,8 @@ pub struct Session {
     identity: Arc<Identity>,
     /// The number of what it goes by (`Worker::in_force`).
     in_force: u64,
+    /// The configuration of it: looked at for each request, and so held here.
+    config: Rc<Config>,
     /// The number of the rule about commands that is for it.
     rule: Option<usize>,
     protocol: Protocol,
@@ -277,6 +280,7 @@ impl Session {
     pub fn new(worker: Rc<Worker>, socket: Socket, client: Arc<Client>, identity: Arc<Identity>) -> Self {
         Self {
             in_force: worker.in_force(),
+            config: worker.config(),
             purse: Purse::of(&worker.rate_limits(), worker.index),
             rule: worker.rules().of(identity.user()),
             socket,

@@ -50,7 +50,7 @@ impl Session {
     }
 
     fn output_max_bytes(&self) -> usize {
-        self.worker.config().clients.output_max_bytes
+        self.config.clients.output_max_bytes
     }
 
     /// Whether as much is in flight as may be.
@@ -59,7 +59,7 @@ impl Session {
         if pending == 0 {
             return false;
         }
-        pending >= self.worker.config().clients.pipeline_max
+        pending >= self.config.clients.pipeline_max
             || match self.outbox.awaited_bytes() {
                 Some(bytes) => {
                     let max = AWAITED_MAX_BYTES.min(self.output_max_bytes() / 2);
@@ -85,7 +85,7 @@ impl Session {
                 }
                 Some(Ok(n)) => {
                     self.patience = None;
-                    if self.worker.config().clients.idle_timeout_ms > 0 {
+                    if self.config.clients.idle_timeout_ms > 0 {
                         self.client.active.store(self.worker.now().0, Relaxed);
                     }
                     self.worker.stats.figures.bytes.clients_sent.add(n as u64);

@@ -99,7 +99,7 @@ impl Session {
         if self.attached.as_ref().is_some_and(|a| a.is_sticky() || a.inflight() > 0) {
             return Some(Bypass::Dedicated);
         }
-        (!self.worker.config().cache.enabled).then_some(Bypass::Disabled)
+        (!self.worker.caches()).then_some(Bypass::Disabled)
     }
 
     fn reads_in_flight(&self, key: &[u8]) -> bool {

@@ -179,6 +179,10 @@ fn reads_that_memory_is_not_asked_about_say_why() {
     let mut client = off.client();
     assert_eq!(why(&mut client, &["GET", "k"]), is("bypass", "disabled", ""));
     assert_eq!(why(&mut client, &["MGET", "k"]), is("bypass", "disabled", ""));
+    let mut client = proxy.client();
+    let reply = client.text(&["PROXY", "CACHE", "OFF"]);
+    assert!(reply.starts_with("+OK"), "{reply}");
+    assert_eq!(why(&mut client, &["GET", "k"]), is("bypass", "disabled", ""));
 }
 
 /// Memory keeps 1024 sources apart, three for each user.

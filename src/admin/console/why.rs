@@ -145,7 +145,7 @@ fn of_miss(reason: MissReason) -> (&'static str, &'static str) {
 
 fn of_bypass(reason: Bypass) -> (&'static str, &'static str) {
     match reason {
-        Bypass::Disabled => ("The cache is switched off.", "Set cache.enabled = true."),
+        Bypass::Disabled => ("The cache is switched off.", "PROXY CACHE ON, or cache.enabled = true."),
         Bypass::Strict => (
             "A policy says that this key is never kept (or of an MGET: one of its keys is not kept as tracked).",
             "Change the policy; PROXY POLICY shows the rules in their order.",
