@@ -8,8 +8,12 @@ mod crowd;
 mod kept;
 #[path = "console/modes.rs"]
 mod modes;
+#[path = "console/ratio.rs"]
+mod ratio;
 #[path = "console/reply.rs"]
 mod reply;
+#[path = "console/truth.rs"]
+mod truth;
 #[path = "console/why.rs"]
 mod why;
 #[path = "console/words.rs"]

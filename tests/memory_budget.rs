@@ -84,14 +84,14 @@ fn state(binary: &Binary) -> String {
     state.unwrap_or_else(|| panic!("{text}")).to_owned()
 }
 
-/// Greedy clients without end, in front of a proxy with this budget; what must be true afterwards.
+/// Greedy clients without end, in front of a proxy with this budget; what must be true afterwards. Returns both servers.
 fn withstands(
     config: &str,
     budget: u64,
     clients: usize,
     request: impl Fn(usize) -> Vec<u8>,
     prepare: impl Fn(&mut Client),
-) {
+) -> (Redis, Binary) {
     let redis = Redis::start();
     prepare(&mut redis.client());
     let binary = Binary::start(redis.addr(), &format!("[memory]\nbudget_bytes = {budget}\n{config}"));
@@ -133,23 +133,27 @@ fn withstands(
         assert_eq!(client.text(&["GET", "after"]), "$1\r\nv\r\n");
         binary.count("anteroom_cache_hits") > hits
     });
+    // Whoever was told so was counted.
+    assert!(binary.count("anteroom_clients_refused_memory") >= refused);
+    (redis, binary)
 }
 
 #[test]
 fn readers_that_take_nothing_of_large_replies_do_not_take_the_memory_of_the_rest() {
     let big = (8 * MIB).to_string();
-    withstands(
+    let (_redis, binary) = withstands(
         "[cache]\nmax_bytes = \"16MiB\"\n",
         192 * MIB,
         100,
         |_| format!("*4\r\n$8\r\nGETRANGE\r\n$3\r\nbig\r\n$1\r\n0\r\n${}\r\n{big}\r\n", big.len()).into_bytes(),
         |redis| assert_eq!(redis.text(&["SETRANGE", "big", &big, "x"]), format!(":{}\r\n", 8 * MIB + 1)),
     );
+    assert!(binary.count("anteroom_clients_ended_memory") > 0);
 }
 
 #[test]
 fn large_requests_that_are_never_finished_do_not_take_the_memory_of_the_rest() {
-    withstands(
+    let (_redis, binary) = withstands(
         "[cache]\nmax_bytes = \"16MiB\"\n[clients]\nhandshake_timeout_ms = 0\nrequest_timeout_ms = 700\n",
         96 * MIB,
         // A paused one with a MiB has four seconds more.
@@ -161,6 +165,7 @@ fn large_requests_that_are_never_finished_do_not_take_the_memory_of_the_rest() {
         },
         |_| {},
     );
+    assert!(binary.count("anteroom_clients_refused_memory") > 0);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What memory had to do with each request, as INFO counts it: `requests = hits + misses + bypasses`, whatever is asked.
 
+#[path = "observe/load.rs"]
+mod load;
 mod support;
 
 use std::collections::BTreeMap;

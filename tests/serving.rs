@@ -191,3 +191,34 @@ fn what_a_tracking_client_is_doing_shows_while_it_does_it() {
     client.send(&["PSYNC", "?", "-1"]);
     eventually("it is a replica", || flags(&mut other) == "St");
 }
+
+/// Libraries try it on their own, and do without where a server has no such command.
+#[test]
+fn notices_of_maintenance_are_refused_as_by_a_server_that_has_none() {
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    for request in [
+        &["CLIENT", "MAINT_NOTIFICATIONS", "ON", "moving-endpoint-type", "external-fqdn"][..],
+        &["client", "Maint_Notifications", "OFF"],
+        &["CLIENT", "MAINT_NOTIFICATIONS"],
+    ] {
+        // What the server says of one that it has not, whatever its version.
+        let (mut direct, mut proxied) = (redis.client(), proxy.client());
+        let other: Vec<&str> = [&["CLIENT", "FROB_NOTIFICATIONSX"], &request[2..]].concat();
+        let words = direct.text(&other).replace("FROB_NOTIFICATIONSX", request[1]);
+        let words = words.replace("Try CLIENT", &format!("Try {}", request[0].to_uppercase()));
+        assert!(words.starts_with("-ERR unknown subcommand"), "{words}");
+        let is_known = direct.text(request) != words;
+        if is_known && request.len() == 2 {
+            continue; // A newer one has it and says what it takes; nothing of it is run.
+        }
+        assert_eq!(proxied.text(request), words);
+        // The same inside MULTI, which it dooms; and the connection is as it was.
+        assert_eq!(proxied.pipeline(&[&["MULTI"], request])[1], words);
+        assert!(proxied.text(&["EXEC"]).starts_with("-EXECABORT"));
+        assert_eq!(proxied.text(&["PING"]), "+PONG\r\n");
+        // And in its place among the replies of a pipeline.
+        let replies = proxied.pipeline(&[&["SET", "k", "v"], request, &["GET", "k"]]);
+        assert_eq!(replies, ["+OK\r\n", words.as_str(), "$1\r\nv\r\n"]);
+    }
+}

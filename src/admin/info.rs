@@ -37,11 +37,12 @@ impl Asked {
             return out.extend_from_slice(upstream);
         }
         let mut text = payload(upstream).to_vec();
+        let mut figures = Figures::default();
         for &section in &self.own {
             if !text.is_empty() {
                 text.extend_from_slice(b"\r\n");
             }
-            text.extend_from_slice(write_section(&worker.shared, section).as_bytes());
+            text.extend_from_slice(write_section(&mut figures, &worker.shared, section).as_bytes());
         }
         encode::verbatim(out, protocol, &text);
     }
@@ -53,13 +54,15 @@ fn payload(frame: &[u8]) -> &[u8] {
     if frame.starts_with(b"=") { body.get(4..).unwrap_or_default() } else { body }
 }
 
-/// The section as INFO prints it.
-fn write_section(shared: &Shared, section: Section) -> String {
+/// The section as INFO prints it. `figures`: those of the sections before it.
+fn write_section(figures: &mut Figures, shared: &Shared, section: Section) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let (first, rest) = section.name().split_at(1);
     let _ = write!(text, "# {}{rest}\r\n", first.to_uppercase());
-    for field in Figures::of(section, shared).fields {
+    let before = figures.fields.len();
+    figures.add(section, shared);
+    for field in &figures.fields[before..] {
         let _ = write!(text, "anteroom_{}:{}\r\n", field.name, field.value);
     }
     text

@@ -69,6 +69,8 @@ pub enum Route {
     Dedicated(Dedicated),
     /// Nobody: answered with an error, for this reason. These are the README's exceptions.
     Refused(&'static str),
+    /// Nobody: answered as a server answers that does not have it, so that a client which tries it does without.
+    Absent,
 }
 
 /// Commands the proxy answers, about its own clients.

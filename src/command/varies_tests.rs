@@ -45,7 +45,8 @@ fn routes() {
     ] {
         assert_eq!(ask(line, Command::route_for), expected, "{line}");
     }
-    assert!(matches!(ask("CLIENT MAINT_NOTIFICATIONS ON", Command::route_for), Route::Refused(_)));
+    assert!(matches!(ask("CLIENT CAPA redirect", Command::route_for), Route::Refused(_)));
+    assert_eq!(ask("CLIENT MAINT_NOTIFICATIONS ON", Command::route_for), Route::Absent);
 }
 
 #[test]

@@ -31,9 +31,18 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// How `key` is cached: the mode of the first policy whose pattern matches it, else [`Mode::Tracked`].
+    /// The rule that is for `key`, the first policy whose pattern matches it, by its position; behind the last if none does, which is
+    /// [`Mode::Tracked`].
+    #[inline]
+    pub fn rule_of(&self, key: &[u8]) -> (usize, Mode) {
+        let mut rules = self.policy.iter().enumerate();
+        let found = rules.find(|(_, policy)| policy.pattern.matches(key));
+        found.map_or((self.policy.len(), Mode::Tracked), |(at, policy)| (at, policy.mode))
+    }
+
+    /// How `key` is cached: the mode of [its rule](Self::rule_of).
     pub fn mode_of(&self, key: &[u8]) -> Mode {
-        self.policy.iter().find(|policy| policy.pattern.matches(key)).map_or(Mode::Tracked, |policy| policy.mode)
+        self.rule_of(key).1
     }
 }
 

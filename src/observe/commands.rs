@@ -62,11 +62,6 @@ impl Commands {
         let ids: Vec<u16> = self.0.iter().enumerate().filter_map(used).collect();
         ids.into_iter().map(|id| (id, self.get(id)))
     }
-
-    /// Requests of this outcome, of all commands.
-    pub fn total(&self, outcome: Outcome) -> u64 {
-        self.used().map(|(_, figures)| figures.of(outcome)).sum()
-    }
 }
 
 #[cfg(test)]
@@ -82,6 +77,6 @@ mod tests {
         commands.get(u16::MAX).count(Outcome::Bypass(Bypass::Write));
         let used: Vec<_> = commands.used().map(|(id, figures)| (id, figures.requests())).collect();
         assert_eq!(used, [(OTHER, 2), (7, 1)]);
-        assert_eq!(commands.total(Outcome::Hit), 2);
+        assert_eq!(commands.used().map(|(_, figures)| figures.of(Outcome::Hit)).sum::<u64>(), 2);
     }
 }

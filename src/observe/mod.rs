@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | `outcome` | did memory answer, and if not, why not? |
 //! | `commands` | how often, of which command? |
+//! | `policies` | with which outcome, by the rule for the key? |
 //! | `histogram` | how long did it take? |
 //! | `observer` | what does one worker keep for its sessions to count with? |
 //! | `hot` | which keys are asked for most? |
@@ -24,6 +25,7 @@ mod histogram;
 mod hot;
 mod observer;
 mod outcome;
+mod policies;
 mod slow;
 
 pub use commands::{CommandFigures, Commands, OTHER};
@@ -31,6 +33,7 @@ pub use histogram::{Histogram, Timings};
 pub use hot::{Hot, HotKey, Sample, SampleId, hottest};
 pub use observer::{Bytes, Figures, Observer, Timing};
 pub use outcome::{Bypass, Outcome};
+pub use policies::{Policies, PolicyFigures};
 pub use slow::{SlowEntry, SlowLog, SlowRequest};
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

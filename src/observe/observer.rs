@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::hot::Sample;
 use super::slow::HEAD_MAX_BYTES;
-use super::{Commands, Counter, Hot, HotKey, Outcome, SampleId, SlowLog, SlowRequest};
+use super::{Commands, Counter, Hot, HotKey, Outcome, Policies, SampleId, SlowLog, SlowRequest};
+use crate::config::Policy;
 
 /// Bytes moved, by where.
 #[derive(Debug, Default)]
@@ -30,10 +31,17 @@ pub struct Figures {
     pub commands: Commands,
     /// Bytes moved.
     pub bytes: Bytes,
+    /// By rule: those in force.
+    policies: Mutex<Policies>,
     hot: Mutex<Option<Hot>>,
 }
 
 impl Figures {
+    /// What came of reads, by the rule that is for their key.
+    pub fn policies(&self) -> Policies {
+        self.policies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The keys asked for most of late, as of this second of the clock.
     pub fn hot(&self, second: u64) -> Vec<HotKey> {
         let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,6 +71,8 @@ impl Timing {
 pub struct Observer {
     figures: Arc<Figures>,
     slow: Arc<SlowLog>,
+    /// The worker's own of what stands in [`Figures`], so that counting takes no lock.
+    policies: RefCell<Policies>,
     times: bool,
     now_us: Cell<u32>,
     second: Cell<u64>,
@@ -99,6 +109,7 @@ impl Observer {
         *figures.hot.lock().unwrap_or_else(PoisonError::into_inner) =
             (hot_keys_max > 0).then(|| Hot::new(hot_keys_max));
         Self {
+            policies: RefCell::new(figures.policies()),
             figures,
             slow,
             times,
@@ -146,6 +157,19 @@ impl Observer {
     /// A request has been answered or sent on.
     pub fn ran(&self, command: u16, outcome: Outcome) {
         self.figures.commands.get(command).count(outcome);
+    }
+
+    /// So has a read, whose key this rule is for.
+    #[inline]
+    pub fn ran_by_rule(&self, rule: usize, outcome: Outcome) {
+        self.policies.borrow().count(rule, outcome);
+    }
+
+    /// These rules are in force from now on.
+    pub fn go_by(&self, rules: &[Policy]) {
+        let policies = self.policies.borrow().replaced(rules);
+        *self.figures.policies.lock().unwrap_or_else(PoisonError::into_inner) = policies.clone();
+        self.policies.replace(policies);
     }
 
     /// Its reply, to a request read when `timing` says, is among what is written at the end of this turn.

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
-use crate::coherence::MissReason;
 use crate::observe::Outcome;
 
 /// How often the totals are noted.
@@ -39,13 +38,18 @@ impl Totals {
         for stats in &shared.stats {
             totals.accepted += stats.accepted.get();
             for (_, figures) in stats.figures.commands.used() {
-                totals.requests += figures.requests();
-                totals.hits += figures.of(Outcome::Hit);
-                totals.misses += MissReason::ALL.iter().map(|&why| figures.of(Outcome::Miss(why))).sum::<u64>();
+                // Each is looked at once: they go on meanwhile.
+                for outcome in Outcome::all() {
+                    let count = figures.of(outcome);
+                    totals.requests += count;
+                    *match outcome {
+                        Outcome::Hit => &mut totals.hits,
+                        Outcome::Miss(_) => &mut totals.misses,
+                        Outcome::Bypass(_) => &mut totals.bypasses,
+                    } += count;
+                }
             }
         }
-        // They are one of the three, each of them.
-        totals.bypasses = totals.requests.saturating_sub(totals.hits + totals.misses);
         totals
     }
 }

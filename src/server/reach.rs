@@ -35,6 +35,17 @@ pub enum Heard {
     None(String),
 }
 
+impl Heard {
+    /// The word for it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Answer(_) => "yes",
+            Self::None(_) => "no",
+        }
+    }
+}
+
 /// What was last heard, for all threads.
 #[derive(Debug)]
 pub struct Reach(Mutex<Heard>);

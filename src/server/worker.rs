@@ -152,6 +152,13 @@ impl Worker {
         let settings = shared.in_force.get();
         let flights_max = flights_max(&settings.config, shared.stats.len());
         let (one_in, per_second) = audits(&settings.config, shared.stats.len());
+        let observer = Observer::new(
+            shared.stats[index].figures.clone(),
+            shared.slow.clone(),
+            settings.config.observe.latency,
+            settings.config.observe.hot_keys_max,
+        );
+        observer.go_by(&settings.config.cache.policy);
         Rc::new(Self {
             index,
             coherence: shared.coherence.fork(),
@@ -169,12 +176,7 @@ impl Worker {
             config: RefCell::new(Rc::new((*settings.config).clone())),
             caches: Cell::new(settings.caches()),
             in_force: Cell::new(0),
-            observer: Rc::new(Observer::new(
-                shared.stats[index].figures.clone(),
-                shared.slow.clone(),
-                settings.config.observe.latency,
-                settings.config.observe.hot_keys_max,
-            )),
+            observer: Rc::new(observer),
             stats: shared.stats[index].clone(),
             denied: RefCell::new(settings.rules.resolve(&table)),
             scratch: RefCell::default(),
@@ -228,6 +230,7 @@ impl Worker {
         self.rules.replace(settings.rules.clone());
         self.rate_limits.replace(settings.limits.clone());
         self.caches.set(settings.caches());
+        self.observer.go_by(&settings.config.cache.policy);
         let table = self.table.borrow().1.clone();
         self.resolve(&table);
         self.flights.borrow_mut().set_max(flights_max(&settings.config, self.shared.stats.len()));

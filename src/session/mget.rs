@@ -45,7 +45,7 @@ impl Session {
         let Some(source) = self.identity.scopes.tracked.clone() else {
             return self.bypass(command, args, Bypass::NoSource);
         };
-        if args.iter().skip(1).any(|key| self.config.cache.mode_of(key) != Mode::Tracked) {
+        if self.has_other_than_tracked(args) {
             self.at_hand.came_out(Outcome::Bypass(Bypass::Strict));
             if follows {
                 return self.read_through_tracker(command, args);
@@ -78,6 +78,7 @@ impl Session {
                 return Flow::Next;
             }
             Err(why @ (NotFromMemory::Missed(..) | NotFromMemory::Torn)) if follows => {
+                self.note_rule(args, &why);
                 self.at_hand.came_out(why.outcome());
                 return self.read_through_tracker(command, args);
             }
@@ -88,6 +89,7 @@ impl Session {
                 return Flow::Next;
             }
             Err(why) => {
+                self.note_rule(args, &why);
                 self.at_hand.came_out(why.outcome());
                 match why {
                     NotFromMemory::Missed(at, miss) => Some((at, miss)),
@@ -123,6 +125,31 @@ impl Session {
             hashes.into_iter().for_each(|hash| self.reads.add(hash));
         }
         flow
+    }
+
+    /// Whether a key of it is not to be kept as the others are. It counts for that key's rule; else for its first key's.
+    fn has_other_than_tracked(&mut self, args: &Args<'_>) -> bool {
+        let mut first = None;
+        for key in args.iter().skip(1) {
+            let (rule, mode) = self.config.cache.rule_of(key);
+            if mode != Mode::Tracked {
+                self.at_hand.goes_by(rule);
+                return true;
+            }
+            first.get_or_insert(rule);
+        }
+        first.into_iter().for_each(|rule| self.at_hand.goes_by(rule));
+        false
+    }
+
+    /// Of one that misses, the key that does decides: it counts for that key's rule.
+    fn note_rule(&mut self, args: &Args<'_>, why: &NotFromMemory) {
+        if let NotFromMemory::Missed(at, _) = why
+            && let Some(key) = args.get(*at)
+        {
+            let rule = self.config.cache.rule_of(key).0;
+            self.at_hand.goes_by(rule);
+        }
     }
 
     /// The reply of an MGET of which every key hits, all at one instant.

@@ -15,6 +15,8 @@ pub(super) struct AtHand {
     held: bool,
     /// What memory had to do with it, if it is not plain from the command.
     outcome: Option<Outcome>,
+    /// The rule that is for its key, if it came so far as to be asked about.
+    rule: Option<usize>,
     /// Its command, for the one who times its reply.
     timed_as: u16,
     /// The place of its reply, if that is still to come.
@@ -32,6 +34,11 @@ impl AtHand {
     /// What memory has to do with it.
     pub(super) fn came_out(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
+    }
+
+    /// This rule is for the key that decides what memory has to do with it.
+    pub(super) fn goes_by(&mut self, rule: usize) {
+        self.rule = Some(rule);
     }
 
     /// It was answered from memory, in so many bytes.
@@ -68,6 +75,9 @@ impl Session {
         let observer = &self.worker.observer;
         let outcome = self.at_hand.outcome.unwrap_or_else(|| Outcome::aside(command, args));
         observer.ran(command.id, outcome);
+        if let Some(rule) = self.at_hand.rule {
+            observer.ran_by_rule(rule, outcome);
+        }
         let sample = if observer.samples() { self.sample(command, args, outcome) } else { None };
         match self.at_hand.place {
             Some(place) => {

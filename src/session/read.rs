@@ -67,7 +67,9 @@ impl Session {
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         let worker = self.worker.clone();
         let follows = self.follows(command);
-        let (source, ttl_ms) = match self.config.cache.mode_of(key) {
+        let (rule, mode) = self.config.cache.rule_of(key);
+        self.at_hand.goes_by(rule);
+        let (source, ttl_ms) = match mode {
             // What is kept under a ttl policy may be old already.
             Mode::Strict | Mode::Ttl { .. } if follows => {
                 self.at_hand.came_out(Outcome::Bypass(Bypass::Strict));

@@ -128,7 +128,23 @@ impl Session {
                 self.answer(|out, _| encode::error(out, format!("ERR anteroom: {reason}")));
                 Flow::Next
             }
+            Route::Absent => self.deny_subcommand(command, args),
         }
+    }
+
+    /// There is no such subcommand, in Redis's words; inside MULTI that dooms the transaction (server.c, `commandCheckExistence` and
+    /// `rejectCommand`).
+    #[cold]
+    pub(super) fn deny_subcommand(&mut self, command: &Command, args: &Args<'_>) -> Flow {
+        self.doom();
+        self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
+        let container = command.name.split('|').next().unwrap_or_default().to_uppercase();
+        // Its letters are those of the command's name, whatever their case.
+        let subcommand = String::from_utf8_lossy(args.get(1).unwrap_or_default());
+        self.answer(|out, _| {
+            encode::error(out, format!("ERR unknown subcommand '{subcommand}'. Try {container} HELP."));
+        });
+        Flow::Next
     }
 
     /// What CLIENT LIST shows of the last request.

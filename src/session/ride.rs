@@ -131,6 +131,7 @@ impl Session {
             }
             Route::Local(_) | Route::Lane => self.ride_plain(command, args),
             Route::Dedicated(why) => self.ride(why, command, args),
+            Route::Absent => self.deny_subcommand(command, args),
             Route::Refused(_) if in_transaction => self.refuse_in_transaction(command),
             Route::Refused(reason) => {
                 self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));

@@ -81,7 +81,7 @@ impl Session {
         let counted = Outcome::aside(command, args);
         let aside = match command.route_for(args) {
             Route::Local(_) => Aside::Local,
-            Route::Refused(_) => return aside_as(Outcome::Bypass(Bypass::Refused), Aside::Unsupported),
+            Route::Refused(_) | Route::Absent => return aside_as(Outcome::Bypass(Bypass::Refused), Aside::Unsupported),
             Route::Dedicated(_) if counted != Outcome::Bypass(Bypass::Write) => Aside::OwnConnection,
             Route::Lane if effect == Effect::Serve => return self.judge_read(command, args),
             Route::Lane if effect == Effect::ServeAll => return self.judge_read_all(args),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::answer::{Answer, Thing, Value};
+use crate::admin::figures::{Ruled, Totals as Outcomes, by_policy};
 use crate::coherence::{CommitRefused, MissReason, TicketRefused};
 use crate::config::{Mode, Policy};
 use crate::observe::{Bypass, Counter, Outcome, Timings};
@@ -60,6 +61,7 @@ pub(super) fn stats(shared: &Shared) -> Answer {
         ("memory_resident_bytes", resident_bytes().unwrap_or_default().into()),
         ("upstream_version", facts.version.clone().into()),
         ("upstream_role", facts.role.as_str().into()),
+        ("upstream_reachable", shared.reach.heard().as_str().into()),
         ("lane_connects", sum(shared, |s| s.lane_connects.get()).into()),
         ("lane_losses", sum(shared, |s| s.lane_losses.get()).into()),
         ("tracker", tracker_word(shared).into()),
@@ -76,9 +78,9 @@ fn tracker_word(shared: &Shared) -> &'static str {
 
 pub(super) fn cache(shared: &Shared) -> Answer {
     let (totals, size) = (shared.coherence.totals(), shared.coherence.size());
-    let counted = |outcome| sum(shared, |s| s.figures.commands.total(outcome));
-    let hits = counted(Outcome::Hit);
-    let misses: u64 = MissReason::ALL.iter().map(|&why| counted(Outcome::Miss(why))).sum();
+    let outcomes = Outcomes::of(shared);
+    let counted = |outcome| outcomes.get(outcome);
+    let (hits, misses) = (outcomes.hits(), outcomes.misses());
     let reasons = |words: Vec<(&'static str, u64)>| {
         Value::Thing(words.into_iter().map(|(word, count)| (word, Value::from(count))).collect())
     };
@@ -108,8 +110,26 @@ pub(super) fn cache(shared: &Shared) -> Answer {
             reasons(CommitRefused::ALL.map(|r| (r.as_str(), totals.commits_refused[r as usize])).to_vec()),
         ),
         ("tracker", tracker_word(shared).into()),
+        ("by_policy", Value::Things(by_rule(shared))),
         ("by_command", Value::Things(by_command(shared))),
     ])
+}
+
+/// What came of reads, by the rule that is for their key, in the order of the rules.
+fn by_rule(shared: &Shared) -> Vec<Thing> {
+    let thing = |(at, ruled): (usize, Ruled)| {
+        let Ruled { policy, hits, misses, bypasses } = ruled;
+        let mut thing = rule(policy.as_ref().map_or(0, |_| at + 1), policy.as_ref());
+        thing.extend([
+            ("requests", Value::from(hits + misses + bypasses)),
+            ("hits", hits.into()),
+            ("misses", misses.into()),
+            ("bypasses", bypasses.into()),
+            ("hit_ratio_percent", hit_ratio(hits, misses).into()),
+        ]);
+        thing
+    };
+    by_policy(shared).into_iter().enumerate().map(thing).collect()
 }
 
 /// What was asked most, by command.

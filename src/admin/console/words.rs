@@ -12,7 +12,13 @@ const fn word(usage: &'static str, about: &'static [&'static str]) -> Word {
 
 const WORDS: &[Word] = &[
     word("BIGKEYS [<n>]", &["The n largest of the keys kept (10; at most 1000): bytes, views, database."]),
-    word("CACHE", &["What is kept: entries, bytes, hit ratio, why reads missed or went past it."]),
+    word(
+        "CACHE",
+        &[
+            "What is kept: entries, bytes, hit ratio, why reads missed or went past it;",
+            "the ratio by the rule that is for the key, and by command.",
+        ],
+    ),
     word(
         "CACHE ON|OFF",
         &[

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Figures, counter, histogram};
 use crate::coherence::MissReason;
+use crate::config::Policy;
 use crate::observe::{Bypass, OTHER, Outcome, Timings};
 use crate::server::shared::Shared;
 
@@ -100,6 +101,22 @@ pub(super) fn read(f: &mut Figures, shared: &Shared) {
             }
         }
     }
+    let by_rule = counter(
+        "policy_requests",
+        "Reads, by the pattern of the policy that is for their key (\"*\" for what none is for) and what memory had to do with them.",
+    );
+    // Of two rules of one pattern the second is for nothing; and with a rule for all keys, nothing is left for none.
+    let mut by_pattern = BTreeMap::<String, [u64; 3]>::new();
+    for Ruled { policy, hits, misses, bypasses } in by_policy(shared) {
+        let pattern = policy.as_ref().map_or("*", |policy| policy.pattern.as_str());
+        let sums = by_pattern.entry(pattern.to_owned()).or_default();
+        sums.iter_mut().zip([hits, misses, bypasses]).for_each(|(sum, count)| *sum += count);
+    }
+    for (pattern, sums) in by_pattern {
+        for (outcome, count) in ["hit", "miss", "bypass"].into_iter().zip(sums) {
+            f.sample(by_rule, [("policy", Cow::Owned(pattern.clone())), ("outcome", outcome.into())], count);
+        }
+    }
     let sum =
         |of: fn(&crate::observe::Bytes) -> u64| shared.stats.iter().map(|stats| of(&stats.figures.bytes)).sum::<u64>();
     let clients = counter("clients_bytes", "Bytes from (received) and to (sent) clients.");
@@ -110,6 +127,37 @@ pub(super) fn read(f: &mut Figures, shared: &Shared) {
     f.sample(lanes, [("direction", "sent".into())], sum(|bytes| bytes.lanes_sent.get()));
     let slow = counter("slow_requests", "Requests that took at least slowlog.slower_than_us.");
     f.sample(slow, [], shared.slow.total());
+}
+
+/// What all workers know of one rule of `[[cache.policy]]`.
+#[derive(Clone, Debug)]
+pub struct Ruled {
+    /// The rule; `None` for what none is for.
+    pub policy: Option<Policy>,
+    /// Answered from memory.
+    pub hits: u64,
+    /// Memory had no answer.
+    pub misses: u64,
+    /// Memory was not asked.
+    pub bypasses: u64,
+}
+
+/// What came of reads by rule, in the order of the rules; last, what none is for.
+pub fn by_policy(shared: &Shared) -> Vec<Ruled> {
+    let rules = shared.config().cache.policy.clone();
+    let ruled = |policy| Ruled { policy, hits: 0, misses: 0, bypasses: 0 };
+    let mut all: Vec<Ruled> = rules.into_iter().map(Some).chain([None]).map(ruled).collect();
+    for policies in shared.stats.iter().map(|stats| stats.figures.policies()) {
+        for (policy, figures) in policies.each() {
+            // A worker that still goes by the rules before these has some that are gone.
+            if let Some(ruled) = all.iter_mut().find(|ruled| ruled.policy.as_ref() == policy) {
+                ruled.hits += figures.hits.get();
+                ruled.misses += figures.misses.get();
+                ruled.bypasses += figures.bypasses.get();
+            }
+        }
+    }
+    all
 }
 
 fn by_command(shared: &Shared) -> BTreeMap<String, Told> {

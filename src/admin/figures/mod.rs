@@ -14,7 +14,7 @@ mod upstream;
 
 use std::borrow::Cow;
 
-pub use commands::{Latency, Totals};
+pub use commands::{Latency, Ruled, Totals, by_policy};
 pub use sections::Section;
 
 use super::health::Health;
@@ -200,14 +200,14 @@ pub struct Figures {
     pub samples: Vec<Sample>,
     /// Its histograms.
     pub timed: Vec<Timed>,
+    /// Counted once, however many sections tell of them: requests are hits, misses and bypasses together while they go on, too.
+    outcomes: Option<Totals>,
 }
 
 impl Figures {
-    /// Reads one section.
-    pub fn of(section: Section, shared: &Shared) -> Self {
-        let mut figures = Self::default();
-        section.read(&mut figures, shared);
-        figures
+    /// Reads one more section.
+    pub fn add(&mut self, section: Section, shared: &Shared) {
+        section.read(self, shared);
     }
 
     /// Reads all of them.
@@ -238,6 +238,10 @@ impl Figures {
             self.sample(family, [("reason", word.into())], count);
         }
         self.sample(gauge("admin_followers", "Those who follow the page's stream of events."), [], followers);
+    }
+
+    fn outcomes(&mut self, shared: &Shared) -> Totals {
+        *self.outcomes.get_or_insert_with(|| Totals::of(shared))
     }
 
     /// A field that is no number, or one that `/metrics` has in another form.

@@ -1,6 +1,6 @@
 //! What there is to tell, section by section, of the process and what is kept. See the head of `figures`.
 
-use super::{Figures, Totals, changes, counter, gauge, upstream};
+use super::{Figures, changes, counter, gauge, upstream};
 use crate::coherence::{CommitRefused, MissReason, TicketRefused};
 use crate::config::Scope;
 use crate::limits::Limits;
@@ -99,10 +99,11 @@ fn proxy(f: &mut Figures, shared: &Shared) {
         counter("connections_accepted", "Connections of clients accepted."),
         sum(shared, |s| s.accepted.get()),
     );
+    let outcomes = f.outcomes(shared);
     f.both(
         "requests",
         counter("requests", "Requests answered or sent on: hits, misses and bypasses together."),
-        Totals::of(shared).requests(),
+        outcomes.requests(),
     );
     f.both(
         "requests_begun",
@@ -191,7 +192,7 @@ fn memory(f: &mut Figures, shared: &Shared) {
 }
 
 fn cache(f: &mut Figures, shared: &Shared) {
-    let (outcomes, totals, size) = (Totals::of(shared), shared.coherence.totals(), shared.coherence.size());
+    let (outcomes, totals, size) = (f.outcomes(shared), shared.coherence.totals(), shared.coherence.size());
     f.both(
         "cache_enabled",
         gauge("cache_enabled", "1 if values are kept in memory at all."),

@@ -20,12 +20,9 @@ pub(super) fn upstream(f: &mut Figures, shared: &Shared) {
         gauge("upstream_auth_required", "1 if the upstream lets nobody in without a password."),
         facts.auth_required,
     );
-    let (reachable, ping) = match shared.reach.heard() {
-        Heard::Unknown => ("unknown", None),
-        Heard::Answer(after) => ("yes", Some(after)),
-        Heard::None(_) => ("no", None),
-    };
-    f.field("upstream_reachable", reachable);
+    let heard = shared.reach.heard();
+    f.field("upstream_reachable", heard.as_str());
+    let ping = if let Heard::Answer(after) = heard { Some(after) } else { None };
     let family = gauge("upstream_reachable", "1 if the upstream has answered within the last second.");
     f.sample(family, [], ping.is_some());
     if let Some(ping) = ping {

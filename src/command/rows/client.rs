@@ -1,5 +1,8 @@
 //! CLIENT: mostly answered by the proxy, about its own clients.
 //!
+//! MAINT_NOTIFICATIONS is answered as by a server without it: the notices speak of the connection to the server, which is not the
+//! client's, and libraries that try it on their own take any other error for a reason not to connect.
+//!
 //! UNPAUSE has a connection of its own: on a lane it would wait behind the very writes that PAUSE holds back.
 
 use super::{NONE, Row, container, row};
@@ -18,7 +21,7 @@ pub(super) const ROWS: &[Row] = &[
     row("client|info",                  2, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::Info)),
     row("client|kill",                 -3, NONE, "admin noscript loading stale", "connection").local(Local::Client(LocalClient::Kill)),
     row("client|list",                 -2, NONE, "admin noscript loading stale", "connection").local(Local::Client(LocalClient::List)),
-    row("client|maint_notifications",  -3, NONE, "noscript loading stale",       "connection").refused("maintenance notices speak of the connection to the server, which is not the client's").since("8.2"),
+    row("client|maint_notifications",  -3, NONE, "noscript loading stale",       "connection").absent().since("8.2"),
     row("client|no-evict",              3, NONE, "admin noscript loading stale", "connection").local(Local::Client(LocalClient::NoEvict)),
     row("client|no-touch",              3, NONE, "noscript loading stale",       "connection").local(Local::Client(LocalClient::NoTouch)).since("7.2"),
     row("client|pause",                -3, NONE, "admin noscript loading stale", "connection").dedicated(Dedicated::Pause),

@@ -133,6 +133,11 @@ impl Row {
         self
     }
 
+    const fn absent(mut self) -> Row {
+        self.route = Route::Absent;
+        self
+    }
+
     /// A null reply is a null array in RESP2.
     const fn null_array(mut self) -> Row {
         self.resp2.null = NullAs::Array;
