@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Keys that only a restart changes, in the order of `proxy.toml`, whose head lists them. (`cache.enabled` is another matter: see
-/// [`NEEDS_CACHE`].)
+/// `NEEDS_CACHE`.)
 pub const NEED_RESTART: [&str; 34] = [
     "listen",
     "workers",

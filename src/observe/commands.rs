@@ -9,7 +9,7 @@ use super::{Counter, Histogram, Outcome};
 
 /// Commands told apart; Redis has some 400 with their subcommands, and modules add theirs.
 const COMMANDS_MAX: usize = 1024;
-/// The id of the unknown command, which is also that of all beyond [`COMMANDS_MAX`].
+/// The id of the unknown command, which is also that of all beyond the room there is.
 pub const OTHER: u16 = 0;
 
 /// What one worker has counted of one command. One thread writes, any may read.
