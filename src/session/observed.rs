@@ -3,7 +3,7 @@
 //! Knows which figures there are ([`crate::observe`]) and what the session knows of the request; where a reply is timed is in
 //! `outbox`.
 
-use super::{Mute, Seq, Session};
+use super::{Mute, Session};
 use crate::command::{Access, Command, Route, Secrets, Wait};
 use crate::observe::{Outcome, Sample, SampleId, Timing};
 use crate::resp::Args;
@@ -19,13 +19,18 @@ pub(super) struct AtHand {
     rule: Option<usize>,
     /// Its command, for the one who times its reply.
     timed_as: u16,
-    /// The place of its reply, if that is still to come.
-    place: Option<Seq>,
+    /// Its reply has a place, and is still to come.
+    has_place: bool,
     /// Bytes of a reply from memory.
-    reply_bytes: usize,
+    reply_bytes: u32,
 }
 
 impl AtHand {
+    /// Its reply has been given a place.
+    pub(super) fn waits(&mut self) {
+        self.has_place = true;
+    }
+
     /// It has to wait, and will be planned again.
     pub(super) fn hold(&mut self) {
         self.held = true;
@@ -44,7 +49,7 @@ impl AtHand {
     /// It was answered from memory, in so many bytes.
     pub(super) fn came_from_memory(&mut self, bytes: usize) {
         self.outcome = Some(Outcome::Hit);
-        self.reply_bytes = bytes;
+        self.reply_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     }
 }
 
@@ -65,11 +70,6 @@ impl Session {
         Timing { asked_us: self.asked_us.unwrap_or(sent_us), sent_us, command: self.at_hand.timed_as }
     }
 
-    /// Its reply has this place.
-    pub(super) fn note_place(&mut self, seq: Seq) {
-        self.at_hand.place = Some(seq);
-    }
-
     /// The request at hand has been answered or sent on.
     pub(super) fn done(&mut self, command: &Command, args: &Args<'_>) {
         let observer = &self.worker.observer;
@@ -79,20 +79,18 @@ impl Session {
             observer.ran_by_rule(rule, outcome);
         }
         let sample = if observer.samples() { self.sample(command, args, outcome) } else { None };
-        match self.at_hand.place {
-            Some(place) => {
-                let head = match command.secrets {
-                    Secrets::None => args.raw(),
-                    // The name alone. What is behind it may be secret, and may be cut where it cannot be told.
-                    _ => &args.raw()[..args.raw().len() - args.raw_after(0).len()],
-                };
-                let head = &head[..head.len().min(observer.head_bytes())];
-                if sample.is_some() || !head.is_empty() {
-                    self.outbox.describe(place, head, sample);
-                }
+        if self.at_hand.has_place {
+            let head = match command.secrets {
+                Secrets::None => args.raw(),
+                // The name alone. What is behind it may be secret, and may be cut where it cannot be told.
+                _ => &args.raw()[..args.raw().len() - args.raw_after(0).len()],
+            };
+            let head = &head[..head.len().min(observer.head_bytes())];
+            if sample.is_some() || !head.is_empty() {
+                self.outbox.describe(head, sample);
             }
-            None if self.mute == Mute::On => {}
-            None => observer.answered_at_once(self.timing()),
+        } else if self.mute != Mute::On {
+            observer.answered_at_once(self.timing());
         }
         self.at_hand.held = false;
     }
@@ -116,7 +114,7 @@ impl Session {
             key,
             reads: command.access == Access::Read,
             hit: outcome == Outcome::Hit,
-            bytes: args.raw().len() + self.at_hand.reply_bytes,
+            bytes: args.raw().len() + self.at_hand.reply_bytes as usize,
         })
     }
 }

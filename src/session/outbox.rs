@@ -3,6 +3,8 @@
 //! Owns the reply slots and the bytes ready to be written. Does not write them (the session's task does) and does not
 //! know where a reply comes from. Shared, on one thread, by the session and by whoever owes it a reply.
 
+mod noted;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,6 +15,7 @@ use super::gather::Part;
 use crate::limits::Payer;
 use crate::observe::{Observer, SampleId, SlowRequest, Timing};
 use crate::server::clients::Client;
+use noted::Noted;
 
 /// The place of one reply in the order of its client's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +24,7 @@ pub struct Seq(u64);
 enum Slot {
     Waiting {
         mute: bool,
-        /// Bytes of the request kept in `heads`.
+        /// Bytes of the request that are noted.
         head: u8,
         timing: Timing,
         payer: Option<Arc<Payer>>,
@@ -42,18 +45,16 @@ const KEEP_BYTES: usize = 1 << 20;
 pub struct Spare {
     out: Vec<u8>,
     slots: VecDeque<Slot>,
-    heads: Vec<u8>,
+    noted: Option<Box<Noted>>,
 }
 
 impl Spare {
     /// Bytes of memory it takes.
     pub fn bytes(&self) -> usize {
-        self.out.capacity() + self.slots.capacity() * size_of::<Slot>() + self.heads.capacity()
+        let noted = self.noted.as_ref().map_or(0, |noted| noted.bytes());
+        self.out.capacity() + self.slots.capacity() * size_of::<Slot>() + noted
     }
 }
-
-/// Bytes of `heads` that are of earlier requests, at most.
-const HEADS_GONE_BYTES: usize = 16 * 1024;
 
 /// Bytes to be written right behind the reply at each place.
 type Behind = VecDeque<(u64, Vec<u8>)>;
@@ -81,11 +82,8 @@ struct Inner {
     changed_before: u64,
     /// A read before this place that was to be filled went down the lane.
     two_ways_before: u64,
-    /// The first bytes of the requests whose replies are in `slots`, one behind the other; `heads_gone` of them are of earlier ones.
-    heads: Vec<u8>,
-    heads_gone: usize,
-    /// Requests at these places were sampled. Rarely any.
-    samples: Vec<(u64, SampleId)>,
+    /// What is noted of the requests whose replies are in `slots`, if anything.
+    noted: Option<Box<Noted>>,
     /// What is to be written right behind the replies at these places, in their order. Rarely anything.
     behind: Option<Box<Behind>>,
 }
@@ -145,18 +143,15 @@ impl Outbox {
         seq
     }
 
-    /// What is known of the request that has taken the last place, which was this one: its first bytes, for the slow log, and whether it
-    /// was sampled. Nothing if its reply is there already.
-    pub(super) fn describe(&self, seq: Seq, bytes: &[u8], sample: Option<SampleId>) {
+    /// What is known of the request that has just taken the last place: its first bytes, for the slow log, and whether it was sampled.
+    /// Nothing is noted if its reply is there already: then it is in its place, and so is all before it, or it no longer waits.
+    pub(super) fn describe(&self, bytes: &[u8], sample: Option<SampleId>) {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
-        if inner.base + inner.slots.len() as u64 != seq.0 + 1 {
-            return;
-        }
+        let next = inner.next();
         if let Some(Slot::Waiting { head, .. }) = inner.slots.back_mut() {
             *head = bytes.len() as u8;
-            inner.heads.extend_from_slice(bytes);
-            inner.samples.extend(sample.map(|sample| (seq.0, sample)));
+            inner.noted.get_or_insert_default().add(next - 1, bytes, sample);
         }
     }
 
@@ -377,11 +372,10 @@ impl Outbox {
         if !idle || inner.out.capacity() + inner.slots.capacity() == 0 {
             return None;
         }
-        inner.samples = Vec::new();
         Some(Spare {
             out: std::mem::take(&mut inner.out),
             slots: std::mem::take(&mut inner.slots),
-            heads: std::mem::take(&mut inner.heads),
+            noted: std::mem::take(&mut inner.noted),
         })
     }
 
@@ -394,8 +388,8 @@ impl Outbox {
         if inner.slots.capacity() == 0 {
             inner.slots = spare.slots;
         }
-        if inner.heads.capacity() == 0 {
-            inner.heads = spare.heads;
+        if inner.noted.is_none() {
+            inner.noted = spare.noted;
         }
     }
 
@@ -413,9 +407,7 @@ impl Outbox {
         inner.head = 0;
         inner.slots = VecDeque::new();
         inner.behind = None;
-        inner.heads = Vec::new();
-        inner.heads_gone = 0;
-        inner.samples = Vec::new();
+        inner.noted = None;
         inner.parked = 0;
         drop(inner);
         *self.task.borrow_mut() = None;
@@ -448,8 +440,8 @@ impl Inner {
             if timing.command != Timing::UNTIMED && of.observer.is_slow(of.observer.since(timing.asked_us)) {
                 self.note_slow(index, timing, of);
             }
-            if !self.samples.is_empty() {
-                self.note_sample(seq, reply.len(), &of.observer);
+            if let Some(noted) = &mut self.noted {
+                noted.replied(seq.0, reply.len(), &of.observer);
             }
         }
         if index > 0 {
@@ -482,14 +474,8 @@ impl Inner {
             None => (0, None),
         };
         self.base += 1;
-        self.heads_gone += usize::from(head);
-        if self.heads_gone == self.heads.len() {
-            self.heads_gone = 0;
-            self.heads.clear();
-        } else if self.heads_gone >= HEADS_GONE_BYTES {
-            // In steps that keep the copying linear: what is left is of requests in flight.
-            self.heads.drain(..self.heads_gone);
-            self.heads_gone = 0;
+        if let Some(noted) = &mut self.noted {
+            noted.first_is_gone(usize::from(head));
         }
         if self.behind.is_some() {
             self.write_behind();
@@ -502,24 +488,14 @@ impl Inner {
         let head_of = |slot: &Slot| match slot {
             Slot::Waiting { head, .. } | Slot::Ready { head, .. } => usize::from(*head),
         };
-        let start = self.heads_gone + self.slots.iter().take(index).map(head_of).sum::<usize>();
-        let end = start + head_of(&self.slots[index]);
+        let before = self.slots.iter().take(index).map(head_of).sum();
+        let len = head_of(&self.slots[index]);
         of.observer.note_slow(&SlowRequest {
             total_us: of.observer.since(timing.asked_us),
             upstream_us: of.observer.since(timing.sent_us),
             client: of.client.id,
             addr: &of.client.addr,
-            head: self.heads.get(start..end).unwrap_or_default(),
-        });
-    }
-
-    #[cold]
-    fn note_sample(&mut self, seq: Seq, bytes: usize, observer: &Observer) {
-        self.samples.retain(|&(place, sample)| {
-            if place == seq.0 {
-                observer.replied(sample, bytes);
-            }
-            place != seq.0
+            head: self.noted.as_ref().map_or(b"", |noted| noted.head(before, len)),
         });
     }
 

@@ -197,7 +197,7 @@ impl Session {
     pub(super) fn reserve(&mut self) -> Seq {
         let mute = self.mute_this();
         let seq = self.outbox.reserve(mute, self.timing());
-        self.note_place(seq);
+        self.at_hand.waits();
         if let Some(tracking) = &self.tracking
             && let Some(touches) = self.touches.take()
         {

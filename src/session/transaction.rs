@@ -144,6 +144,7 @@ impl Session {
         self.show_mode(Mode::Subscribed);
         // A confirmation is a push, which CLIENT REPLY does not silence (pubsub.c, `addReplyPubsubSubscribed`).
         self.mute_this();
+        self.at_hand.waits();
         let seq = self.outbox.reserve(false, self.timing());
         self.send_attached(args, Owed::Confirmations { seq, verb, left })
     }
