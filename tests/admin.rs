@@ -411,3 +411,31 @@ fn a_client_that_monitors_does_not_see_what_the_proxy_asks_for_itself() {
         }
     }
 }
+
+/// Whoever asks for the first time, too: what may be told to whom cannot be asked either.
+#[test]
+fn nobody_who_looks_waits_for_a_redis_that_says_nothing() {
+    let redis = Redis::start();
+    let (proxy, admin) = looked_into(&redis);
+    eventually("it is ready", || ready(admin));
+    redis.pause();
+    until_ready_is(admin, false);
+    for (request, said) in [
+        (&["PING"][..], "PONG"),
+        (&["INFO", "anteroom_upstream"], "anteroom_upstream_reachable:no"),
+        (&["PROXY", "STATS"], "upstream_reachable"),
+        (&["INFO"], "anteroom_upstream_reachable:no"),
+    ] {
+        let mut client = proxy.client();
+        let start = Instant::now();
+        let reply = client.text(request);
+        assert!(reply.contains(said), "{request:?}: {reply}");
+        // INFO gives the upstream one more second for its own part.
+        let bound = if request == ["INFO"] { Duration::from_millis(1800) } else { Duration::from_millis(500) };
+        assert!(start.elapsed() < bound, "{request:?} took {:?}", start.elapsed());
+    }
+    redis.resume();
+    until_ready_is(admin, true);
+    let reply = proxy.client().text(&["INFO"]);
+    assert!(reply.contains("redis_version:") && reply.contains("anteroom_upstream_reachable:yes"), "{reply}");
+}

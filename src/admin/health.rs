@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::server::reach::Heard;
+use crate::server::reach::{self, Heard};
 use crate::server::shared::Shared;
 
 /// How long a worker's loop may take to come round before the worker counts as stuck.
@@ -62,5 +62,8 @@ fn unready(shared: &Shared) -> String {
         Heard::Answer(_) => String::new(),
         Heard::Unknown => "the upstream has not been asked yet".to_owned(),
         Heard::None(why) => format!("the upstream cannot be asked: {why}"),
+        Heard::Silence(_) => {
+            format!("the upstream cannot be asked: it does not answer within {} ms", reach::DEADLINE.as_millis())
+        }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! One connection of its own, asked PING all the time, so that the answer is never older than a pause and a deadline together: under
 //! a second. One task for the whole process. Lanes and trackers find out for themselves; nothing they do hangs on this word,
-//! it is for those who look (`/readyz`, the metrics).
+//! it is for those who look (`/readyz`, the metrics, INFO and the console, which do not wait for one who says nothing).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::shared::Shared;
@@ -16,7 +17,7 @@ use crate::upstream::connect::{ConnectError, Connector, Conversation, reason};
 /// Between two questions, or two attempts to ask.
 const EVERY: Duration = Duration::from_millis(250);
 /// How long an answer, or a connection, may take.
-const DEADLINE: Duration = Duration::from_millis(500);
+pub const DEADLINE: Duration = Duration::from_millis(500);
 /// What the connection is called in the upstream's CLIENT LIST.
 const NAME: &str = "anteroom:health";
 /// Errors by which a server says that it can serve nobody; any other proves that it serves.
@@ -31,8 +32,10 @@ pub enum Heard {
     Unknown,
     /// An answer, after so long.
     Answer(Duration),
-    /// None, or none that helps, and why.
+    /// It cannot be connected to, or says that it serves nobody: why.
     None(String),
+    /// Nothing at all, over a connection or instead of one, since then.
+    Silence(Instant),
 }
 
 impl Heard {
@@ -41,29 +44,55 @@ impl Heard {
         match self {
             Self::Unknown => "unknown",
             Self::Answer(_) => "yes",
-            Self::None(_) => "no",
+            Self::None(_) | Self::Silence(_) => "no",
         }
     }
 }
 
 /// What was last heard, for all threads.
 #[derive(Debug)]
-pub struct Reach(Mutex<Heard>);
+pub struct Reach(watch::Sender<Heard>);
 
 impl Default for Reach {
     fn default() -> Self {
-        Self(Mutex::new(Heard::Unknown))
+        Self(watch::Sender::new(Heard::Unknown))
     }
 }
 
 impl Reach {
     /// What was last heard.
     pub fn heard(&self) -> Heard {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.borrow().clone()
+    }
+
+    /// Whether it says nothing at all: then nobody need wait for it who can do without.
+    pub fn is_silent(&self) -> bool {
+        matches!(*self.0.borrow(), Heard::Silence(_))
+    }
+
+    /// Resolves once it has said nothing at all for so long; never while nobody looks.
+    pub async fn silent_for(&self, time: Duration) {
+        let mut heard = self.0.subscribe();
+        loop {
+            let since = match heard.wait_for(|heard| matches!(heard, Heard::Silence(_))).await.as_deref() {
+                Ok(Heard::Silence(since)) => *since,
+                // The sender is ours, and nothing else was waited for.
+                _ => return,
+            };
+            let left = time.saturating_sub(since.elapsed());
+            if timeout(left, heard.wait_for(|heard| !matches!(heard, Heard::Silence(_)))).await.is_err() {
+                return;
+            }
+        }
     }
 
     fn hear(&self, heard: Heard) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = heard;
+        self.0.send_modify(|last| {
+            let goes_on = matches!((&*last, &heard), (Heard::Silence(_), Heard::Silence(_)));
+            if !goes_on {
+                *last = heard;
+            }
+        });
     }
 }
 
@@ -71,33 +100,29 @@ impl Reach {
 pub(super) async fn keep(shared: Arc<Shared>) {
     loop {
         let why = stay(&shared).await;
-        shared.reach.hear(Heard::None(why));
+        shared.reach.hear(why);
         sleep(EVERY).await;
     }
 }
 
-/// Connects and asks until there is no answer, and says why there was none.
-async fn stay(shared: &Shared) -> String {
+/// Connects and asks until there is no answer, and says what there was instead.
+async fn stay(shared: &Shared) -> Heard {
     let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
     let connection = match timeout(DEADLINE, connector.open(Protocol::Resp2, NAME)).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(ConnectError::TimedOut(_))) | Err(_) => return silent(),
-        Ok(Err(error)) => return error.to_string(),
+        Ok(Err(ConnectError::TimedOut(_))) | Err(_) => return Heard::Silence(Instant::now()),
+        Ok(Err(error)) => return Heard::None(error.to_string()),
     };
     let mut conversation = Conversation::new(connection.socket);
     loop {
         let asked = Instant::now();
         match timeout(DEADLINE, conversation.ask(&[b"PING", NAME.as_bytes()])).await {
             Ok(Ok(answer)) => shared.reach.hear(judged(&answer, asked.elapsed())),
-            Ok(Err(error)) => return reason(&error),
-            Err(_) => return silent(),
+            Ok(Err(error)) => return Heard::None(reason(&error)),
+            Err(_) => return Heard::Silence(Instant::now()),
         }
         sleep(EVERY).await;
     }
-}
-
-fn silent() -> String {
-    format!("it does not answer within {} ms", DEADLINE.as_millis())
 }
 
 fn judged(answer: &[u8], after: Duration) -> Heard {
@@ -120,5 +145,23 @@ mod tests {
         }
         let loading = "LOADING Redis is loading the dataset in memory";
         assert_eq!(judged(format!("-{loading}\r\n").as_bytes(), soon), Heard::None(loading.to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_silence_lasts_from_its_first_moment_and_ends_with_a_word() {
+        let (reach, time) = (std::sync::Arc::new(Reach::default()), Duration::from_millis(100));
+        assert!(timeout(time, reach.silent_for(time)).await.is_err(), "nobody looks");
+        let began = Instant::now();
+        reach.hear(Heard::Silence(began));
+        reach.hear(Heard::Silence(began + time * 10));
+        reach.silent_for(time).await;
+        assert!(reach.is_silent() && began.elapsed() >= time && began.elapsed() < time * 5);
+        let waiting = tokio::spawn({
+            let reach = reach.clone();
+            async move { reach.silent_for(time * 100).await }
+        });
+        tokio::task::yield_now().await;
+        reach.hear(Heard::Answer(Duration::ZERO));
+        assert!(!reach.is_silent() && timeout(time, waiting).await.is_err());
     }
 }

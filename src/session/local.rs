@@ -2,16 +2,20 @@
 //! to `hello`, `auth`, `client` and `console`.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::request::Flow;
 use super::then::Then;
-use super::waiter::lost_reply;
+use super::waiter::{Waiter, lost_reply};
 use super::{End, Mute, Session, Verdict};
 use crate::admin;
 use crate::command::Local;
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
 use crate::server::fences::Behind;
+
+/// How long an upstream may have said nothing at all before INFO does without its part.
+const INFO_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Session {
     pub(super) fn local(&mut self, local: Local, args: &Args<'_>) -> Flow {
@@ -156,11 +160,27 @@ impl Session {
             self.answer(|out, protocol| asked.answer(&worker, b"", out, protocol));
             return Flow::Next;
         }
-        let then = Then::Info { worker: self.worker.clone(), asked, protocol: self.protocol };
+        let (worker, protocol) = (self.worker.clone(), self.protocol);
         if self.attached.is_some() {
+            let then = Then::Info { worker, asked, protocol };
             let seq = self.reserve();
             return self.send_attached(args, super::attached::Owed::Reply { seq, then });
         }
-        self.pass(args, then)
+        if !self.may_pass() {
+            return Flow::Hold;
+        }
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.lane().send(args.raw(), Waiter::Once(tell));
+        // Answered as a request of its own verdict. Who looks at a Redis that says nothing wants to know that, not to wait for it.
+        self.operation = Some(Box::pin(async move {
+            let upstream = tokio::select! {
+                told = told => told.ok().and_then(Result::ok).unwrap_or_default(),
+                () = worker.shared.reach.silent_for(INFO_PATIENCE) => Vec::new(),
+            };
+            let mut reply = Vec::new();
+            asked.answer(&worker, &upstream, &mut reply, protocol);
+            Verdict::Reply(reply)
+        }));
+        Flow::Hold
     }
 }
