@@ -189,16 +189,17 @@ impl Observer {
         }
     }
 
-    /// Whether the clock is to be read for what was answered at once in this turn of a session. What else it was given is entered.
-    pub fn awaits_end_of_turn(&self) -> bool {
+    /// A turn of a session is over, and what it has answered at once is written: all of it took as long as the first. `clock` is read for
+    /// that alone.
+    pub fn turn_ended(&self, clock: impl FnOnce() -> u64) {
         self.enter_alike();
-        !self.at_once.borrow().is_empty()
-    }
-
-    /// The replies given at once are written: they took as long as the first of them.
-    pub fn turn_ended(&self) {
+        let mut at_once = self.at_once.borrow_mut();
+        if at_once.is_empty() {
+            return;
+        }
+        self.looked(clock());
         let took = self.since(self.at_once_since_us.get());
-        for (command, count) in self.at_once.borrow_mut().drain(..) {
+        for (command, count) in at_once.drain(..) {
             self.figures.commands.get(command).client_side.record(took, u64::from(count));
         }
     }

@@ -83,10 +83,8 @@ impl Session {
                 return self.read_through_tracker(command, args);
             }
             Err(NotFromMemory::TooLong) => {
-                self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
                 // Upstream it would be cut short too, and everyone else's replies behind it on the lane be lost.
-                self.answer(|out, _| encode::error(out, format!("ERR anteroom: {REPLY_TOO_LONG}")));
-                return Flow::Next;
+                return self.turn_away(format!("ERR anteroom: {REPLY_TOO_LONG}"));
             }
             Err(why) => {
                 self.note_rule(args, &why);

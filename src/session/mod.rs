@@ -6,7 +6,8 @@
 //!
 //! | file | question |
 //! | --- | --- |
-//! | `poll` | when is what read, run and written? |
+//! | `poll` | when is what looked at, and when does a session end? |
+//! | `intake` | what is read, and how much of it is run now? |
 //! | `request` | where does this request go? |
 //! | `local`, `hello`, `auth`, `client`, `console`, `permission` | what does the proxy answer itself, and whom? |
 //! | `why` | would a request be answered from memory? |
@@ -16,6 +17,7 @@
 //! | `tracking`, `followed`, `told` | what of a client that caches for itself? |
 //! | `observed` | what is a request counted and timed by? |
 //! | `limited` | what becomes of a request that is too much? |
+//! | `refusal` | what of one that is refused for another reason? |
 //! | `beside` | what of reads that memory is not asked about? |
 //! | `ride`, `attached`, `transaction`, `pubsub` | what happens on a dedicated connection? |
 //! | `unread` | what of a client that does not read what it asked for? |
@@ -36,6 +38,7 @@ mod fills;
 mod followed;
 mod gather;
 mod hello;
+mod intake;
 mod joiner;
 mod limited;
 mod local;
@@ -48,6 +51,7 @@ mod poll;
 mod pubsub;
 mod read;
 mod recall;
+mod refusal;
 mod request;
 mod ride;
 mod steer;
@@ -69,7 +73,7 @@ use std::time::Instant;
 use crate::cache::Millis;
 use crate::config::Config;
 use crate::limits::{Purse, Refused};
-use crate::resp::{Protocol, RequestScanner};
+use crate::resp::Protocol;
 use crate::server::clients::Client;
 use crate::server::identity::Identity;
 use crate::server::worker::Worker;
@@ -79,6 +83,7 @@ pub use attached::Attached;
 use fills::FillsBegun;
 pub use fills::Round;
 pub use gather::Gathering;
+use intake::Backlog;
 pub use joiner::deliver_mail;
 pub use joiner::{Reads, Seat};
 use observed::AtHand;
@@ -197,20 +202,6 @@ impl Mute {
             }
         }
     }
-}
-
-/// Bytes read and not yet run.
-#[derive(Default)]
-struct Backlog {
-    bytes: Vec<u8>,
-    start: usize,
-    scanner: RequestScanner,
-    /// No whole request is among them.
-    partial: bool,
-    /// When the first of them was read, or the last when it was last made shorter, in microseconds on the observer's clock.
-    since_us: u32,
-    /// When the last of them was read.
-    read_us: u32,
 }
 
 /// See the head of this file.

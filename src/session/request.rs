@@ -14,13 +14,9 @@ use super::{Seq, Session, Verdict, Way};
 use crate::command::{Access, Command, Dedicated, Found, Local, Route, Table};
 use crate::limits::throttle;
 use crate::observe::{Bypass, Outcome};
-use crate::resp::{Args, Protocol, encode};
+use crate::resp::{Args, Protocol};
 use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
-
-/// Bytes of a name nobody knows that a refusal repeats, as Redis does of an unknown command (server.c,
-/// `commandCheckExistence`).
-const NAME_SHOWN_MAX_BYTES: usize = 128;
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,9 +98,7 @@ impl Session {
                 }
                 _ => "NOAUTH Authentication required.",
             };
-            self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
-            self.answer(|out, _| encode::error(out, text));
-            return Flow::Next;
+            return self.turn_away(text);
         }
         if self.attached.as_ref().is_some_and(|a| a.is_sticky() || a.inflight() > 0) {
             return self.on_attached(route, command, args);
@@ -123,32 +117,13 @@ impl Session {
                 self.pass(args, Then::Nothing)
             }
             Route::Dedicated(why) => self.on_dedicated(why, command, args),
-            Route::Refused(reason) => {
-                self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
-                self.answer(|out, _| encode::error(out, format!("ERR anteroom: {reason}")));
-                Flow::Next
-            }
+            Route::Refused(reason) => self.turn_away(format!("ERR anteroom: {reason}")),
             Route::Absent => self.deny_subcommand(command, args),
         }
     }
 
-    /// There is no such subcommand, in Redis's words; inside MULTI that dooms the transaction (server.c, `commandCheckExistence` and
-    /// `rejectCommand`).
-    #[cold]
-    pub(super) fn deny_subcommand(&mut self, command: &Command, args: &Args<'_>) -> Flow {
-        self.doom();
-        self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
-        let container = command.name.split('|').next().unwrap_or_default().to_uppercase();
-        // Its letters are those of the command's name, whatever their case.
-        let subcommand = String::from_utf8_lossy(args.get(1).unwrap_or_default());
-        self.answer(|out, _| {
-            encode::error(out, format!("ERR unknown subcommand '{subcommand}'. Try {container} HELP."));
-        });
-        Flow::Next
-    }
-
     /// What CLIENT LIST shows of the last request.
-    fn note(&mut self, command: &Command) {
+    pub(super) fn note(&mut self, command: &Command) {
         self.client.command.store(command.id, Relaxed);
     }
 
@@ -161,28 +136,6 @@ impl Session {
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }
         self.pass(args, Then::Nothing)
-    }
-
-    /// Refuses what the operator's rules refuse, in Redis's words; inside MULTI that dooms the transaction (server.c,
-    /// `processCommand` and `rejectCommand`).
-    #[cold]
-    fn forbid(&mut self, command: &Command, args: &Args<'_>) -> Flow {
-        self.note(command);
-        self.worker.stats.commands_refused.add(1);
-        self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
-        let name = if command.id == 0 {
-            let name = args.name();
-            String::from_utf8_lossy(&name[..name.len().min(NAME_SHOWN_MAX_BYTES)])
-        } else {
-            (&*command.name).into()
-        };
-        let text = format!("NOPERM this user has no permissions to run the '{name}' command");
-        if command.route == Route::Dedicated(Dedicated::Exec) {
-            return self.abort(&format!("EXECABORT Transaction discarded because of: {text}"));
-        }
-        self.doom();
-        self.answer(|out, _| encode::error(out, text));
-        Flow::Next
     }
 
     /// A reply known now, in its place.

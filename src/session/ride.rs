@@ -14,7 +14,6 @@ use super::write::{evidence, may_swap};
 use super::{End, Session, Verdict, Way};
 use crate::coherence::listener::OwnKey;
 use crate::command::{Command, Dedicated, Effect, Local, Route};
-use crate::observe::{Bypass, Outcome};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
 use crate::upstream::pause::Asked;
@@ -133,11 +132,7 @@ impl Session {
             Route::Dedicated(why) => self.ride(why, command, args),
             Route::Absent => self.deny_subcommand(command, args),
             Route::Refused(_) if in_transaction => self.refuse_in_transaction(command),
-            Route::Refused(reason) => {
-                self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
-                self.answer(|out, _| encode::error(out, format!("ERR anteroom: {reason}")));
-                Flow::Next
-            }
+            Route::Refused(reason) => self.turn_away(format!("ERR anteroom: {reason}")),
         }
     }
 
@@ -155,16 +150,6 @@ impl Session {
 
     pub(super) fn transaction(&mut self) -> Option<&mut Transaction> {
         self.attached.as_mut().and_then(|a| a.transaction.as_mut())
-    }
-
-    /// Redis would let it change the connection from inside EXEC, which no shared reply order survives.
-    fn refuse_in_transaction(&mut self, command: &Command) -> Flow {
-        self.doom();
-        self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
-        let text =
-            format!("ERR anteroom: {} is not supported inside MULTI", command.name.replace('|', " ").to_uppercase());
-        self.answer(|out, _| encode::error(out, text));
-        Flow::Next
     }
 
     /// Sends a request over the dedicated connection.
