@@ -348,3 +348,81 @@ fn a_secret_or_a_value_among_the_arguments_is_not_repeated() {
     assert_eq!(why(&mut client, &["SET", "k", &huge]), is("bypass", "write", ""));
     assert_eq!(why(&mut client, &["GET", &huge]), is("miss", "no_entry", "admission"));
 }
+
+/// The counts of outcomes by their words, as `verdict reason`.
+fn counts(client: &mut Client) -> std::collections::BTreeMap<String, u64> {
+    let text = client.text(&["INFO", "anteroom_cache"]);
+    let of = |line: &str| {
+        let (name, value) = line.strip_prefix("anteroom_cache_")?.split_once(':')?;
+        let word = match name {
+            "hits" => "hit hit".to_owned(),
+            _ => match (name.strip_prefix("misses_"), name.strip_prefix("bypasses_")) {
+                (Some(why), _) => format!("miss {why}"),
+                (_, Some(why)) => format!("bypass {why}"),
+                _ => return None,
+            },
+        };
+        Some((word, value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(of).collect()
+}
+
+/// What WHY says and what the session does are two pieces of code: here both are asked, in states made at random.
+#[test]
+fn what_why_says_is_what_the_same_request_is_then_counted_as() {
+    const KEYS: [&str; 5] = ["a", "b", "strict:a", "ttl:a", "absent"];
+    let redis = Redis::start();
+    let proxy = start(&redis, |_| {});
+    let (mut client, mut looker) = (proxy.client(), proxy.client());
+    let (mut dice, mut seen) = (0x9E37_79B9_u64, std::collections::BTreeSet::new());
+    let mut roll = |n: usize| {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) as usize % n
+    };
+    for step in 0..600 {
+        let (one, two) = (KEYS[roll(KEYS.len())], KEYS[roll(KEYS.len())]);
+        let change: &[&str] = match roll(12) {
+            0 => &["SET", one, "v"],
+            1 => &["DEL", one],
+            2 => &["WATCH", two],
+            3 | 4 => &["UNWATCH"],
+            5 => &["PROXY", "CACHE", "OFF"],
+            6 | 7 => &["PROXY", "CACHE", "ON"],
+            8 => &["SELECT", ["0", "1"][roll(2)]],
+            _ => &["GET", two],
+        };
+        client.ask(change);
+        // What was changed has been heard of, and what is being filled has come.
+        looker.ask(&["EVAL", "return 1", "0"]);
+        let filled = |field: &str| proxy.count(&format!("anteroom_cache_fills{field}"));
+        let over = || {
+            filled("") + filled("_discarded_moved") + filled("_discarded_outread") + filled("_discarded_source_moved")
+        };
+        eventually("fills have come", || filled("_begun") == over());
+        let request: &[&str] = match roll(6) {
+            0 => &["MGET", one, two],
+            1 => &["STRLEN", one],
+            2 => &["SET", one, "w"],
+            3 => &["RANDOMKEY"],
+            _ => &["GET", one],
+        };
+        let (verdict, reason, _) = why(&mut client, request);
+        let before = counts(&mut looker);
+        client.ask(request);
+        let after = counts(&mut looker);
+        let word = format!("{verdict} {reason}");
+        assert_eq!(after[&word], before[&word] + 1, "step {step}: {request:?} was said to be {word}");
+        seen.insert(word);
+    }
+    for word in [
+        "hit hit",
+        "miss no_entry",
+        "miss no_view",
+        "bypass strict",
+        "bypass disabled",
+        "bypass dedicated",
+        "bypass write",
+    ] {
+        assert!(seen.contains(word), "{word} never came up: {seen:?}");
+    }
+}
