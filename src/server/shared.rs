@@ -373,7 +373,8 @@ impl Shared {
             Sight::Blind => tracing::warn!(
                 "changes of users cannot be seen: what is kept in memory is forgotten at each look (upstream.acl_check_ms)"
             ),
-            _ => tracing::info!(sight = sight.as_str(), "changes of users are looked for"),
+            Sight::Off => tracing::info!("changes of users are not looked for"),
+            Sight::Listed | Sight::Counted => tracing::info!(sight = sight.as_str(), "changes of users are looked for"),
         }
     }
 

@@ -7,9 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
-
 use super::Worker;
+use crate::config::Config;
 use crate::resp::Protocol;
 use crate::server::identity::Identity;
 use crate::server::kept::{Keep, Kept, looking_every};
@@ -172,18 +171,18 @@ impl Worker {
     }
 }
 
+/// How long lanes, and pools, are kept unused.
+fn idle(config: &Config) -> (Duration, Duration) {
+    let upstream = &config.upstream;
+    (Duration::from_millis(upstream.lane_idle_ms), Duration::from_millis(upstream.dedicated_idle_ms))
+}
+
 /// Gives up lanes and pools that nobody uses any more. Ends with the worker.
 pub(in crate::server) async fn keep_tidy(worker: Rc<Worker>) {
     let mut changes = worker.shared.in_force.changes();
     loop {
-        let config = worker.config();
-        let lane_idle = Duration::from_millis(config.upstream.lane_idle_ms);
-        let pool_idle = Duration::from_millis(config.upstream.dedicated_idle_ms);
-        tokio::select! {
-            () = sleep(looking_every(lane_idle.min(pool_idle))) => {}
-            () = changes.changed() => continue,
-        }
-        let now = Instant::now();
+        let config = changes.pause(|config| looking_every(idle(config).0.min(idle(config).1))).await;
+        let ((lane_idle, pool_idle), now) = (idle(&config), Instant::now());
         worker.connections.lanes.borrow_mut().tidy(now, lane_idle);
         worker.connections.pools.borrow_mut().tidy(now, pool_idle);
     }
