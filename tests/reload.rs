@@ -125,6 +125,31 @@ fn what_is_looked_for_now_and_then_is_however_often_the_configuration_changes_me
     eventually("somebody looks again", || proxy.info("anteroom_upstream_users_seen") == "listed");
 }
 
+#[test]
+fn what_is_kept_outlives_a_change_of_what_does_not_vouch_for_it() {
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    let mut client = proxy.client();
+    client.ask(&["SET", "k", "v"]);
+    let mut serve = || {
+        let hits = hits(&proxy);
+        client.ask(&["GET", "k"]);
+        self::hits(&proxy) > hits
+    };
+    eventually("the key is served from memory", &mut serve);
+    let mut operator = proxy.client();
+    let pairs = ["coherence.audit_one_in", "10", "coherence.audit_max_per_second", "1000"];
+    assert!(set(&mut operator, &pairs).starts_with("+OK"));
+    assert!(set(&mut operator, &["coherence.fills_inflight_max", "64"]).starts_with("+OK"));
+    assert!(serve());
+    // But what only a heartbeat vouches for does not outlive the connection of the old one.
+    assert!(set(&mut operator, &["coherence.heartbeat_ms", "100"]).starts_with("+OK"));
+    assert!(!serve());
+    eventually("the key is served from memory again", &mut serve);
+    let tracker = operator.text(&["PROXY", "TRACKER"]);
+    assert!(tracker.contains("connects=2 losses=1"), "{tracker}");
+}
+
 /// Every key that can change takes its own value, and another of its kind.
 #[test]
 fn every_other_key_can_be_set() {

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::shared::Shared;
 use crate::resp::Protocol;
-use crate::upstream::connect::{ConnectError, Connector, Conversation, reason};
+use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation, reason};
 
 /// Between two questions, or two attempts to ask.
 const EVERY: Duration = Duration::from_millis(250);
@@ -70,30 +70,33 @@ impl Reach {
 /// Asks for as long as it is polled; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
     loop {
-        let why = stay(&shared).await;
-        shared.reach.hear(Heard::None(why));
-        sleep(EVERY).await;
+        if let Err(why) = stay(&shared).await {
+            shared.reach.hear(Heard::None(why));
+            sleep(EVERY).await;
+        }
     }
 }
 
-/// Connects and asks until there is no answer, and says why there was none.
-async fn stay(shared: &Shared) -> String {
+/// Connects and asks until there is no answer, and says why there was none; or until it is another server's answer that counts.
+async fn stay(shared: &Shared) -> Result<(), String> {
     let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
     let connection = match timeout(DEADLINE, connector.open(Protocol::Resp2, NAME)).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(ConnectError::TimedOut(_))) | Err(_) => return silent(),
-        Ok(Err(error)) => return error.to_string(),
+        Ok(Err(ConnectError::TimedOut(_))) | Err(_) => return Err(silent()),
+        Ok(Err(error)) => return Err(error.to_string()),
     };
-    let mut conversation = Conversation::new(connection.socket);
-    loop {
+    let Connection { socket, era, .. } = connection;
+    let mut conversation = Conversation::new(socket);
+    while !era.is_over() {
         let asked = Instant::now();
         match timeout(DEADLINE, conversation.ask(&[b"PING", NAME.as_bytes()])).await {
             Ok(Ok(answer)) => shared.reach.hear(judged(&answer, asked.elapsed())),
-            Ok(Err(error)) => return reason(&error),
-            Err(_) => return silent(),
+            Ok(Err(error)) => return Err(reason(&error)),
+            Err(_) => return Err(silent()),
         }
         sleep(EVERY).await;
     }
+    Ok(())
 }
 
 fn silent() -> String {
