@@ -97,6 +97,59 @@ fn keys_are_set_all_or_none_and_each_mistake_is_named() {
     }
 }
 
+/// Users are looked at once a second, by default.
+#[test]
+fn what_is_looked_for_now_and_then_is_however_often_the_configuration_changes_meanwhile() {
+    let redis = Redis::start();
+    let mut beside = redis.client();
+    beside.ask(&["ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@all"]);
+    beside.ask(&["SET", "k", "v"]);
+    let proxy = Proxy::armed(&redis);
+    let (mut operator, mut reader) = (proxy.client(), proxy.client());
+    reader.ask(&["AUTH", "reader", "pw"]);
+    eventually("the key is served from memory", || {
+        let hits = hits(&proxy);
+        assert_eq!(reader.text(&["GET", "k"]), "$1\r\nv\r\n");
+        self::hits(&proxy) > hits
+    });
+    beside.ask(&["ACL", "SETUSER", "reader", "-get"]);
+    let mut delay = 0;
+    eventually("what the user lost is not served from memory", || {
+        delay += 1;
+        assert!(set(&mut operator, &["drain.delay_ms", &delay.to_string()]).starts_with("+OK"));
+        reader.text(&["GET", "k"]).starts_with("-NOPERM")
+    });
+    assert!(set(&mut operator, &["upstream.acl_check_ms", "0"]).starts_with("+OK"));
+    eventually("nobody looks, and it is said", || proxy.info("anteroom_upstream_users_seen") == "off");
+    assert!(set(&mut operator, &["upstream.acl_check_ms", "50"]).starts_with("+OK"));
+    eventually("somebody looks again", || proxy.info("anteroom_upstream_users_seen") == "listed");
+}
+
+#[test]
+fn what_is_kept_outlives_a_change_of_what_does_not_vouch_for_it() {
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    let mut client = proxy.client();
+    client.ask(&["SET", "k", "v"]);
+    let mut serve = || {
+        let hits = hits(&proxy);
+        client.ask(&["GET", "k"]);
+        self::hits(&proxy) > hits
+    };
+    eventually("the key is served from memory", &mut serve);
+    let mut operator = proxy.client();
+    let pairs = ["coherence.audit_one_in", "10", "coherence.audit_max_per_second", "1000"];
+    assert!(set(&mut operator, &pairs).starts_with("+OK"));
+    assert!(set(&mut operator, &["coherence.fills_inflight_max", "64"]).starts_with("+OK"));
+    assert!(serve());
+    // But what only a heartbeat vouches for does not outlive the connection of the old one.
+    assert!(set(&mut operator, &["coherence.heartbeat_ms", "100"]).starts_with("+OK"));
+    assert!(!serve());
+    eventually("the key is served from memory again", &mut serve);
+    let tracker = operator.text(&["PROXY", "TRACKER"]);
+    assert!(tracker.contains("connects=2 losses=1"), "{tracker}");
+}
+
 /// Every key that can change takes its own value, and another of its kind.
 #[test]
 fn every_other_key_can_be_set() {

@@ -42,12 +42,12 @@ use tokio::sync::Notify;
 use super::audit::Audit;
 use super::listener::Listener;
 use super::mail::{Mail, Mailbox};
-use super::wire::ANOTHER_SERVER;
 use super::{Coherence, FillTicket, FlightId, Source};
 use crate::cache::{Clock, Millis};
 use crate::resp::Resp2Rule;
 use crate::server::complaints::Complaints;
 use crate::upstream::connect::{Connector, reason};
+use crate::upstream::era::ANOTHER_SERVER;
 pub use handshake::Signal;
 pub(super) use handshake::{Refused, tracking_on};
 use line::Line;
@@ -252,6 +252,12 @@ impl Tracker {
         }
     }
 
+    /// Its connection is gone, whatever the way. Why is for whoever is left to say it.
+    fn disarmed(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = TrackerState::Down("it begins anew".into());
+        self.standing.lost();
+    }
+
     fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -265,7 +271,6 @@ impl Tracker {
                     pause = limits.reconnect.0;
                     let line = Line::new(&self, &coherence, connection, signal, &clock, limits);
                     let error = line.serve().await;
-                    self.standing.lost();
                     self.set_state(TrackerState::Down(reason(&error)));
                 }
                 Err(Refused::Unsupported(why)) => {

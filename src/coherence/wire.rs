@@ -16,9 +16,6 @@ const READ_BYTES: usize = 64 * 1024;
 /// A buffer that grew past this, in bytes, is given back once it is empty.
 const KEEP_BYTES: usize = 256 * 1024;
 
-/// Why a connection that listens is given up, though it stands.
-pub(super) const ANOTHER_SERVER: &str = "the upstream is not what it was";
-
 /// See the head of this file.
 pub(super) struct Wire {
     connection: Connection,
@@ -53,7 +50,7 @@ impl Wire {
 
     /// Fails once another server answers under the upstream's name: this one is listened to no longer.
     pub(super) fn check_era(&self) -> io::Result<()> {
-        if self.connection.era.is_over() { Err(io::Error::other(ANOTHER_SERVER)) } else { Ok(()) }
+        self.connection.era.check()
     }
 
     /// Waits until there is something to read.

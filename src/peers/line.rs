@@ -223,10 +223,8 @@ impl<'a> Line<'a> {
     }
 
     fn beat(&mut self, now: Instant) -> io::Result<()> {
-        if self.era.is_over() {
-            // What is published at a replica its primary does not hear.
-            return Err(io::Error::other("the upstream is not what it was"));
-        }
+        // What is published at a replica its primary does not hear.
+        self.era.check()?;
         let silence = Duration::from_millis(self.bus.peers.timeout_ms);
         let oldest = self
             .owed

@@ -12,15 +12,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     }
     let mut changes = shared.in_force.changes();
     loop {
-        let every = Duration::from_millis(shared.config().tls.reload_check_ms);
-        if every.is_zero() {
-            changes.changed().await;
-            continue;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(every) => {}
-            () = changes.changed() => continue,
-        }
+        changes.pause(|config| Duration::from_millis(config.tls.reload_check_ms)).await;
         let shared = shared.clone();
         // A disk may be slow, and this thread accepts clients. Ends with the look; a panic in it was printed.
         let looked = tokio::task::spawn_blocking(move || {

@@ -2,12 +2,13 @@
 //!
 //! Each worker has a copy of its own ([`Worker::config`]), so that looking at it costs no shared counter. It changes only between two
 //! turns of the worker's sessions: a session that is at it goes by one configuration from the beginning of a turn to its end.
-//! Everyone else asks [`InForce::get`] each time, or waits for [`Changes`].
+//! Everyone else asks [`InForce::get`] each time, or waits for [`Changes`]; whoever does something now and then, by [`Changes::pause`].
 //!
 //! Does not own where a configuration comes from, nor whether it may take the place of this one (`steering`).
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -101,6 +102,20 @@ impl Changes {
         if self.0.changed().await.is_err() {
             // Whoever could change it is gone.
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits as long as the configuration in force says, counted from now: changes meanwhile may make it longer or shorter, but do not
+    /// begin it anew. No time at all: until it is some. Gives the configuration by which it is over. Safe to drop half-way.
+    pub async fn pause(&mut self, long: impl Fn(&Config) -> Duration) -> Arc<Config> {
+        let began = Instant::now();
+        loop {
+            let config = self.0.borrow_and_update().settings.config.clone();
+            let long = long(&config);
+            tokio::select! {
+                () = tokio::time::sleep(long.saturating_sub(began.elapsed())), if !long.is_zero() => return config,
+                () = self.changed() => {}
+            }
         }
     }
 }

@@ -64,17 +64,8 @@ impl Patience {
 pub(super) async fn keep(shared: Arc<Shared>) {
     let mut changes = shared.in_force.changes();
     loop {
-        let patience = Patience::new(&shared.config().clients);
-        match patience.look_every() {
-            Some(every) => tokio::select! {
-                () = tokio::time::sleep(every) => {}
-                () = changes.changed() => continue,
-            },
-            None => {
-                changes.changed().await;
-                continue;
-            }
-        }
+        let config = changes.pause(|config| Patience::new(&config.clients).look_every().unwrap_or_default()).await;
+        let patience = Patience::new(&config.clients);
         let (now, auth_required) = (shared.clock.now(), shared.auth_required());
         shared.clients.each(|client| {
             if let Some(end) = patience.ends_with(client, now, auth_required) {

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::shared::Shared;
 use crate::resp::Protocol;
-use crate::upstream::connect::{ConnectError, Connector, Conversation, reason};
+use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation, reason};
 
 /// Between two questions, or two attempts to ask.
 const EVERY: Duration = Duration::from_millis(250);
@@ -99,30 +99,33 @@ impl Reach {
 /// Asks for as long as it is polled; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
     loop {
-        let why = stay(&shared).await;
-        shared.reach.hear(why);
-        sleep(EVERY).await;
+        if let Err(heard) = stay(&shared).await {
+            shared.reach.hear(heard);
+            sleep(EVERY).await;
+        }
     }
 }
 
-/// Connects and asks until there is no answer, and says what there was instead.
-async fn stay(shared: &Shared) -> Heard {
+/// Connects and asks until there is no answer, and says what there was instead; or until it is another server's answer that counts.
+async fn stay(shared: &Shared) -> Result<(), Heard> {
     let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
     let connection = match timeout(DEADLINE, connector.open(Protocol::Resp2, NAME)).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(ConnectError::TimedOut(_))) | Err(_) => return Heard::Silence(Instant::now()),
-        Ok(Err(error)) => return Heard::None(error.to_string()),
+        Ok(Err(ConnectError::TimedOut(_))) | Err(_) => return Err(Heard::Silence(Instant::now())),
+        Ok(Err(error)) => return Err(Heard::None(error.to_string())),
     };
-    let mut conversation = Conversation::new(connection.socket);
-    loop {
+    let Connection { socket, era, .. } = connection;
+    let mut conversation = Conversation::new(socket);
+    while !era.is_over() {
         let asked = Instant::now();
         match timeout(DEADLINE, conversation.ask(&[b"PING", NAME.as_bytes()])).await {
             Ok(Ok(answer)) => shared.reach.hear(judged(&answer, asked.elapsed())),
-            Ok(Err(error)) => return Heard::None(reason(&error)),
-            Err(_) => return Heard::Silence(Instant::now()),
+            Ok(Err(error)) => return Err(Heard::None(reason(&error))),
+            Err(_) => return Err(Heard::Silence(Instant::now())),
         }
         sleep(EVERY).await;
     }
+    Ok(())
 }
 
 fn judged(answer: &[u8], after: Duration) -> Heard {

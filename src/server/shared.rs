@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
@@ -25,7 +25,6 @@ use super::stage::StageCell;
 use super::stats::{DoorStats, WorkerStats};
 use super::steering::Desk;
 use super::users::Sight;
-use super::worker::connector_for;
 use crate::cache::{Clock, TierLimits};
 use crate::coherence::broadcast::Broadcasts;
 use crate::coherence::{Cause, Coherence, CoherenceLimits};
@@ -327,7 +326,15 @@ impl Shared {
 
     /// How to connect as this identity.
     pub fn connector(&self, identity: Option<&Identity>) -> Connector {
-        connector_for(self, identity)
+        Connector {
+            address: self.address.clone(),
+            tls: self.upstream_tls.clone(),
+            login: identity.and_then(|i| i.login.clone()),
+            db: 0,
+            timeout: Duration::from_millis(self.config().upstream.timeout_ms),
+            pause: self.pause.clone(),
+            eras: self.eras.clone(),
+        }
     }
 
     /// A client may have changed users, passwords or databases.
@@ -366,7 +373,8 @@ impl Shared {
             Sight::Blind => tracing::warn!(
                 "changes of users cannot be seen: what is kept in memory is forgotten at each look (upstream.acl_check_ms)"
             ),
-            _ => tracing::info!(sight = sight.as_str(), "changes of users are looked for"),
+            Sight::Off => tracing::info!("changes of users are not looked for"),
+            Sight::Listed | Sight::Counted => tracing::info!(sight = sight.as_str(), "changes of users are looked for"),
         }
     }
 

@@ -217,14 +217,14 @@ impl Steering {
     }
 }
 
-/// Whether what was kept before could not have been kept so after.
+/// Whether what was kept before could not have been kept so after. What `[coherence]` says of trackers is not asked: they begin anew by it, and
+/// what they have filled goes with them (`trackers`).
 fn keeps_otherwise(before: &Settings, after: &Settings) -> bool {
     let (old, new) = (&before.config.cache, &after.config.cache);
     before.caches() != after.caches()
         || old.policy != new.policy
         || old.max_age_ms != new.max_age_ms
         || old.negative_max_age_ms != new.negative_max_age_ms
-        || before.config.coherence != after.config.coherence
 }
 
 /// A reply has one line.

@@ -17,17 +17,12 @@ const ROUND_KEYS_MAX: usize = 100_000;
 
 /// Touches for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>, control: Control) {
+    if !shared.keeps {
+        return;
+    }
     let mut changes = shared.in_force.changes();
     loop {
-        let pause = Duration::from_millis(shared.config().cache.touch_interval_ms);
-        if pause.is_zero() || !shared.keeps {
-            changes.changed().await;
-            continue;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = changes.changed() => continue,
-        }
+        changes.pause(|config| Duration::from_millis(config.cache.touch_interval_ms)).await;
         if !shared.facts().evicts_by_use() {
             continue;
         }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use super::identity::Identity;
 use super::shared::Shared;
 use super::swaps::Swaps;
+use crate::config::Config;
 use crate::resp::{Protocol, ReplySplitter};
 use crate::upstream::connect::{ConnectError, Connector, Conversation, Login};
 use crate::upstream::era::Era;
@@ -120,7 +121,7 @@ struct Witness {
 
 /// Looks for as long as the process runs; ends when aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let mut changes = shared.in_force.changes();
+    let (mut changes, in_sight) = (shared.in_force.changes(), shared.clone());
     let mut watch = Watch {
         shared,
         witness: None,
@@ -130,19 +131,17 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         hasher: RandomState::new(),
     };
     // The first look is at once.
-    let mut pause = Duration::ZERO;
+    let mut longest = Duration::from_nanos(1);
     loop {
-        let config = watch.shared.config();
-        let every = Duration::from_millis(config.upstream.acl_check_ms);
-        if every.is_zero() {
-            changes.changed().await;
-            continue;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause.min(every)) => {}
-            () = changes.changed() => continue,
-        }
-        pause = every;
+        let every = |config: &Config| {
+            let every = Duration::from_millis(config.upstream.acl_check_ms);
+            if every.is_zero() {
+                in_sight.set_sight(Sight::Off);
+            }
+            every.min(longest)
+        };
+        let config = changes.pause(every).await;
+        longest = Duration::MAX;
         // As long as the silence of a tracker is borne.
         let bound = Duration::from_millis(config.coherence.heartbeat_deadline_ms);
         match tokio::time::timeout(bound, watch.look()).await {
@@ -152,7 +151,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         }
         if let Some(commandstats) = watch.witness.as_mut().and_then(|witness| witness.commandstats.take()) {
             let shared = &watch.shared;
-            watch.swaps.read(&commandstats, &shared.coherence, shared.config().coherence.keyspace_events);
+            watch.swaps.read(&commandstats, &shared.coherence, config.coherence.keyspace_events);
         }
     }
 }

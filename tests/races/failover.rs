@@ -30,6 +30,8 @@ impl Pair {
             config.cache.admit_after = 1;
             config.cache.policy = vec![Policy { pattern: Glob::new("strict"), mode: Mode::Strict }];
             (config.peers.heartbeat_ms, config.peers.timeout_ms) = (50, 2_000);
+            // Where somebody may look, it is asked whether the upstream answers.
+            config.admin.listen = Some("127.0.0.1:0".parse().expect("an address"));
         });
         proxy.wait_armed();
         proxy
@@ -86,7 +88,7 @@ fn connections_that_stand_at_a_demoted_primary_are_replaced_once_it_refuses_a_wr
         assert_eq!(reader.pipeline(&transaction)[2], format!("*1\r\n{}", bulk("new")));
     }
     proxy.wait_armed();
-    for name in ["anteroom:tracker", "anteroom:peers", "anteroom:publish", "anteroom:users"] {
+    for name in ["anteroom:tracker", "anteroom:peers", "anteroom:publish", "anteroom:users", "anteroom:health"] {
         eventually(name, || (connected(&pair.old, name), connected(&pair.new, name)) == (0, 1));
     }
 }

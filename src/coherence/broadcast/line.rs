@@ -9,9 +9,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::{BroadcastLimits, Broadcasts, fewest, is_covered};
 use crate::coherence::push::{self, Push};
 use crate::coherence::tracker::{Raised, post_all};
-use crate::coherence::wire::{ANOTHER_SERVER, Wire};
+use crate::coherence::wire::Wire;
 use crate::resp::{FrameKind, encode};
 use crate::upstream::connect::Connection;
+use crate::upstream::era::ANOTHER_SERVER;
 
 /// Why it is over.
 pub(super) enum Ended {

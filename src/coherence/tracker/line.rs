@@ -366,6 +366,7 @@ impl<'a> Line<'a> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         self.armed = None;
+        self.tracker.disarmed();
         self.tracker.source.interests().everything();
         // Part of a reply may be the reason.
         let mut partial = self.wire.partial_bytes();

@@ -71,9 +71,7 @@ impl ManageConnection for Manager {
     }
 
     async fn is_valid(&self, lent: &mut Controlling) -> Result<(), RedisError> {
-        if lent.era.is_over() {
-            return Err(std::io::Error::other("another server answers now").into());
-        }
+        lent.era.check()?;
         self.stock.is_valid(&mut lent.connection).await
     }
 
