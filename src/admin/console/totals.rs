@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::answer::{Answer, Thing, Value};
-use crate::admin::figures::{Ruled, Totals as Outcomes, by_policy};
+use crate::admin::figures::{Hearing, Ruled, Totals as Outcomes, by_policy};
 use crate::coherence::{CommitRefused, MissReason, TicketRefused};
 use crate::config::{Mode, Policy};
 use crate::observe::{Bypass, Counter, Outcome, Timings};
@@ -64,16 +64,8 @@ pub(super) fn stats(shared: &Shared) -> Answer {
         ("upstream_reachable", shared.reach.heard().as_str().into()),
         ("lane_connects", sum(shared, |s| s.lane_connects.get()).into()),
         ("lane_losses", sum(shared, |s| s.lane_losses.get()).into()),
-        ("tracker", tracker_word(shared).into()),
+        ("tracker", Hearing::of_nobody(shared).state.into()),
     ])
-}
-
-fn tracker_word(shared: &Shared) -> &'static str {
-    match shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state()) {
-        _ if !shared.config().cache.enabled => "disabled",
-        None => "none",
-        Some(state) => super::upstream::state_word(&state).0,
-    }
 }
 
 pub(super) fn cache(shared: &Shared) -> Answer {
@@ -88,7 +80,7 @@ pub(super) fn cache(shared: &Shared) -> Answer {
     let config = shared.config();
     let cache = &config.cache;
     Answer::One(vec![
-        ("enabled", cache.enabled.into()),
+        ("enabled", shared.in_force.get().caches().into()),
         ("entries", size.entries.into()),
         ("bytes", size.bytes.into()),
         ("max_bytes", cache.max_bytes.into()),
@@ -109,7 +101,7 @@ pub(super) fn cache(shared: &Shared) -> Answer {
             "fills_discarded_by_reason",
             reasons(CommitRefused::ALL.map(|r| (r.as_str(), totals.commits_refused[r as usize])).to_vec()),
         ),
-        ("tracker", tracker_word(shared).into()),
+        ("tracker", Hearing::of_nobody(shared).state.into()),
         ("by_policy", Value::Things(by_rule(shared))),
         ("by_command", Value::Things(by_command(shared))),
     ])

@@ -14,6 +14,7 @@ mod upstream;
 
 use std::borrow::Cow;
 
+pub use changes::Hearing;
 pub use commands::{Latency, Ruled, Totals, by_policy};
 pub use sections::Section;
 
