@@ -1,14 +1,13 @@
 //! STATS, CACHE and POLICY: totals, rates, and the rules by which keys are kept.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::answer::{Answer, Thing, Value};
-use crate::admin::figures::{Hearing, Ruled, Totals as Outcomes, by_policy};
+use crate::admin::figures::{Commanded, Hearing, Ruled, Totals as Outcomes, by_command, by_policy};
 use crate::coherence::{CommitRefused, MissReason, TicketRefused};
 use crate::config::{Mode, Policy};
-use crate::observe::{Bypass, Counter, Outcome, Timings};
+use crate::observe::{Bypass, Counter, Outcome, Tally, Timings};
 use crate::server::memory::resident_bytes;
 use crate::server::rates::Totals;
 use crate::server::shared::Shared;
@@ -103,72 +102,49 @@ pub(super) fn cache(shared: &Shared) -> Answer {
         ),
         ("tracker", Hearing::of_nobody(shared).state.into()),
         ("by_policy", Value::Things(by_rule(shared))),
-        ("by_command", Value::Things(by_command(shared))),
+        ("by_command", Value::Things(by_most_asked(shared))),
     ])
+}
+
+fn tallied(tally: Tally) -> Thing {
+    vec![
+        ("requests", tally.requests().into()),
+        ("hits", tally.hits.into()),
+        ("misses", tally.misses.into()),
+        ("bypasses", tally.bypasses.into()),
+        ("hit_ratio_percent", hit_ratio(tally.hits, tally.misses).into()),
+    ]
 }
 
 /// What came of reads, by the rule that is for their key, in the order of the rules.
 fn by_rule(shared: &Shared) -> Vec<Thing> {
-    let thing = |(at, ruled): (usize, Ruled)| {
-        let Ruled { policy, hits, misses, bypasses } = ruled;
+    let thing = |(at, Ruled { policy, tally }): (usize, Ruled)| {
         let mut thing = rule(policy.as_ref().map_or(0, |_| at + 1), policy.as_ref());
-        thing.extend([
-            ("requests", Value::from(hits + misses + bypasses)),
-            ("hits", hits.into()),
-            ("misses", misses.into()),
-            ("bypasses", bypasses.into()),
-            ("hit_ratio_percent", hit_ratio(hits, misses).into()),
-        ]);
+        thing.extend(tallied(tally));
         thing
     };
     by_policy(shared).into_iter().enumerate().map(thing).collect()
 }
 
 /// What was asked most, by command.
-fn by_command(shared: &Shared) -> Vec<Thing> {
-    #[derive(Default)]
-    struct Sum {
-        outcomes: [u64; 3],
-        client: Timings,
-        upstream: Timings,
-    }
-    let mut by_id = BTreeMap::<u16, Sum>::new();
-    for stats in &shared.stats {
-        for (id, figures) in stats.figures.commands.used() {
-            let sum = by_id.entry(id).or_default();
-            for outcome in Outcome::all() {
-                let kind = match outcome {
-                    Outcome::Hit => 0,
-                    Outcome::Miss(_) => 1,
-                    Outcome::Bypass(_) => 2,
-                };
-                sum.outcomes[kind] += figures.of(outcome);
-            }
-            sum.client.add(&figures.client_side);
-            sum.upstream.add(&figures.upstream_side);
-        }
-    }
-    let table = shared.table().1;
-    let mut sums: Vec<_> = by_id.into_iter().collect();
-    sums.sort_by_key(|(id, sum)| (Reverse(sum.outcomes.iter().sum::<u64>()), *id));
-    sums.truncate(COMMANDS_SHOWN_MAX);
-    let thing = |(id, sum): (u16, Sum)| -> Thing {
-        let [hits, misses, bypasses] = sum.outcomes;
-        let us = |timings: &Timings, share| Value::from(timings.quantile(share));
-        vec![
-            ("command", table.get(id).map_or("?", |command| &*command.name).into()),
-            ("requests", (hits + misses + bypasses).into()),
-            ("hits", hits.into()),
-            ("misses", misses.into()),
-            ("bypasses", bypasses.into()),
-            ("hit_ratio_percent", hit_ratio(hits, misses).into()),
-            ("client_p50_us", us(&sum.client, 0.5)),
-            ("client_p99_us", us(&sum.client, 0.99)),
-            ("upstream_p50_us", us(&sum.upstream, 0.5)),
-            ("upstream_p99_us", us(&sum.upstream, 0.99)),
-        ]
+fn by_most_asked(shared: &Shared) -> Vec<Thing> {
+    let mut commands: Vec<_> = by_command(shared).into_iter().collect();
+    // Of as many requests, by name.
+    commands.sort_by_key(|(_, commanded)| Reverse(commanded.tally.requests()));
+    commands.truncate(COMMANDS_SHOWN_MAX);
+    let us = |timings: &Timings, share| Value::from(timings.quantile(share));
+    let thing = |(name, Commanded { tally, latency }): (String, Commanded)| {
+        let mut thing: Thing = vec![("command", name.into())];
+        thing.extend(tallied(tally));
+        thing.extend([
+            ("client_p50_us", us(&latency.client, 0.5)),
+            ("client_p99_us", us(&latency.client, 0.99)),
+            ("upstream_p50_us", us(&latency.upstream, 0.5)),
+            ("upstream_p99_us", us(&latency.upstream, 0.99)),
+        ]);
+        thing
     };
-    sums.into_iter().map(thing).collect()
+    commands.into_iter().map(thing).collect()
 }
 
 /// A rule: its number, from 1; 0 for what holds where none matches.

@@ -15,7 +15,7 @@ mod upstream;
 use std::borrow::Cow;
 
 pub use changes::Hearing;
-pub use commands::{Latency, Ruled, Totals, by_policy};
+pub use commands::{Commanded, Latency, Ruled, Totals, by_command, by_policy};
 pub use sections::Section;
 
 use super::health::Health;
