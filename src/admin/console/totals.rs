@@ -4,21 +4,16 @@ use std::cmp::Reverse;
 use std::time::Instant;
 
 use super::answer::{Answer, Thing, Value};
-use crate::admin::figures::{Commanded, Hearing, Ruled, Totals as Outcomes, by_command, by_policy};
+use crate::admin::figures::{Commanded, Hearing, Ruled, Totals as Outcomes, by_command, by_policy, sum};
 use crate::coherence::{CommitRefused, MissReason, TicketRefused};
-use crate::config::{Mode, Policy};
+use crate::config::{Cache, Mode, Policy};
 use crate::observe::{Bypass, Counter, Outcome, Tally, Timings};
 use crate::server::memory::resident_bytes;
 use crate::server::rates::Totals;
 use crate::server::shared::Shared;
-use crate::server::stats::WorkerStats;
 
 /// Commands that CACHE shows figures of, those asked most.
 const COMMANDS_SHOWN_MAX: usize = 50;
-
-fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {
-    shared.stats.iter().map(|stats| of(stats)).sum()
-}
 
 /// Hits of those who asked memory, in percent; absent if nobody has.
 pub(super) fn hit_ratio(hits: u64, misses: u64) -> Option<f64> {
@@ -164,20 +159,17 @@ pub(super) fn rule(number: usize, policy: Option<&Policy>) -> Thing {
 }
 
 /// The rule that is for this key.
-pub(super) fn rule_of(policies: &[Policy], key: &[u8]) -> Thing {
-    match policies.iter().position(|policy| policy.pattern.matches(key)) {
-        Some(at) => rule(at + 1, policies.get(at)),
-        None => rule(0, None),
-    }
+pub(super) fn rule_of(cache: &Cache, key: &[u8]) -> Thing {
+    let at = cache.rule_of(key).0;
+    cache.policy.get(at).map_or_else(|| rule(0, None), |policy| rule(at + 1, Some(policy)))
 }
 
 pub(super) fn policy(shared: &Shared, key: Option<&[u8]>) -> Answer {
     let config = shared.config();
-    let policies = &config.cache.policy;
     match key {
-        Some(key) => Answer::One(rule_of(policies, key)),
+        Some(key) => Answer::One(rule_of(&config.cache, key)),
         None => {
-            let rules = policies.iter().enumerate().map(|(at, policy)| rule(at + 1, Some(policy)));
+            let rules = config.cache.policy.iter().enumerate().map(|(at, policy)| rule(at + 1, Some(policy)));
             Answer::Several(rules.chain([rule(0, None)]).collect())
         }
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{Figures, counter, histogram};
 use crate::coherence::MissReason;
 use crate::config::Policy;
-use crate::observe::{Bypass, CommandFigures, OTHER, Outcome, Tally, Timings};
+use crate::observe::{self, Bypass, CommandFigures, HotKey, OTHER, Outcome, Tally, Timings};
 use crate::server::shared::Shared;
 
 /// All workers' requests, by outcome.
@@ -156,6 +156,12 @@ pub fn by_policy(shared: &Shared) -> Vec<Ruled> {
         }
     }
     all
+}
+
+/// The keys asked for most of late, of all workers: `n` of them at most.
+pub fn hottest(shared: &Shared, n: usize) -> Vec<HotKey> {
+    let second = shared.clock.nanos() / 1_000_000_000;
+    observe::hottest(shared.stats.iter().map(|stats| stats.figures.hot(second)), n)
 }
 
 /// What is known of each command that was asked for, by its name; `other` is what the table does not know.
