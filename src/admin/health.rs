@@ -1,7 +1,7 @@
 //! Whether the process lives, and whether it can serve: two questions, which two sorts of people ask.
 //!
 //! *Alive*: the workers' loops turn. Whoever restarts processes asks that; a restart does not help against a Redis that is down.
-//! *Ready*: a request sent now would be answered. Whoever sends requests asks that.
+//! *Ready*: a request sent now would be answered, which takes being alive. Whoever sends requests asks that.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const TURN_MAX: Duration = Duration::from_secs(2);
 pub struct Health {
     /// Workers that do not answer, by number.
     pub stuck: Vec<usize>,
-    /// Why no request should be sent here; empty if there is no reason.
+    /// Why no request should be sent here though the process lives; empty if there is no reason.
     pub unready: String,
 }
 
@@ -48,11 +48,22 @@ impl Health {
 
     /// Whether requests should be sent here.
     pub fn is_ready(&self) -> bool {
-        self.unready.is_empty()
+        self.is_alive() && self.unready.is_empty()
+    }
+
+    /// `ready`, or why no request should be sent here, in words.
+    pub fn readiness(&self) -> String {
+        if !self.is_alive() {
+            self.ailment()
+        } else if self.is_ready() {
+            "ready".to_owned()
+        } else {
+            self.unready.clone()
+        }
     }
 }
 
-/// Why no request should be sent here; empty if there is no reason.
+/// See [`Health::unready`].
 fn unready(shared: &Shared) -> String {
     let stage = shared.stage.get();
     if !stage.is_ready() {
@@ -64,6 +75,25 @@ fn unready(shared: &Shared) -> String {
         Heard::None(why) => format!("the upstream cannot be asked: {why}"),
         Heard::Silence(_) => {
             format!("the upstream cannot be asked: it does not answer within {} ms", reach::DEADLINE.as_millis())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Health;
+
+    #[test]
+    fn a_process_that_does_not_live_is_not_ready_whatever_else_holds() {
+        let health = |stuck: &[usize], unready: &str| Health { stuck: stuck.to_vec(), unready: unready.to_owned() };
+        for (health, is_alive, is_ready, readiness) in [
+            (health(&[], ""), true, true, "ready"),
+            (health(&[], "draining"), true, false, "draining"),
+            (health(&[0, 2], ""), false, false, "no turn of its loop within 2000 ms: worker 0, 2"),
+            (health(&[1], "draining"), false, false, "no turn of its loop within 2000 ms: worker 1"),
+        ] {
+            assert_eq!((health.is_alive(), health.is_ready()), (is_alive, is_ready), "{health:?}");
+            assert_eq!(health.readiness(), readiness);
         }
     }
 }

@@ -4,10 +4,10 @@
 
 use serde_json::{Map, Number as JsonNumber, Value as Json, json};
 
-use super::figures::{Figures, Number, Value};
+use super::figures::{Figures, Number, Value, hottest};
 use super::health::Health;
 use super::history::History;
-use crate::observe::{HotKey, SlowEntry, hottest};
+use crate::observe::{HotKey, SlowEntry};
 use crate::server::shared::Shared;
 
 /// Keys that are told of, at most.
@@ -55,8 +55,6 @@ fn hot_keys(shared: &Shared) -> Json {
     if shared.config().observe.hot_keys_max == 0 {
         return Json::Null;
     }
-    let second = shared.clock.nanos() / 1_000_000_000;
-    let hot = hottest(shared.stats.iter().map(|stats| stats.figures.hot(second)), HOT_KEYS);
     let one = |key: HotKey| {
         json!({
             "db": key.db,
@@ -68,7 +66,7 @@ fn hot_keys(shared: &Shared) -> Json {
             "doubt": key.doubt,
         })
     };
-    hot.into_iter().map(one).collect()
+    hottest(shared, HOT_KEYS).into_iter().map(one).collect()
 }
 
 /// The latest requests that took long, the newest first: their commands and keys as far as they are in the slow log, without what follows.

@@ -114,6 +114,11 @@ impl Limits {
         self.all.iter().any(|limit| limit.rate.scope == config::Scope::Shared)
     }
 
+    /// Where its budgets are counted, in a word: by this proxy alone, or how shared ones stand.
+    pub fn scope_of(&self, limit: &Limit) -> &'static str {
+        if limit.rate.scope == config::Scope::Shared { self.standing.as_str() } else { "proxy" }
+    }
+
     /// The time now.
     pub fn now(&self) -> Nanos {
         self.at(self.clock.nanos())

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Counter, Histogram, Outcome};
+use super::{Counter, Histogram, Outcome, Tally};
 
 /// Commands told apart; Redis has some 400 with their subcommands, and modules add theirs.
 const COMMANDS_MAX: usize = 1024;
@@ -34,9 +34,17 @@ impl CommandFigures {
         self.outcomes[outcome.index()].get()
     }
 
-    /// All requests.
-    pub fn requests(&self) -> u64 {
-        self.outcomes.iter().map(Counter::get).sum()
+    /// All requests. Each count is looked at once: they go on meanwhile.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for outcome in Outcome::all() {
+            *match outcome {
+                Outcome::Hit => &mut tally.hits,
+                Outcome::Miss(_) => &mut tally.misses,
+                Outcome::Bypass(_) => &mut tally.bypasses,
+            } += self.of(outcome);
+        }
+        tally
     }
 }
 
@@ -75,7 +83,7 @@ mod tests {
         commands.get(7).count(Outcome::Hit);
         commands.get(COMMANDS_MAX as u16).count(Outcome::Hit);
         commands.get(u16::MAX).count(Outcome::Bypass(Bypass::Write));
-        let used: Vec<_> = commands.used().map(|(id, figures)| (id, figures.requests())).collect();
+        let used: Vec<_> = commands.used().map(|(id, figures)| (id, figures.tally().requests())).collect();
         assert_eq!(used, [(OTHER, 2), (7, 1)]);
         assert_eq!(commands.used().map(|(_, figures)| figures.of(Outcome::Hit)).sum::<u64>(), 2);
     }

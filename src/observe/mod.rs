@@ -32,7 +32,7 @@ pub use commands::{CommandFigures, Commands, OTHER};
 pub use histogram::{Histogram, Timings};
 pub use hot::{Hot, HotKey, Sample, SampleId, hottest};
 pub use observer::{Bytes, Figures, Observer, Timing};
-pub use outcome::{Bypass, Outcome};
+pub use outcome::{Bypass, Outcome, Tally};
 pub use policies::{Policies, PolicyFigures};
 pub use slow::{SlowEntry, SlowLog, SlowRequest};
 

@@ -2,6 +2,8 @@
 //!
 //! `requests = hits + misses + bypasses`, by construction: there is no other count of requests.
 
+use std::ops::AddAssign;
+
 use crate::coherence::MissReason;
 use crate::command::{Access, Command, Effect};
 use crate::resp::Args;
@@ -102,6 +104,37 @@ impl Outcome {
             Access::Read => Bypass::Uncacheable,
             Access::Neither => Bypass::Control,
         })
+    }
+}
+
+/// Requests, by what memory had to do with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Answered from memory.
+    pub hits: u64,
+    /// Memory was asked, and had no answer.
+    pub misses: u64,
+    /// Memory was not asked.
+    pub bypasses: u64,
+}
+
+impl Tally {
+    /// All of them.
+    pub fn requests(self) -> u64 {
+        self.hits + self.misses + self.bypasses
+    }
+
+    /// Each by its word in the metrics.
+    pub fn by_word(self) -> [(&'static str, u64); 3] {
+        [("hit", self.hits), ("miss", self.misses), ("bypass", self.bypasses)]
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.bypasses += other.bypasses;
     }
 }
 

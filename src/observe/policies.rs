@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Counter, Outcome};
+use super::{Counter, Outcome, Tally};
 use crate::config::Policy;
 
 /// What one worker has counted of one rule. One thread writes, any may read; no two workers' are in one line of a processor's cache.
@@ -13,11 +13,11 @@ use crate::config::Policy;
 #[repr(align(128))]
 pub struct PolicyFigures {
     /// Answered from memory.
-    pub hits: Counter,
+    hits: Counter,
     /// Memory had no answer.
-    pub misses: Counter,
+    misses: Counter,
     /// Memory was not asked.
-    pub bypasses: Counter,
+    bypasses: Counter,
 }
 
 impl PolicyFigures {
@@ -30,6 +30,11 @@ impl PolicyFigures {
             Outcome::Bypass(_) => &self.bypasses,
         };
         counter.add(1);
+    }
+
+    /// All reads so far.
+    pub fn tally(&self) -> Tally {
+        Tally { hits: self.hits.get(), misses: self.misses.get(), bypasses: self.bypasses.get() }
     }
 }
 
@@ -82,7 +87,7 @@ mod tests {
     fn a_rule_keeps_its_counts_wherever_it_goes_and_another_begins_anew() {
         let rule = |pattern: &str, mode| Policy { pattern: Glob::new(pattern), mode };
         let (a, b, twin) = (rule("a:*", Mode::Strict), rule("b:*", Mode::Tracked), rule("b:*", Mode::Tracked));
-        let hits = |policies: &Policies| policies.each().map(|(_, figures)| figures.hits.get()).collect::<Vec<_>>();
+        let hits = |policies: &Policies| policies.each().map(|(_, figures)| figures.tally().hits).collect::<Vec<_>>();
         let policies = Policies::default().replaced(&[a.clone(), b.clone()]);
         for (rule, times) in [(0, 1), (1, 2), (2, 3), (99, 1)] {
             (0..times).for_each(|_| policies.count(rule, Outcome::Hit));

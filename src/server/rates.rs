@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
-use crate::observe::Outcome;
+use crate::observe::Tally;
 
 /// How often the totals are noted.
 const EVERY: Duration = Duration::from_secs(1);
@@ -34,23 +34,18 @@ pub struct Totals {
 impl Totals {
     /// As of now.
     pub fn of(shared: &Shared) -> Self {
-        let mut totals = Self { fills: shared.coherence.totals().fills_committed, ..Self::default() };
-        for stats in &shared.stats {
-            totals.accepted += stats.accepted.get();
-            for (_, figures) in stats.figures.commands.used() {
-                // Each is looked at once: they go on meanwhile.
-                for outcome in Outcome::all() {
-                    let count = figures.of(outcome);
-                    totals.requests += count;
-                    *match outcome {
-                        Outcome::Hit => &mut totals.hits,
-                        Outcome::Miss(_) => &mut totals.misses,
-                        Outcome::Bypass(_) => &mut totals.bypasses,
-                    } += count;
-                }
-            }
+        let mut tally = Tally::default();
+        for (_, figures) in shared.stats.iter().flat_map(|stats| stats.figures.commands.used()) {
+            tally += figures.tally();
         }
-        totals
+        Self {
+            requests: tally.requests(),
+            hits: tally.hits,
+            misses: tally.misses,
+            bypasses: tally.bypasses,
+            fills: shared.coherence.totals().fills_committed,
+            accepted: shared.stats.iter().map(|stats| stats.accepted.get()).sum(),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ impl Session {
             Order::Show(show) => self.answer_with(&show.answer(&worker.shared)),
             Order::Why(from) => {
                 let why = self.why(&args.iter().skip(from).collect::<Vec<_>>());
-                self.answer_with(&why.answer(&worker.config().cache.policy));
+                self.answer_with(&why.answer(&worker.config().cache));
             }
             Order::Look(look) => {
                 let shared = worker.shared.clone();

@@ -232,4 +232,8 @@ fn querycache_answers_in_the_form_of_tair() {
         client.text(&["QUERYCACHE", "X"]),
         "-ERR anteroom: unknown QUERYCACHE subcommand 'x'. Try PROXY HELP.\r\n"
     );
+    for word in ["info", "KEYS", "LISTALL"] {
+        let usage = "-ERR anteroom: usage: QUERYCACHE INFO | KEYS | LISTALL\r\n";
+        assert_eq!(client.text(&["QUERYCACHE", word, "x"]), usage, "{word}");
+    }
 }

@@ -6,7 +6,7 @@ use super::reply::{Reply, ask};
 use super::start;
 use super::support::{Client, Proxy, Redis, eventually};
 
-/// Every word, in a form that is right.
+/// Every word but CONFIG and DRAIN (tests/reload.rs), in a form that is right.
 const WORDS: &[&[&str]] = &[
     &["BIGKEYS"],
     &["CACHE"],

@@ -291,10 +291,24 @@ fn with_the_cache_switched_off_at_the_console_that_is_why() {
     let mut client = proxy.client();
     client.ask(&["SET", "k", "value"]);
     warm(&mut client, &["GET", "k"]);
+    // The connection that hears of changes stands on.
+    let told = |client: &mut Client| {
+        let tracker = ask(client, &["TRACKER"]).list()[0].fields()["state"].clone();
+        let words = [tracker, ask(client, &["STATS"]).field("tracker"), proxy.info("anteroom_tracker_state")];
+        (ask(client, &["CACHE"]).field("enabled"), words)
+    };
+    let armed = ["armed", "armed", "armed"].map(str::to_owned);
+    assert_eq!(told(&mut client), ("yes".to_owned(), armed.clone()));
     ask(&mut client, &["CACHE", "OFF"]);
     assert_eq!(why(&mut client, &["GET", "k"]), is("bypass", "disabled", ""));
     assert_eq!(why(&mut client, &["MGET", "k"]), is("bypass", "disabled", ""));
+    assert_eq!(told(&mut client), ("no".to_owned(), armed.clone()));
     ask(&mut client, &["CACHE", "ON"]);
+    assert_eq!(told(&mut client), ("yes".to_owned(), armed.clone()));
+    ask(&mut client, &["CONFIG", "SET", "cache.enabled", "false"]);
+    assert_eq!(told(&mut client), ("no".to_owned(), armed.clone()));
+    ask(&mut client, &["CONFIG", "SET", "cache.enabled", "true"]);
+    assert_eq!(told(&mut client), ("yes".to_owned(), armed));
     assert_eq!(why(&mut client, &["GET", "k"]).0, "miss");
 }
 

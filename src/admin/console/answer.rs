@@ -10,6 +10,14 @@
 
 use crate::resp::{Protocol, encode};
 
+/// Bytes of a name or a key that are shown where it is not what was asked for: it may be as long as a request.
+const NAME_SHOWN_MAX_BYTES: usize = 256;
+
+/// The beginning of a long name or key.
+pub(super) fn shown(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(NAME_SHOWN_MAX_BYTES)]
+}
+
 /// One value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {

@@ -2,14 +2,11 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::answer::{Answer, Thing, Value};
+use super::answer::{Answer, Thing, Value, shown};
 use crate::cache::Millis;
-use crate::config::{Algorithm, By, Scope};
+use crate::config::{Algorithm, By};
 use crate::limits::Limit;
 use crate::server::shared::Shared;
-
-/// Bytes of a client's name, or its user's, that are shown: it may be as long as a request.
-const NAME_SHOWN_MAX_BYTES: usize = 256;
 
 /// The busiest clients, at most so many.
 pub(super) fn clients(shared: &Shared, most: usize) -> Answer {
@@ -41,11 +38,6 @@ pub(super) fn clients(shared: &Shared, most: usize) -> Answer {
     Answer::Several(things.collect())
 }
 
-/// The beginning of a long name.
-fn shown(name: &[u8]) -> &[u8] {
-    &name[..name.len().min(NAME_SHOWN_MAX_BYTES)]
-}
-
 /// Each limit, with so many identities at most. Looks at every budget there is: for a thread of its own.
 pub(super) fn limits(shared: &Shared, identities_max: usize) -> Answer {
     let limits = shared.limits();
@@ -61,7 +53,7 @@ pub(super) fn limits(shared: &Shared, identities_max: usize) -> Answer {
         vec![
             ("name", rate.name.as_str().into()),
             ("by", by(limit)),
-            ("scope", scope(shared, limit).into()),
+            ("scope", limits.scope_of(limit).into()),
             ("user", rate.user.as_ref().map_or("*", |user| user.as_str()).into()),
             ("commands", Value::List(rate.commands.iter().map(|word| word.clone().into_bytes()).collect())),
             ("algorithm", algorithm(limit).into()),
@@ -86,10 +78,6 @@ fn by(limit: &Limit) -> Value {
         By::Connection => "connection".into(),
         By::KeyPrefix { .. } => "key-prefix".into(),
     }
-}
-
-fn scope(shared: &Shared, limit: &Limit) -> &'static str {
-    if limit.rate.scope == Scope::Shared { shared.limits().standing.as_str() } else { "proxy" }
 }
 
 fn algorithm(limit: &Limit) -> String {

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
 
-use super::answer::{Answer, Thing, Value};
+use super::answer::{Answer, Thing, Value, shown};
 use super::totals::hit_ratio;
 use crate::cache::{Entry, Millis, View};
 use crate::coherence::{Coherence, Pattern, SourceKind};
@@ -17,8 +17,7 @@ use crate::server::shared::Shared;
 
 /// Bytes of all keys or requests that one answer shows, at most (one may be longer): beyond it there are more.
 const SHOWN_MAX_BYTES: usize = 1 << 20;
-/// Bytes of one key where it is not what was asked for, and of one argument; arguments of one request.
-const KEY_SHOWN_MAX_BYTES: usize = 256;
+/// Bytes of one argument; arguments of one request.
 const ARGUMENT_SHOWN_MAX_BYTES: usize = 64;
 const ARGUMENTS_SHOWN_MAX: usize = 8;
 /// Keys, or requests, that QUERYCACHE shows at most: it says nothing of more.
@@ -166,11 +165,6 @@ fn command<'t>(table: &'t Table, view: &View) -> &'t str {
     table.get(view.question().command).map_or("?", |command| &command.name)
 }
 
-/// The beginning of a long key.
-fn shown(key: &[u8]) -> &[u8] {
-    &key[..key.len().min(KEY_SHOWN_MAX_BYTES)]
-}
-
 /// The arguments behind a view's key, shortened.
 fn arguments(tail: &[u8]) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = words(tail)
@@ -199,26 +193,18 @@ fn words(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn querycache_keys(coherence: &Coherence) -> Answer {
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    coherence.each_entry(|entry| {
+    querycache_rows(coherence, |entry, rows| {
         let mut dbs: Vec<u32> = entry.views().iter().map(|view| view.question().db).collect();
         dbs.sort_unstable();
         dbs.dedup();
-        bytes += entry.key().len() * dbs.len();
-        rows.extend(dbs.into_iter().map(|db| vec![u64::from(db).into(), entry.key().into()]));
-        if rows.len() >= QUERYCACHE_MAX || bytes > SHOWN_MAX_BYTES {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    });
-    rows.truncate(QUERYCACHE_MAX);
-    Answer::Values(rows)
+        rows.extend(dbs.iter().map(|db| vec![u64::from(*db).into(), entry.key().into()]));
+        entry.key().len() * dbs.len()
+    })
 }
 
 fn querycache_listall(coherence: &Coherence, table: &Table, now: Millis) -> Answer {
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    coherence.each_entry(|entry| {
+    querycache_rows(coherence, |entry, rows| {
+        let mut bytes = 0;
         for view in entry.views() {
             let question = view.question();
             let name = command(table, view).to_uppercase();
@@ -228,6 +214,15 @@ fn querycache_listall(coherence: &Coherence, table: &Table, now: Millis) -> Answ
             bytes += request.len();
             rows.push(vec![u64::from(question.db).into(), Value::Bytes(request), view.deadline().since(now).into()]);
         }
+        bytes
+    })
+}
+
+/// The rows that `add` makes of each entry, until there are enough. It returns the bytes of the keys or requests in them.
+fn querycache_rows(coherence: &Coherence, add: impl Fn(&Entry, &mut Vec<Vec<Value>>) -> usize) -> Answer {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    coherence.each_entry(|entry| {
+        bytes += add(entry, &mut rows);
         if rows.len() >= QUERYCACHE_MAX || bytes > SHOWN_MAX_BYTES {
             ControlFlow::Break(())
         } else {

@@ -107,7 +107,7 @@ impl Order {
         let rest = args.len().saturating_sub(2);
         let alone = |show| if rest == 0 { Order::Show(show) } else { usage(args) };
         match word {
-            LocalProxy::Unknown if rest == 0 && args.len() < 2 => help(),
+            LocalProxy::Unknown if args.len() < 2 => help(),
             LocalProxy::Help if rest == 0 => help(),
             LocalProxy::Unknown => unknown(args),
             LocalProxy::Help => usage(args),
@@ -166,8 +166,8 @@ fn unknown(args: &Args<'_>) -> Order {
 }
 
 fn usage(args: &Args<'_>) -> Order {
-    let word = args.get(1).unwrap_or_default().to_ascii_uppercase();
-    Order::Answer(Answer::Error(words::takes(&String::from_utf8_lossy(&word))))
+    let upper = |at: usize| String::from_utf8_lossy(args.get(at).unwrap_or_default()).to_ascii_uppercase();
+    Order::Answer(Answer::Error(words::takes(&upper(0), &upper(1))))
 }
 
 /// `[<n>]`, at most so many.

@@ -1,19 +1,14 @@
 //! HOTKEYS and SLOWLOG: which keys are asked for most, and which requests took long.
 
-use super::answer::{Answer, Thing, Value};
-use crate::observe::hottest;
+use super::answer::{Answer, Thing, Value, shown};
+use crate::admin::figures::hottest;
 use crate::server::shared::Shared;
-
-/// Bytes of a key that are shown.
-const KEY_SHOWN_MAX_BYTES: usize = 256;
 
 /// The keys asked for most of late, at most so many, with what they are asked per second.
 pub(super) fn hot_keys(shared: &Shared, most: usize) -> Answer {
-    let second = shared.clock.nanos() / 1_000_000_000;
-    let keys = hottest(shared.stats.iter().map(|stats| stats.figures.hot(second)), most);
-    let things = keys.into_iter().map(|hot| -> Thing {
+    let things = hottest(shared, most).into_iter().map(|hot| -> Thing {
         vec![
-            ("key", hot.key[..hot.key.len().min(KEY_SHOWN_MAX_BYTES)].into()),
+            ("key", shown(&hot.key).into()),
             ("db", u64::from(hot.db).into()),
             ("reads_per_second", hot.reads.into()),
             ("writes_per_second", hot.writes.into()),

@@ -1,25 +1,19 @@
 //! STATS, CACHE and POLICY: totals, rates, and the rules by which keys are kept.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::answer::{Answer, Thing, Value};
-use crate::admin::figures::{Ruled, Totals as Outcomes, by_policy};
+use crate::admin::figures::{Commanded, Hearing, Ruled, Totals as Outcomes, by_command, by_policy, sum};
 use crate::coherence::{CommitRefused, MissReason, TicketRefused};
-use crate::config::{Mode, Policy};
-use crate::observe::{Bypass, Counter, Outcome, Timings};
+use crate::config::{Cache, Mode, Policy};
+use crate::observe::{Bypass, Counter, Outcome, Tally, Timings};
 use crate::server::memory::resident_bytes;
 use crate::server::rates::Totals;
 use crate::server::shared::Shared;
-use crate::server::stats::WorkerStats;
 
 /// Commands that CACHE shows figures of, those asked most.
 const COMMANDS_SHOWN_MAX: usize = 50;
-
-fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {
-    shared.stats.iter().map(|stats| of(stats)).sum()
-}
 
 /// Hits of those who asked memory, in percent; absent if nobody has.
 pub(super) fn hit_ratio(hits: u64, misses: u64) -> Option<f64> {
@@ -64,16 +58,8 @@ pub(super) fn stats(shared: &Shared) -> Answer {
         ("upstream_reachable", shared.reach.heard().as_str().into()),
         ("lane_connects", sum(shared, |s| s.lane_connects.get()).into()),
         ("lane_losses", sum(shared, |s| s.lane_losses.get()).into()),
-        ("tracker", tracker_word(shared).into()),
+        ("tracker", Hearing::of_nobody(shared).state.into()),
     ])
-}
-
-fn tracker_word(shared: &Shared) -> &'static str {
-    match shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state()) {
-        _ if !shared.config().cache.enabled => "disabled",
-        None => "none",
-        Some(state) => super::upstream::state_word(&state).0,
-    }
 }
 
 pub(super) fn cache(shared: &Shared) -> Answer {
@@ -88,7 +74,7 @@ pub(super) fn cache(shared: &Shared) -> Answer {
     let config = shared.config();
     let cache = &config.cache;
     Answer::One(vec![
-        ("enabled", cache.enabled.into()),
+        ("enabled", shared.in_force.get().caches().into()),
         ("entries", size.entries.into()),
         ("bytes", size.bytes.into()),
         ("max_bytes", cache.max_bytes.into()),
@@ -109,74 +95,51 @@ pub(super) fn cache(shared: &Shared) -> Answer {
             "fills_discarded_by_reason",
             reasons(CommitRefused::ALL.map(|r| (r.as_str(), totals.commits_refused[r as usize])).to_vec()),
         ),
-        ("tracker", tracker_word(shared).into()),
+        ("tracker", Hearing::of_nobody(shared).state.into()),
         ("by_policy", Value::Things(by_rule(shared))),
-        ("by_command", Value::Things(by_command(shared))),
+        ("by_command", Value::Things(by_most_asked(shared))),
     ])
+}
+
+fn tallied(tally: Tally) -> Thing {
+    vec![
+        ("requests", tally.requests().into()),
+        ("hits", tally.hits.into()),
+        ("misses", tally.misses.into()),
+        ("bypasses", tally.bypasses.into()),
+        ("hit_ratio_percent", hit_ratio(tally.hits, tally.misses).into()),
+    ]
 }
 
 /// What came of reads, by the rule that is for their key, in the order of the rules.
 fn by_rule(shared: &Shared) -> Vec<Thing> {
-    let thing = |(at, ruled): (usize, Ruled)| {
-        let Ruled { policy, hits, misses, bypasses } = ruled;
+    let thing = |(at, Ruled { policy, tally }): (usize, Ruled)| {
         let mut thing = rule(policy.as_ref().map_or(0, |_| at + 1), policy.as_ref());
-        thing.extend([
-            ("requests", Value::from(hits + misses + bypasses)),
-            ("hits", hits.into()),
-            ("misses", misses.into()),
-            ("bypasses", bypasses.into()),
-            ("hit_ratio_percent", hit_ratio(hits, misses).into()),
-        ]);
+        thing.extend(tallied(tally));
         thing
     };
     by_policy(shared).into_iter().enumerate().map(thing).collect()
 }
 
 /// What was asked most, by command.
-fn by_command(shared: &Shared) -> Vec<Thing> {
-    #[derive(Default)]
-    struct Sum {
-        outcomes: [u64; 3],
-        client: Timings,
-        upstream: Timings,
-    }
-    let mut by_id = BTreeMap::<u16, Sum>::new();
-    for stats in &shared.stats {
-        for (id, figures) in stats.figures.commands.used() {
-            let sum = by_id.entry(id).or_default();
-            for outcome in Outcome::all() {
-                let kind = match outcome {
-                    Outcome::Hit => 0,
-                    Outcome::Miss(_) => 1,
-                    Outcome::Bypass(_) => 2,
-                };
-                sum.outcomes[kind] += figures.of(outcome);
-            }
-            sum.client.add(&figures.client_side);
-            sum.upstream.add(&figures.upstream_side);
-        }
-    }
-    let table = shared.table().1;
-    let mut sums: Vec<_> = by_id.into_iter().collect();
-    sums.sort_by_key(|(id, sum)| (Reverse(sum.outcomes.iter().sum::<u64>()), *id));
-    sums.truncate(COMMANDS_SHOWN_MAX);
-    let thing = |(id, sum): (u16, Sum)| -> Thing {
-        let [hits, misses, bypasses] = sum.outcomes;
-        let us = |timings: &Timings, share| Value::from(timings.quantile(share));
-        vec![
-            ("command", table.get(id).map_or("?", |command| &*command.name).into()),
-            ("requests", (hits + misses + bypasses).into()),
-            ("hits", hits.into()),
-            ("misses", misses.into()),
-            ("bypasses", bypasses.into()),
-            ("hit_ratio_percent", hit_ratio(hits, misses).into()),
-            ("client_p50_us", us(&sum.client, 0.5)),
-            ("client_p99_us", us(&sum.client, 0.99)),
-            ("upstream_p50_us", us(&sum.upstream, 0.5)),
-            ("upstream_p99_us", us(&sum.upstream, 0.99)),
-        ]
+fn by_most_asked(shared: &Shared) -> Vec<Thing> {
+    let mut commands: Vec<_> = by_command(shared).into_iter().collect();
+    // Of as many requests, by name.
+    commands.sort_by_key(|(_, commanded)| Reverse(commanded.tally.requests()));
+    commands.truncate(COMMANDS_SHOWN_MAX);
+    let us = |timings: &Timings, share| Value::from(timings.quantile(share));
+    let thing = |(name, Commanded { tally, latency }): (String, Commanded)| {
+        let mut thing: Thing = vec![("command", name.into())];
+        thing.extend(tallied(tally));
+        thing.extend([
+            ("client_p50_us", us(&latency.client, 0.5)),
+            ("client_p99_us", us(&latency.client, 0.99)),
+            ("upstream_p50_us", us(&latency.upstream, 0.5)),
+            ("upstream_p99_us", us(&latency.upstream, 0.99)),
+        ]);
+        thing
     };
-    sums.into_iter().map(thing).collect()
+    commands.into_iter().map(thing).collect()
 }
 
 /// A rule: its number, from 1; 0 for what holds where none matches.
@@ -196,20 +159,17 @@ pub(super) fn rule(number: usize, policy: Option<&Policy>) -> Thing {
 }
 
 /// The rule that is for this key.
-pub(super) fn rule_of(policies: &[Policy], key: &[u8]) -> Thing {
-    match policies.iter().position(|policy| policy.pattern.matches(key)) {
-        Some(at) => rule(at + 1, policies.get(at)),
-        None => rule(0, None),
-    }
+pub(super) fn rule_of(cache: &Cache, key: &[u8]) -> Thing {
+    let at = cache.rule_of(key).0;
+    cache.policy.get(at).map_or_else(|| rule(0, None), |policy| rule(at + 1, Some(policy)))
 }
 
 pub(super) fn policy(shared: &Shared, key: Option<&[u8]>) -> Answer {
     let config = shared.config();
-    let policies = &config.cache.policy;
     match key {
-        Some(key) => Answer::One(rule_of(policies, key)),
+        Some(key) => Answer::One(rule_of(&config.cache, key)),
         None => {
-            let rules = policies.iter().enumerate().map(|(at, policy)| rule(at + 1, Some(policy)));
+            let rules = config.cache.policy.iter().enumerate().map(|(at, policy)| rule(at + 1, Some(policy)));
             Answer::Several(rules.chain([rule(0, None)]).collect())
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::answer::{Answer, Thing, Value};
-use crate::coherence::tracker::{Signal, TrackerState};
+use crate::admin::figures::Hearing;
 use crate::resp::Protocol;
 use crate::server::shared::Shared;
 
@@ -47,38 +47,24 @@ pub(super) fn lanes(shared: &Shared) -> Answer {
     Answer::Several(lanes.chain(pools).collect())
 }
 
-/// What a state is called, and why it is so.
-pub(super) fn state_word(state: &TrackerState) -> (&'static str, &str) {
-    match state {
-        TrackerState::Armed(_) => ("armed", ""),
-        TrackerState::Down(why) => ("down", why),
-        TrackerState::Unsupported(why) => ("unsupported", why),
-    }
-}
-
 pub(super) fn tracker(shared: &Shared) -> Answer {
     let now = shared.clock.now();
     let mut identities = shared.identities.all();
     identities.sort_by_key(|identity| identity.id);
     let trackers = identities.into_iter().map(|identity| -> Thing {
+        let hearing = Hearing::of(shared, identity.tracker.as_deref());
         let Some(tracker) = &identity.tracker else {
-            return vec![("user", identity.user().into()), ("state", "none".into())];
+            return vec![("user", identity.user().into()), ("state", hearing.state.into())];
         };
-        let (standing, state) = (&tracker.standing, tracker.state());
-        let (word, reason) = if shared.config().cache.enabled { state_word(&state) } else { ("disabled", "") };
-        let signal = match state {
-            TrackerState::Armed(Signal::Tracking) => "tracking",
-            TrackerState::Armed(Signal::Events) => "keyspace_events",
-            _ => "none",
-        };
-        let armed = |ms: Option<u64>| Value::from(ms.filter(|_| word == "armed"));
+        let standing = &tracker.standing;
+        let armed = |ms: Option<u64>| Value::from(ms.filter(|_| hearing.state == "armed"));
         vec![
             ("user", identity.user().into()),
             // Who has given a password, and who is let in without one, are told apart though both are `default`.
             ("authenticated", identity.login.is_some().into()),
-            ("state", word.into()),
-            ("reason", Some(reason).filter(|why| !why.is_empty()).into()),
-            ("signal", signal.into()),
+            ("state", hearing.state.into()),
+            ("reason", Some(hearing.reason.as_str()).filter(|why| !why.is_empty()).into()),
+            ("signal", hearing.signal.into()),
             ("armed_ms", armed(standing.armed_for(now))),
             ("inflight", standing.inflight().into()),
             ("last_push_ms", armed(standing.pushed_before(now))),

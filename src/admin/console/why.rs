@@ -6,7 +6,7 @@ use super::answer::{Answer, Thing, Value};
 use super::totals;
 use crate::cache::Popularity;
 use crate::coherence::{CommitRefused, MissReason, TicketRefused};
-use crate::config::Policy;
+use crate::config::Cache;
 use crate::observe::{Bypass, Outcome};
 
 /// More than the word says of a request that memory is not asked about, where the same word stands for several things.
@@ -247,8 +247,8 @@ impl Next {
 }
 
 impl Why {
-    /// In words. `policies`: the rules by which keys are kept.
-    pub fn answer(&self, policies: &[Policy]) -> Answer {
+    /// In words. `cache`: by what rules keys are kept.
+    pub fn answer(&self, cache: &Cache) -> Answer {
         let (verdict, reason) = words(self.outcome);
         let (explanation, change) = sentences(self.outcome, self.aside);
         let mut thing: Thing =
@@ -262,7 +262,7 @@ impl Why {
         thing.push(("command", self.command.as_str().into()));
         if let Some(Key { name, popularity }) = &self.key {
             thing.push(("key", name.as_slice().into()));
-            thing.push(("policy", Value::Thing(totals::rule_of(policies, name))));
+            thing.push(("policy", Value::Thing(totals::rule_of(cache, name))));
             if matches!(self.outcome, Outcome::Hit | Outcome::Miss(_)) {
                 thing.push(("reads", u64::from(popularity.reads).into()));
                 thing.push(("reads_needed", u64::from(popularity.needed).into()));

@@ -150,6 +150,9 @@ const WORDS: &[Word] = &[
     ),
 ];
 
+/// What is not behind PROXY.
+const QUERYCACHE: &str = "QUERYCACHE INFO | KEYS | LISTALL";
+
 /// The lines of PROXY HELP.
 pub fn help() -> Vec<String> {
     let mut lines = vec!["PROXY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:".to_owned()];
@@ -157,15 +160,18 @@ pub fn help() -> Vec<String> {
         lines.push(word.usage.to_owned());
         lines.extend(word.about.iter().map(|line| format!("    {line}")));
     }
-    lines.push("QUERYCACHE INFO | KEYS | LISTALL".to_owned());
+    lines.push(QUERYCACHE.to_owned());
     lines.push("    (without PROXY) The same as of Tair's proxy.".to_owned());
     lines
 }
 
-/// How a word is used, in the words of an error.
-pub fn takes(name: &str) -> String {
+/// How a word of `PROXY` or `QUERYCACHE` is used, in the words of an error.
+pub fn takes(name: &str, word: &str) -> String {
+    if name == "QUERYCACHE" {
+        return format!("ERR anteroom: usage: {QUERYCACHE}");
+    }
     let usages = WORDS.iter().map(|word| word.usage);
-    let usages: Vec<_> = usages.filter(|usage| usage.split(' ').next() == Some(name)).collect();
+    let usages: Vec<_> = usages.filter(|usage| usage.split(' ').next() == Some(word)).collect();
     format!("ERR anteroom: usage: PROXY {}", usages.join(" | "))
 }
 
@@ -186,6 +192,6 @@ mod tests {
             rows.into_iter().collect::<Vec<_>>()
         );
         assert!(help().iter().all(|line| line.len() <= 82), "it fits a terminal");
-        assert!(named.iter().all(|word| takes(word).contains(word)));
+        assert!(named.iter().all(|word| takes("PROXY", word).contains(word)));
     }
 }

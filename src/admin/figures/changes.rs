@@ -3,32 +3,51 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{Family, Figures, counter, gauge};
-use crate::coherence::tracker::{Signal, TrackerState};
+use crate::coherence::tracker::{Signal, Tracker, TrackerState};
 use crate::coherence::{Audited, Cause};
 use crate::peers::{Standing, State};
 use crate::server::shared::Shared;
 
+/// How a tracker stands, in words.
+#[derive(Clone, Debug)]
+pub struct Hearing {
+    /// `armed`, `down`, `unsupported`; `disabled` if there never are any, `none` for an identity that has none.
+    pub state: &'static str,
+    /// Why it is down, or unsupported; else empty.
+    pub reason: String,
+    /// What it hears changes by.
+    pub signal: &'static str,
+}
+
+impl Hearing {
+    /// Of an identity's tracker, as of now.
+    pub fn of(shared: &Shared, tracker: Option<&Tracker>) -> Self {
+        let (state, reason, signal) = match tracker.map(Tracker::state) {
+            _ if !shared.keeps => ("disabled", String::new(), "none"),
+            None => ("none", String::new(), "none"),
+            Some(TrackerState::Armed(Signal::Tracking)) => ("armed", String::new(), "tracking"),
+            Some(TrackerState::Armed(Signal::Events)) => ("armed", String::new(), "keyspace_events"),
+            Some(TrackerState::Down(why)) => ("down", why, "none"),
+            Some(TrackerState::Unsupported(why)) => ("unsupported", why, "none"),
+        };
+        Self { state, reason, signal }
+    }
+
+    /// Of the tracker of clients without a user.
+    pub fn of_nobody(shared: &Shared) -> Self {
+        Self::of(shared, shared.identities.nobody().tracker.as_deref())
+    }
+}
+
 pub(super) fn coherence(f: &mut Figures, shared: &Shared) {
     let totals = shared.coherence.totals();
-    let state = shared.identities.nobody().tracker.as_ref().map(|tracker| tracker.state());
-    let (word, why) = match state.clone() {
-        _ if !shared.keeps => ("disabled", String::new()),
-        None => ("none", String::new()),
-        Some(TrackerState::Armed(_)) => ("armed", String::new()),
-        Some(TrackerState::Down(why)) => ("down", why),
-        Some(TrackerState::Unsupported(why)) => ("unsupported", why),
-    };
+    let hearing = Hearing::of_nobody(shared);
     let states =
         gauge("tracker_state", "1 for how the tracker of clients without a user stands, 0 for the other states.");
-    f.state("tracker_state", states, &["armed", "down", "unsupported", "disabled", "none"], word);
-    f.field("tracker_reason", why);
-    let signal = match state {
-        Some(TrackerState::Armed(Signal::Tracking)) => "tracking",
-        Some(TrackerState::Armed(Signal::Events)) => "keyspace_events",
-        _ => "none",
-    };
+    f.state("tracker_state", states, &["armed", "down", "unsupported", "disabled", "none"], hearing.state);
+    f.field("tracker_reason", hearing.reason);
     let signals = gauge("tracker_signal", "1 for what it hears changes by, 0 for the others.");
-    f.state("tracker_signal", signals, &["tracking", "keyspace_events", "none"], signal);
+    f.state("tracker_signal", signals, &["tracking", "keyspace_events", "none"], hearing.signal);
     f.both(
         "tracker_losses",
         counter("tracker_losses", "How often what vouches for kept values was lost, and they with it."),

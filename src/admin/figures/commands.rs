@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{Figures, counter, histogram};
 use crate::coherence::MissReason;
 use crate::config::Policy;
-use crate::observe::{Bypass, OTHER, Outcome, Timings};
+use crate::observe::{self, Bypass, CommandFigures, HotKey, OTHER, Outcome, Tally, Timings};
 use crate::server::shared::Shared;
 
 /// All workers' requests, by outcome.
@@ -64,22 +64,27 @@ impl Latency {
     /// As timed so far.
     pub fn of(shared: &Shared) -> Self {
         let mut latency = Self::default();
-        for (_, figures) in shared.stats.iter().flat_map(|stats| stats.figures.commands.used()) {
-            latency.client.add(&figures.client_side);
-            latency.upstream.add(&figures.upstream_side);
-        }
+        shared
+            .stats
+            .iter()
+            .flat_map(|stats| stats.figures.commands.used())
+            .for_each(|(_, figures)| latency.add(figures));
         latency
+    }
+
+    fn add(&mut self, figures: &CommandFigures) {
+        self.client.add(&figures.client_side);
+        self.upstream.add(&figures.upstream_side);
     }
 }
 
 /// What all workers know of one command.
-#[derive(Default)]
-struct Told {
-    hits: u64,
-    misses: u64,
-    bypasses: u64,
-    client: Timings,
-    upstream: Timings,
+#[derive(Clone, Debug, Default)]
+pub struct Commanded {
+    /// How often it was asked for.
+    pub tally: Tally,
+    /// How long it took.
+    pub latency: Latency,
 }
 
 pub(super) fn read(f: &mut Figures, shared: &Shared) {
@@ -88,14 +93,14 @@ pub(super) fn read(f: &mut Figures, shared: &Shared) {
         "request_duration_seconds",
         "Seconds a command took: side client, from read until answered; side upstream, from sent on until the reply was there.",
     );
-    for (command, told) in by_command(shared) {
+    for (command, Commanded { tally, latency }) in by_command(shared) {
         let name = || ("command", Cow::Owned(command.clone()));
-        for (outcome, count) in [("hit", told.hits), ("miss", told.misses), ("bypass", told.bypasses)] {
+        for (outcome, count) in tally.by_word() {
             if count > 0 {
                 f.sample(requests, [name(), ("outcome", outcome.into())], count);
             }
         }
-        for (side, timings) in [("client", told.client), ("upstream", told.upstream)] {
+        for (side, timings) in [("client", latency.client), ("upstream", latency.upstream)] {
             if timings.count() > 0 {
                 f.time(durations, [name(), ("side", side.into())], timings);
             }
@@ -106,14 +111,13 @@ pub(super) fn read(f: &mut Figures, shared: &Shared) {
         "Reads, by the pattern of the policy that is for their key (\"*\" for what none is for) and what memory had to do with them.",
     );
     // Of two rules of one pattern the second is for nothing; and with a rule for all keys, nothing is left for none.
-    let mut by_pattern = BTreeMap::<String, [u64; 3]>::new();
-    for Ruled { policy, hits, misses, bypasses } in by_policy(shared) {
+    let mut by_pattern = BTreeMap::<String, Tally>::new();
+    for Ruled { policy, tally } in by_policy(shared) {
         let pattern = policy.as_ref().map_or("*", |policy| policy.pattern.as_str());
-        let sums = by_pattern.entry(pattern.to_owned()).or_default();
-        sums.iter_mut().zip([hits, misses, bypasses]).for_each(|(sum, count)| *sum += count);
+        *by_pattern.entry(pattern.to_owned()).or_default() += tally;
     }
-    for (pattern, sums) in by_pattern {
-        for (outcome, count) in ["hit", "miss", "bypass"].into_iter().zip(sums) {
+    for (pattern, tally) in by_pattern {
+        for (outcome, count) in tally.by_word() {
             f.sample(by_rule, [("policy", Cow::Owned(pattern.clone())), ("outcome", outcome.into())], count);
         }
     }
@@ -134,48 +138,42 @@ pub(super) fn read(f: &mut Figures, shared: &Shared) {
 pub struct Ruled {
     /// The rule; `None` for what none is for.
     pub policy: Option<Policy>,
-    /// Answered from memory.
-    pub hits: u64,
-    /// Memory had no answer.
-    pub misses: u64,
-    /// Memory was not asked.
-    pub bypasses: u64,
+    /// What came of reads.
+    pub tally: Tally,
 }
 
 /// What came of reads by rule, in the order of the rules; last, what none is for.
 pub fn by_policy(shared: &Shared) -> Vec<Ruled> {
     let rules = shared.config().cache.policy.clone();
-    let ruled = |policy| Ruled { policy, hits: 0, misses: 0, bypasses: 0 };
+    let ruled = |policy| Ruled { policy, tally: Tally::default() };
     let mut all: Vec<Ruled> = rules.into_iter().map(Some).chain([None]).map(ruled).collect();
     for policies in shared.stats.iter().map(|stats| stats.figures.policies()) {
         for (policy, figures) in policies.each() {
             // A worker that still goes by the rules before these has some that are gone.
             if let Some(ruled) = all.iter_mut().find(|ruled| ruled.policy.as_ref() == policy) {
-                ruled.hits += figures.hits.get();
-                ruled.misses += figures.misses.get();
-                ruled.bypasses += figures.bypasses.get();
+                ruled.tally += figures.tally();
             }
         }
     }
     all
 }
 
-fn by_command(shared: &Shared) -> BTreeMap<String, Told> {
+/// The keys asked for most of late, of all workers: `n` of them at most.
+pub fn hottest(shared: &Shared, n: usize) -> Vec<HotKey> {
+    let second = shared.clock.nanos() / 1_000_000_000;
+    observe::hottest(shared.stats.iter().map(|stats| stats.figures.hot(second)), n)
+}
+
+/// What is known of each command that was asked for, by its name; `other` is what the table does not know.
+pub fn by_command(shared: &Shared) -> BTreeMap<String, Commanded> {
     let table = shared.table().1;
-    let mut all: BTreeMap<String, Told> = BTreeMap::new();
+    let mut all: BTreeMap<String, Commanded> = BTreeMap::new();
     for (id, figures) in shared.stats.iter().flat_map(|stats| stats.figures.commands.used()) {
         let known = table.get(id).filter(|_| id != OTHER);
-        let told = all.entry(known.map_or_else(|| "other".to_owned(), |command| command.name.to_string())).or_default();
-        for outcome in Outcome::all() {
-            let count = figures.of(outcome);
-            match outcome {
-                Outcome::Hit => told.hits += count,
-                Outcome::Miss(_) => told.misses += count,
-                Outcome::Bypass(_) => told.bypasses += count,
-            }
-        }
-        told.client.add(&figures.client_side);
-        told.upstream.add(&figures.upstream_side);
+        let name = known.map_or_else(|| "other".to_owned(), |command| command.name.to_string());
+        let commanded = all.entry(name).or_default();
+        commanded.tally += figures.tally();
+        commanded.latency.add(figures);
     }
     all
 }

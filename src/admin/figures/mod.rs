@@ -14,8 +14,9 @@ mod upstream;
 
 use std::borrow::Cow;
 
-pub use commands::{Latency, Ruled, Totals, by_policy};
-pub use sections::Section;
+pub use changes::Hearing;
+pub use commands::{Commanded, Latency, Ruled, Totals, by_command, by_policy, hottest};
+pub use sections::{Section, sum};
 
 use super::health::Health;
 use crate::observe::Timings;

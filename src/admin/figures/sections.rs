@@ -2,7 +2,6 @@
 
 use super::{Figures, changes, counter, gauge, upstream};
 use crate::coherence::{CommitRefused, MissReason, TicketRefused};
-use crate::config::Scope;
 use crate::limits::Limits;
 use crate::observe::{Bypass, Outcome};
 use crate::server::memory::{self, resident_bytes};
@@ -258,7 +257,7 @@ fn limits(f: &mut Figures, limits: &Limits) {
         let dry_run_refused = limits.total(at, |counts| &counts.dry_run_refused);
         let text = format!(
             "scope={},allowed={allowed},refused={refused},dry_run_refused={dry_run_refused},identities={}",
-            if limit.rate.scope == Scope::Shared { limits.standing.as_str() } else { "proxy" },
+            limits.scope_of(limit),
             limit.identities(),
         );
         f.field(format!("limit_{}", limit.rate.name), text);
@@ -270,6 +269,7 @@ fn limits(f: &mut Figures, limits: &Limits) {
     }
 }
 
-pub(super) fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {
+/// What all workers have counted.
+pub fn sum(shared: &Shared, of: impl Fn(&WorkerStats) -> u64) -> u64 {
     shared.stats.iter().map(|stats| of(stats)).sum()
 }

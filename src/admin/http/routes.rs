@@ -48,15 +48,8 @@ async fn healthz(State(looking): State<Arc<Looking>>) -> Response {
 /// Whether requests should be sent here.
 async fn readyz(State(looking): State<Arc<Looking>>) -> Response {
     let health = looking.health().await;
-    let status = if health.is_ready() && health.is_alive() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let words = if !health.is_alive() {
-        health.ailment()
-    } else if health.is_ready() {
-        "ready".to_owned()
-    } else {
-        health.unready
-    };
-    (status, format!("{words}\n")).into_response()
+    let status = if health.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{}\n", health.readiness())).into_response()
 }
 
 async fn scrape(State(looking): State<Arc<Looking>>, headers: HeaderMap) -> Response {

@@ -2,6 +2,8 @@
 
 use serde_json::Value as Json;
 
+use crate::server::origins::Refused;
+
 /// How it may look.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
@@ -106,10 +108,8 @@ impl Drawing<'_> {
     }
 
     fn clients(&self) -> String {
-        let refused: f64 = ["max", "max_per_ip", "rate_per_ip", "memory"]
-            .iter()
-            .map(|why| self.number(&format!("clients_refused_{why}")))
-            .sum();
+        let refused: f64 =
+            Refused::ALL.iter().map(|why| self.number(&format!("clients_refused_{}", why.as_str()))).sum();
         let text = format!(
             "{} of {}   {} accepted   {} refused",
             count(self.number("clients")),
