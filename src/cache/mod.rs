@@ -25,4 +25,5 @@ pub use entry::Entry;
 pub use oversized::Oversized;
 pub(crate) use tier::{Tier, size as tier_size, weight as tier_weight};
 pub use tier::{TierLimits, TierSize};
+pub(crate) use view::U48_MAX;
 pub use view::{NewView, View, ViewKey};

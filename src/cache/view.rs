@@ -47,8 +47,9 @@ pub struct View(ThinArc<Head, u8>);
 /// What stands in front of the bytes: key, tail, RESP3 reply and RESP2 reply, one behind the other.
 #[derive(Debug)]
 pub(super) struct Head {
-    stamp: u64,
-    deadline: Millis,
+    stamp: U48,
+    deadline: U48,
+    filled_at: Tenths,
     /// The rest is for `entry.rs`. Some: this is no view, but stands for these views of its key.
     pub(super) several: Option<ThinArc<(), View>>,
     scope: ScopeId,
@@ -64,6 +65,35 @@ pub(super) struct Head {
 // A byte here is a byte for every entry.
 const _: () = assert!(size_of::<Head>() == 48 && size_of::<Option<View>>() == 8);
 
+/// A number in six bytes; what is larger becomes the largest. Stamps end there (`coherence/source.rs`), milliseconds last 8,900 years.
+#[derive(Clone, Copy, Debug)]
+struct U48([u16; 3]);
+
+impl U48 {
+    fn new(number: u64) -> Self {
+        let number = number.min(U48_MAX);
+        Self([number as u16, (number >> 16) as u16, (number >> 32) as u16])
+    }
+
+    fn get(self) -> u64 {
+        let [low, middle, high] = self.0.map(u64::from);
+        low | middle << 16 | high << 32
+    }
+}
+
+/// The largest number that a view keeps.
+pub(crate) const U48_MAX: u64 = (1 << 48) - 1;
+
+/// An instant in tenths of a second: 13 years of them.
+#[derive(Clone, Copy, Debug)]
+struct Tenths(u32);
+
+impl From<Millis> for Tenths {
+    fn from(instant: Millis) -> Self {
+        Self(u32::try_from(instant.0 / 100).unwrap_or(u32::MAX))
+    }
+}
+
 /// What a view takes besides its bytes: its head, a count and a length.
 const RECORD_BYTES: usize = size_of::<Head>() + 16;
 
@@ -73,8 +103,9 @@ impl View {
         let ViewKey { db, command, tail } = new.question;
         let resp2 = new.resp2.unwrap_or_default();
         let head = Head {
-            stamp,
-            deadline: new.deadline,
+            stamp: U48::new(stamp),
+            deadline: U48::new(new.deadline.0),
+            filled_at: new.filled_at.into(),
             several: None,
             scope,
             db,
@@ -94,8 +125,9 @@ impl View {
         let end = key.len() as u32;
         let several = ThinArc::from_header_and_iter((), views.clone().into_iter());
         let head = Head {
-            stamp: 0,
-            deadline: Millis(0),
+            stamp: U48::new(0),
+            deadline: U48::new(0),
+            filled_at: Tenths(0),
             several: Some(several),
             scope: ScopeId(u32::MAX),
             db: 0,
@@ -145,7 +177,12 @@ impl View {
 
     /// The instant from which it may no longer be served.
     pub fn deadline(&self) -> Millis {
-        self.head().deadline
+        Millis(self.head().deadline.get())
+    }
+
+    /// When its reply came, rounded down to a tenth of a second.
+    pub fn filled_at(&self) -> Millis {
+        Millis(u64::from(self.head().filled_at.0) * 100)
     }
 
     /// Whose data this is.
@@ -155,7 +192,7 @@ impl View {
 
     /// The arming of its source that it was filled under.
     pub(crate) fn stamp(&self) -> u64 {
-        self.head().stamp
+        self.head().stamp.get()
     }
 
     /// The question it answers.
@@ -214,6 +251,19 @@ mod tests {
         assert!(!stored.answers(ScopeId(1), &ViewKey { command: 8, ..asked }));
         let other = ViewKey { tail: b"$2\r\nf2\r\n", ..asked };
         assert!(!stored.answers(ScopeId(1), &other));
+    }
+
+    #[test]
+    fn a_view_knows_when_it_was_filled_until_when_it_stands_and_under_which_stamp() {
+        let view = |stamp, filled_at, deadline| {
+            let question = ViewKey { db: 0, command: 0, tail: b"" };
+            let new = NewView { question, deadline, filled_at, resp3: b"", resp2: None };
+            let view = View::copied(ScopeId(1), stamp, b"key", &new).expect("small enough");
+            (view.stamp(), view.filled_at(), view.deadline())
+        };
+        let (years, stamp) = (Millis(10 * 365 * 86_400_000 + 99), 0x1234_5678_9abc);
+        assert_eq!(view(stamp, years, years + 1), (stamp, Millis(years.0 - 99), years + 1));
+        assert_eq!(view(U48_MAX, Millis(0), Millis::NEVER), (U48_MAX, Millis(0), Millis(U48_MAX)));
     }
 
     #[test]

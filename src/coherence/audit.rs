@@ -12,7 +12,7 @@
 //! of. Own writes move the slot's state before they are sent. Whatever else moves it (a key that shares the slot) costs an audit,
 //! never an accusation.
 //!
-//! Policies `ttl` are not audited: they may be old by choice.
+//! Of an MGET one key is read again, as GET. Policies `ttl` are not audited: they may be old by choice.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub struct Auditor {
     per_second: Cell<u64>,
     /// Hits until the next.
     left: Cell<u64>,
+    /// How many there have been.
+    turn: Cell<usize>,
     /// The second that is counted, and how many it had.
     second: Cell<(u64, u64)>,
     inflight: Arc<()>,
@@ -49,6 +51,7 @@ impl Auditor {
             one_in: Cell::default(),
             per_second: Cell::default(),
             left: Cell::default(),
+            turn: Cell::default(),
             second: Cell::default(),
             inflight: Arc::default(),
         };
@@ -77,6 +80,11 @@ impl Auditor {
     fn begin_again(&self) -> bool {
         self.left.set(self.one_in.get());
         self.one_in.get() != 0
+    }
+
+    /// Which one it is: where a hit consists of several, they take turns.
+    pub fn turn(&self) -> usize {
+        self.turn.replace(self.turn.get().wrapping_add(1))
     }
 
     /// Whether another may be under way now.

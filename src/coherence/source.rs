@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Coherence;
 use super::interest::Interests;
-use crate::cache::Millis;
+use crate::cache::{Millis, U48_MAX};
 
 /// Whose data a view holds and what vouches for it: an identity on one upstream, times tracked or ttl. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,9 +33,12 @@ pub enum SourceKind {
 pub(super) struct Stamps(AtomicU64);
 
 impl Stamps {
-    /// Never 0, which means "not armed".
+    /// A number never given out before; 0, which means "not armed", when there are none left (a million a second last nine years).
     pub(super) fn fresh(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+        match self.0.fetch_add(1, Ordering::Relaxed) + 1 {
+            fresh @ ..=U48_MAX => fresh,
+            _ => 0,
+        }
     }
 }
 

@@ -75,6 +75,9 @@ impl Session {
                         tracking.ear.follow(&worker.coherence, &source, key, *seen, None);
                     }
                 }
+                if worker.auditor.is_due() {
+                    self.audit_one_of(args, &source, &question, now);
+                }
                 return Flow::Next;
             }
             Err(why @ (NotFromMemory::Missed(..) | NotFromMemory::Torn)) if follows => {
@@ -173,6 +176,19 @@ impl Session {
             }
         }
         if snapshot.stands(&worker.coherence, source) { Ok((body, snapshot)) } else { Err(NotFromMemory::Torn) }
+    }
+
+    /// Has one of the keys read again, another one each time.
+    #[cold]
+    fn audit_one_of(&self, args: &Args<'_>, source: &Arc<Source>, question: &ViewKey<'_>, now: Millis) {
+        let at = 1 + self.worker.auditor.turn() % (args.len() - 1);
+        let Some(key) = args.get(at) else { return };
+        let mut near = self.worker.near.borrow_mut();
+        if let Ok((view, seen)) = near.serve(&self.worker.coherence, source, key, question, now) {
+            let mut request = Vec::new();
+            encode::command(&mut request, &[b"GET", key]);
+            self.audit(source, &request, view.clone(), seen, now);
+        }
     }
 
     /// Fills one key of an MGET, as the GET whose view an MGET is put together from.

@@ -115,7 +115,7 @@ impl Session {
                     tracking.ear.follow(&worker.coherence, source, key, seen, None);
                 }
                 if let Some((view, seen)) = audited {
-                    self.audit(source, args, view, seen, now);
+                    self.audit(source, args.raw(), view, seen, now);
                 }
                 return Flow::Next;
             }
@@ -129,13 +129,13 @@ impl Session {
         }
     }
 
-    /// Has a hit read again (`coherence/audit.rs`).
+    /// Has a hit read again by this request (`coherence/audit.rs`).
     #[cold]
-    fn audit(&self, source: &Arc<Source>, args: &Args<'_>, view: View, seen: Seen, now: Millis) {
+    pub(super) fn audit(&self, source: &Arc<Source>, request: &[u8], view: View, seen: Seen, now: Millis) {
         let (coherence, Some(tracker)) = (&self.worker.coherence, &self.identity.tracker) else { return };
         match self.worker.auditor.permit(now) {
-            Some(permit) if args.raw().len() <= FILL_REQUEST_MAX_BYTES => {
-                let audit = Audit { view, seen, source: source.clone(), request: args.raw().to_vec(), permit };
+            Some(permit) if request.len() <= FILL_REQUEST_MAX_BYTES => {
+                let audit = Audit { view, seen, source: source.clone(), request: request.to_vec(), permit };
                 self.worker.round.add(tracker, Asked::Audit(Box::new(audit)));
             }
             _ => coherence.counters().audited(Audited::Skipped),

@@ -118,6 +118,8 @@ fn an_entry_shows_its_views_and_never_a_value() {
     assert_eq!((first.field("servable"), first.field("reason")), ("yes".to_owned(), "-".to_owned()));
     assert_eq!((first.number("resp3_bytes"), first.number("resp2_bytes")), (19, 19));
     assert!((50_000..=60_000).contains(&first.number("remaining_ms")), "{first:?}");
+    // Its remaining time is what Redis said when it was filled; the age is kept in tenths of a second.
+    assert!(first.number("age_ms").abs_diff(60_000 - first.number("remaining_ms")) <= 2000, "{first:?}");
     assert_eq!((views[2].field("authenticated"), first.field("authenticated")), ("yes".to_owned(), "no".to_owned()));
     // A missing key, in the two forms of its absence, and once its time is over.
     let absent = &views[3];

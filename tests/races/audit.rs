@@ -50,8 +50,9 @@ fn a_value_of_whose_change_nobody_heard_is_found_counted_and_dropped_and_trackin
     changed_unheard(&stage, &mut client);
     // The write before was heard of.
     assert_eq!(keeps.frame(), push("k"));
-    keeps.ask(&["GET", "k"]);
-    assert_eq!(client.text(&["GET", "k"]), bulk("old"), "nobody knows yet");
+    // From here on it may be found at any moment.
+    assert_eq!(keeps.text(&["GET", "k"]), bulk("old"), "nobody knows yet");
+    client.ask(&["GET", "k"]);
     eventually("it is found", || counts(&stage)[1] >= 1);
     eventually("it is served no more", || client.text(&["GET", "k"]) == bulk("new"));
     assert_eq!(keeps.frame(), push("k"));
@@ -59,6 +60,26 @@ fn a_value_of_whose_change_nobody_heard_is_found_counted_and_dropped_and_trackin
     // What was served while it was looked into may have been found as well, or was dropped by then.
     assert!((1..=3).contains(&stale) && skipped == 0, "{stale} stale, {discarded} discarded");
     assert_eq!(stage.proxy.count("anteroom_entries_dropped_audit"), 1);
+}
+
+#[test]
+fn of_an_mget_from_memory_each_key_takes_its_turn() {
+    let stage = stage();
+    let mut client = stage.proxy.client();
+    stage.foreign(&["MSET", "other", "1", "another", "2"]);
+    stage.warm(&mut client, &["GET", "other"]);
+    stage.warm(&mut client, &["GET", "another"]);
+    changed_unheard(&stage, &mut client);
+    let [before, ..] = counts(&stage);
+    // The first is of "other", the second of "another".
+    for n in 1..=2 {
+        assert!(client.text(&["MGET", "other", "another", "k"]).ends_with(&bulk("old")));
+        eventually("it is audited", || counts(&stage)[0] == before + n);
+        assert_eq!(counts(&stage)[1], 0);
+    }
+    client.text(&["MGET", "other", "another", "k"]);
+    eventually("it is found", || counts(&stage)[1] == 1);
+    eventually("it is served no more", || client.text(&["MGET", "other", "another", "k"]).ends_with(&bulk("new")));
 }
 
 #[test]

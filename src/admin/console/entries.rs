@@ -146,6 +146,7 @@ pub(super) fn entry(shared: &Shared, key: &[u8]) -> Answer {
             ("resp3_bytes", view.resp3().len().into()),
             ("resp2_bytes", view.resp2().len().into()),
             ("resp2_kept_apart", differ.into()),
+            ("age_ms", now.since(view.filled_at()).into()),
             ("remaining_ms", view.deadline().since(now).into()),
             ("servable", standing.servable.is_ok().into()),
             ("reason", standing.servable.err().map(|reason| reason.as_str()).into()),
