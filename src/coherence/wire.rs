@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use crate::resp::{FrameKind, ReplySplitter};
 use crate::upstream::connect::Connection;
 use crate::upstream::lane::REPLY_TOO_LONG;
+use crate::upstream::room::Room;
 
 const READ_BYTES: usize = 64 * 1024;
-/// A buffer that grew past this, in bytes, is given back once it is empty.
+/// Bytes of room that each of the buffers may always keep.
 const KEEP_BYTES: usize = 256 * 1024;
 
 /// See the head of this file.
@@ -21,8 +22,10 @@ pub(super) struct Wire {
     connection: Connection,
     /// Requests, to be sent by [`Wire::write`].
     pub(super) out: Vec<u8>,
+    out_room: Room,
     sent: usize,
     buffer: Vec<u8>,
+    buffer_room: Room,
     splitter: ReplySplitter,
     frame_max_bytes: usize,
     heard_at: Instant,
@@ -40,8 +43,10 @@ impl Wire {
         Self {
             connection,
             out: Vec::new(),
+            out_room: Room::new(KEEP_BYTES),
             sent: 0,
             buffer: Vec::new(),
+            buffer_room: Room::new(KEEP_BYTES),
             splitter: ReplySplitter::default(),
             frame_max_bytes,
             heard_at: Instant::now(),
@@ -78,7 +83,9 @@ impl Wire {
             }
         }
         self.out.clear();
-        self.sent = 0;
+        if self.out_room.is_too_much(self.out.capacity(), std::mem::take(&mut self.sent)) {
+            self.out = Vec::new();
+        }
         Ok(())
     }
 
@@ -111,7 +118,7 @@ impl Wire {
         if self.buffer.len() > self.frame_max_bytes {
             return Err(io::Error::other(REPLY_TOO_LONG));
         }
-        if self.buffer.is_empty() && self.buffer.capacity() > KEEP_BYTES {
+        if self.buffer.is_empty() && self.buffer_room.is_too_much(self.buffer.capacity(), received.start) {
             self.buffer = Vec::new();
         }
         Ok(())

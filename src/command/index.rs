@@ -50,6 +50,28 @@ impl Index {
     /// The id of this name under this parent.
     #[inline]
     pub(super) fn get(&self, parent: u16, name: &[u8]) -> Option<u16> {
+        if name.len() > 8 {
+            return self.get_long(parent, name);
+        }
+        // Nearly all names: of these one word is compared instead of three, and one is hashed.
+        let (word, length) = (lower(up_to_8(name)), name.len() as u16);
+        let mut at = hash(word, parent) & self.mask;
+        loop {
+            let slot = &self.slots[at];
+            if slot.name.words[0] == word && slot.name.length == length && slot.parent == parent {
+                // A free slot looks like one without a name.
+                return (slot.id != FREE).then_some(slot.id);
+            }
+            if slot.id == FREE {
+                return None;
+            }
+            at = (at + 1) & self.mask;
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_long(&self, parent: u16, name: &[u8]) -> Option<u16> {
         let Some(packed) = Packed::of(name) else {
             let same = |(p, long, _): &&(u16, Box<[u8]>, u16)| *p == parent && long.eq_ignore_ascii_case(name);
             return self.long.iter().find(same).map(|(_, _, id)| *id);
@@ -97,17 +119,23 @@ impl Packed {
 
     #[inline(always)]
     fn hash(self, parent: u16) -> usize {
-        const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
         let [first, second, third] = self.words;
         let rest = (second.rotate_left(23) ^ third).wrapping_mul(SPREAD);
-        let mixed = (first ^ rest ^ u64::from(parent)).wrapping_mul(SPREAD);
-        (mixed >> 40) as usize
+        hash(first ^ rest, parent)
     }
+}
+
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// The hash of a name; of a short one its word is all there is.
+#[inline(always)]
+fn hash(name: u64, parent: u16) -> usize {
+    ((name ^ u64::from(parent)).wrapping_mul(SPREAD) >> 40) as usize
 }
 
 /// Up to eight bytes as one little-endian word. Overlapping reads put the same byte at the same place twice.
 #[inline(always)]
-fn up_to_8(bytes: &[u8]) -> u64 {
+pub(super) fn up_to_8(bytes: &[u8]) -> u64 {
     if let Some(eight) = bytes.first_chunk::<8>() {
         return u64::from_le_bytes(*eight);
     }
@@ -115,7 +143,14 @@ fn up_to_8(bytes: &[u8]) -> u64 {
         let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
         return u64::from(first) | u64::from(last) << ((bytes.len() - 4) * 8);
     }
-    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+    match bytes {
+        [] => 0,
+        &[first, .., last] => {
+            let middle = bytes.len() / 2;
+            u64::from(first) | u64::from(bytes[middle]) << (middle * 8) | u64::from(last) << ((bytes.len() - 1) * 8)
+        }
+        &[only] => u64::from(only),
+    }
 }
 
 /// Eight bytes in lower case: bit 5 is set in every byte from `A` to `Z`, and in no other.

@@ -195,7 +195,10 @@ fn push_range(args: &Args<'_>, first: i64, last: i64, step: usize, out: &mut Vec
     if first >= args.len() as i64 || last >= args.len() as i64 {
         return Err(KeyError::Missing);
     }
-    if last >= first {
+    if last == first {
+        // What nearly all commands have.
+        out.push(first as usize);
+    } else if last > first {
         out.extend((first as usize..=last as usize).step_by(step.max(1)));
     }
     Ok(())

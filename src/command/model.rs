@@ -251,18 +251,21 @@ impl Command {
     }
 
     /// Who answers it with these arguments.
+    #[inline]
     pub fn route_for(&self, args: &Args<'_>) -> Route {
-        self.varies.route(self.route, args)
+        if self.varies == Varies::No { self.route } else { self.varies.route(self.route, args) }
     }
 
     /// What it does to the tier with these arguments.
+    #[inline]
     pub fn effect_for(&self, args: &Args<'_>) -> Effect {
-        self.varies.effect(self.effect, args)
+        if self.varies == Varies::No { self.effect } else { self.varies.effect(self.effect, args) }
     }
 
     /// How its RESP3 reply becomes RESP2 with these arguments.
+    #[inline]
     pub fn resp2_for(&self, args: &Args<'_>) -> Resp2Rule {
-        self.varies.resp2(self.resp2, args)
+        if self.varies == Varies::No { self.resp2 } else { self.varies.resp2(self.resp2, args) }
     }
 
     /// Whether it may give its keys an expiry with these arguments. Cautious: EXPIRE's kin and what they share a category with, and

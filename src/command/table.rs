@@ -5,6 +5,7 @@
 use super::flags::Flags;
 use super::index::{Index, TOP};
 use super::model::Command;
+use super::recent::Recent;
 use super::rows;
 use crate::resp::Args;
 
@@ -67,15 +68,30 @@ impl Table {
 
     /// The command a request names.
     pub fn find(&self, args: &Args<'_>) -> Found<'_> {
-        let Some(top) = self.lookup(TOP, args.name()) else {
+        self.found(self.index.get(TOP, args.name()), args)
+    }
+
+    /// The same by way of the names that were asked for last, of this very table.
+    #[inline]
+    pub fn find_again(&self, recent: &Recent, args: &Args<'_>) -> Found<'_> {
+        let name = args.name();
+        self.found(recent.id_of(name, || self.index.get(TOP, name)), args)
+    }
+
+    #[inline(always)]
+    fn found(&self, top: Option<u16>, args: &Args<'_>) -> Found<'_> {
+        let Some(top) = top.map(|id| &self.commands[usize::from(id)]) else {
             return Found::Unknown;
         };
-        let command = match args.get(1) {
-            Some(subcommand) if top.container => match self.lookup(top.id, subcommand) {
+        let command = if top.container
+            && let Some(subcommand) = args.get(1)
+        {
+            match self.lookup(top.id, subcommand) {
                 Some(command) => command,
                 None => return Found::UnknownSubcommand(top),
-            },
-            _ => top,
+            }
+        } else {
+            top
         };
         if command.takes(args.len()) { Found::Command(command) } else { Found::WrongArity(command) }
     }

@@ -28,21 +28,25 @@ pub(crate) fn decimal(text: &[u8]) -> Option<i64> {
 #[inline(always)]
 pub(super) fn plain_header(buf: &[u8], at: usize, mark: u8) -> Option<(usize, usize)> {
     let rest = buf.get(at..)?;
-    // Nearly all lines have one digit: one bound is checked and one word compared. No good line is shorter.
-    let head = u32::from_le_bytes(*rest.first_chunk()?);
-    let digit = ((head >> 8) as u8).wrapping_sub(b'0');
-    if head & 0xffff_00ff == u32::from_le_bytes([mark, 0, b'\r', b'\n']) && digit <= 9 {
-        return Some((usize::from(digit), at + 4));
+    // Nearly all lines have one or two digits: one bound is checked, and one word compared with what each of them looks like.
+    if let Some(head) = rest.first_chunk().copied().map(u64::from_le_bytes) {
+        let digit = |at: u32| ((head >> (8 * at)) as u8).wrapping_sub(b'0');
+        let (one, two) = (
+            u64::from_le_bytes([mark, 0, b'\r', b'\n', 0, 0, 0, 0]),
+            u64::from_le_bytes([mark, 0, 0, b'\r', b'\n', 0, 0, 0]),
+        );
+        if head & 0xffff_00ff == one && digit(1) <= 9 {
+            return Some((usize::from(digit(1)), at + 4));
+        }
+        if head & 0xff_ff00_00ff == two && (1..=9).contains(&digit(1)) && digit(2) <= 9 {
+            return Some((usize::from(digit(1)) * 10 + usize::from(digit(2)), at + 5));
+        }
     }
-    if rest[0] != mark {
-        return None;
+    match rest {
+        [first, digit @ b'0'..=b'9', b'\r', b'\n', ..] if *first == mark => Some((usize::from(digit - b'0'), at + 4)),
+        [first, line @ ..] if *first == mark => medium_length(line).map(|(value, taken)| (value, at + 1 + taken)),
+        _ => None,
     }
-    // Two digits next: what short values have.
-    if let [a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] = rest[1..] {
-        let value = usize::from(a - b'0') * 10 + usize::from(b - b'0');
-        return Some((value, at + 5));
-    }
-    medium_length(&rest[1..]).map(|(value, taken)| (value, at + 1 + taken))
 }
 
 fn medium_length(rest: &[u8]) -> Option<(usize, usize)> {
@@ -98,6 +102,10 @@ mod tests {
 
     #[test]
     fn a_plain_header_agrees_with_the_decimal_wherever_it_answers() {
+        for value in 0..200 {
+            let line = format!("${value}\r\n");
+            assert_eq!(plain_header(line.as_bytes(), 0, b'$'), Some((value, line.len())), "nothing behind {line:?}");
+        }
         for value in (0..2000).chain([9_999, 123_456_789, 999_999_999, 1_000_000_000]) {
             let line = format!("${value}\r\nrest");
             let expected = (value < 1_000_000_000).then(|| (value, line.len() - 4));

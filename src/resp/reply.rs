@@ -109,10 +109,24 @@ impl ReplySplitter {
     ///
     /// # Errors
     /// [`FrameError`] if the bytes are no RESP: nothing behind this point can be trusted to belong to anyone.
+    #[inline]
     pub fn split(&mut self, buf: &[u8]) -> Result<Option<Frame>, FrameError> {
         if self.outstanding == 0 {
             self.outstanding = 1;
+            // Nearly all frames are one element that is there whole: nothing has to be noted of them.
+            match element(buf, 0, &mut self.searched)? {
+                None => return Ok(None),
+                Some(only) if only.children == 0 && only.mark != b'|' => {
+                    self.outstanding = 0;
+                    return Ok(Some(Frame { len: only.next, kind: FrameKind::of(only.mark) }));
+                }
+                Some(_) => {}
+            }
         }
+        self.split_on(buf)
+    }
+
+    fn split_on(&mut self, buf: &[u8]) -> Result<Option<Frame>, FrameError> {
         while self.outstanding > 0 {
             let Some(element) = element(buf, self.at, &mut self.searched)? else {
                 return Ok(None);

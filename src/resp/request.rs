@@ -342,6 +342,7 @@ impl RequestScanner {
         inline::encode_canonical(words, &mut self.canonical, &mut self.ranges);
     }
 
+    #[inline]
     fn finish(&mut self, buf: &[u8]) -> Result<Scanned, ProtocolError> {
         self.stage = Stage::Idle;
         if is_cross_protocol(self.args(buf).name()) {

@@ -31,7 +31,7 @@ impl Session {
     /// Carries out one request.
     pub(super) fn request(&mut self, args: &Args<'_>) -> Flow {
         let table = self.worker.table();
-        let (command, is_whole) = match table.find(args) {
+        let (command, is_whole) = match table.find_again(self.worker.recent(), args) {
             Found::Command(command) => (command, true),
             // It is ours, and so are the words for it.
             Found::UnknownSubcommand(command) if matches!(command.route, Route::Local(_)) => (command, true),

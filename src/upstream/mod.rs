@@ -10,4 +10,5 @@ pub mod dedicated;
 pub mod era;
 pub mod lane;
 pub mod pause;
+pub(crate) mod room;
 pub mod spawn;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Worker;
-use crate::command::{Command, Denied, Table};
+use crate::command::{Command, Denied, Recent, Table};
 use crate::config::Config;
 use crate::limits::{Applying, Limits};
 use crate::resp::Args;
@@ -24,6 +24,8 @@ pub(super) struct OwnSettings {
     caches: Cell<bool>,
     /// With its version.
     table: RefCell<(u64, Rc<Table>)>,
+    /// Of that table.
+    recent: Recent,
     /// What the limits have to do with each of its commands, by id; empty without limits.
     applying: RefCell<Vec<Applying>>,
     /// What the rules about commands refuse of it, by number.
@@ -41,6 +43,7 @@ impl OwnSettings {
             denied: RefCell::new(settings.rules.resolve(table)),
             rules: RefCell::new(settings.rules.clone()),
             rate_limits: RefCell::new(settings.limits.clone()),
+            recent: Recent::default(),
             table: RefCell::new((version, Rc::new(table.clone()))),
         }
     }
@@ -115,9 +118,16 @@ impl Worker {
         if table.0 != version {
             let (version, newer) = self.shared.table();
             *table = (version, Rc::new((*newer).clone()));
+            self.own.recent.forget();
             self.own.resolve(&newer);
         }
         table.1.clone()
+    }
+
+    /// The names asked for last of [`Worker::table`].
+    #[inline]
+    pub fn recent(&self) -> &Recent {
+        &self.own.recent
     }
 
     /// What the limits have to do with a command of [`Worker::table`], whoever the user.

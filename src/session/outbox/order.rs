@@ -120,6 +120,10 @@ impl Inner {
             None => (0, None),
         };
         self.base += 1;
+        if self.slots.is_empty() {
+            // It begins anew at its first place: on its way round through all of them, each would be a cache miss.
+            self.slots.clear();
+        }
         if let Some(noted) = &mut self.noted {
             noted.first_is_gone(usize::from(head));
         }

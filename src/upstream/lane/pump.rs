@@ -13,14 +13,15 @@ use tokio::time::{Instant, Sleep};
 use super::{Lane, LaneEvents, Lost, REPLY_TOO_LONG, Refusal, Waiter};
 use crate::resp::{Frame, FrameKind, ReplySplitter};
 use crate::upstream::connect::{Connection, reason};
+use crate::upstream::room::Room;
 
 /// Room made for every read.
 const READ_BYTES: usize = 64 * 1024;
 /// Reads before other tasks of the worker get their turn.
 const READS_PER_TURN: usize = 4;
-/// Buffers that grew past this are given back once they are empty.
+/// Bytes of room that each of the buffers may always keep.
 const KEEP_BYTES: usize = 256 * 1024;
-/// Places in the FIFO that an idle lane keeps.
+/// Places in the FIFO that may always be kept.
 const KEEP_ENTRIES: usize = 1024;
 /// A connection whose server answered -READONLY or -LOADING is replaced, but not more often than this.
 const REPLACE_INTERVAL: Duration = Duration::from_millis(1000);
@@ -41,6 +42,11 @@ pub(super) struct Pump<'a, W> {
     connection: Connection,
     events: &'a dyn LaneEvents,
     buffer: Vec<u8>,
+    buffer_room: Room,
+    unsent_room: Room,
+    fifo_room: Room,
+    /// The most that was in flight since the FIFO was last empty.
+    fifo_most: usize,
     splitter: ReplySplitter,
     stall: Pin<Box<Sleep>>,
     since: Instant,
@@ -56,6 +62,10 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             connection,
             events,
             buffer: Vec::new(),
+            buffer_room: Room::new(KEEP_BYTES),
+            unsent_room: Room::new(KEEP_BYTES),
+            fifo_room: Room::new(KEEP_ENTRIES),
+            fifo_most: 0,
             splitter: ReplySplitter::default(),
             stall: Box::pin(tokio::time::sleep(tick)),
             since: Instant::now(),
@@ -121,7 +131,19 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 return Poll::Ready(Ok(Ended::Lost(Lost { sent: true, reason: text })));
             }
             // Looked at now and then, and when it is due.
-            let later = now + timeout / 4;
+            let tick = timeout / 4;
+            if state.fifo.is_empty() && now - state.last_progress >= tick {
+                if self.unsent_room.is_too_much_at_rest(state.unsent.capacity()) {
+                    state.unsent = Vec::new();
+                }
+                if self.buffer_room.is_too_much_at_rest(self.buffer.capacity()) {
+                    self.buffer = Vec::new();
+                }
+                if self.fifo_room.is_too_much_at_rest(state.fifo.capacity()) {
+                    state.fifo.shrink_to(KEEP_ENTRIES);
+                }
+            }
+            let later = now + tick;
             self.stall.as_mut().reset(due.map_or(later, |due| due.min(later)));
         }
         Poll::Pending
@@ -144,9 +166,9 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 Err(e) => return Err(e),
             }
         }
-        state.head = 0;
+        let used = std::mem::take(&mut state.head);
         state.unsent.clear();
-        if state.unsent.capacity() > KEEP_BYTES {
+        if self.unsent_room.is_too_much(state.unsent.capacity(), used) {
             state.unsent = Vec::new();
         }
         Ok(())
@@ -179,6 +201,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
     /// Hands every complete frame to the waiter at the head of the FIFO.
     fn deliver(&mut self) -> io::Result<()> {
         let mut start = 0;
+        self.fifo_most = self.fifo_most.max(self.lane.inflight());
         while let Some(Frame { len, kind }) = self
             .splitter
             .split(&self.buffer[start..])
@@ -214,12 +237,17 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 state.room.drain(..).for_each(Waker::wake);
             }
             if state.fifo.is_empty() {
-                state.fifo.shrink_to(KEEP_ENTRIES);
+                // It begins anew at its first place: on its way round through all of them, each would be a cache miss.
+                state.fifo.clear();
+                let most = std::mem::take(&mut self.fifo_most);
+                if self.fifo_room.is_too_much(state.fifo.capacity(), most) {
+                    state.fifo.shrink_to(KEEP_ENTRIES);
+                }
             }
         }
         if start == self.buffer.len() {
             self.buffer.clear();
-            if self.buffer.capacity() > KEEP_BYTES {
+            if self.buffer_room.is_too_much(self.buffer.capacity(), start) {
                 self.buffer = Vec::new();
             }
         } else if start > 0 {
