@@ -10,6 +10,7 @@
 //! stores and then asks whether the state has moved (`ticket.rs`). All four are sequentially consistent, so at least one of them
 //! sees the other.
 
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,13 +21,34 @@ use super::{Coherence, Local, Names};
 #[must_use = "a mark that is dropped before the reply was handled protects nothing"]
 pub struct WriteMark {
     home: Rc<Local>,
-    first: Option<u32>,
-    /// The slots of further keys.
-    others: Vec<u32>,
-    /// The keys, if anyone is to be told of them (`news.rs`), or if no mark stands on them.
-    names: Option<Box<Names>>,
+    /// What most writes do not need: it rides with the request in the lane, and is moved several times.
+    more: Option<Box<More>>,
+    first: Option<Slot>,
     /// Whether it stands. If not, its keys are dropped when it ends.
     stands: bool,
+}
+
+#[derive(Default)]
+struct More {
+    /// The slots of further keys.
+    slots: Vec<Slot>,
+    /// The keys, if anyone is to be told of them (`news.rs`), or if no mark stands on them.
+    names: Option<Names>,
+}
+
+/// The index of a slot, which is less than the largest number there is; so an `Option` of it is no larger.
+#[derive(Clone, Copy)]
+struct Slot(NonZeroU32);
+
+impl Slot {
+    fn of(index: u32) -> Self {
+        // There are at most 2^24 slots (`Epochs::new`).
+        Self(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    fn index(self) -> u32 {
+        self.0.get() - 1
+    }
 }
 
 /// Where a worker's write marks come from. Each has its own, which stays on its thread: marks then share no count with other
@@ -39,21 +61,22 @@ pub struct Marks {
 impl Marks {
     /// Marks every key of a write. To be called before any byte of it is sent, and before the client's next request is planned.
     pub fn write_mark<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> WriteMark {
-        let names = self.home.shared.news.is_wanted().then(Box::default);
-        let mut mark = WriteMark { home: self.home.clone(), first: None, others: Vec::new(), names, stands: true };
+        let named = || Box::new(More { names: Some(Names::default()), ..More::default() });
+        let more = self.home.shared.news.is_wanted().then(named);
+        let mut mark = WriteMark { home: self.home.clone(), first: None, more, stands: true };
         keys.into_iter().for_each(|key| mark.add(key));
         mark
     }
 
     /// For a write that may not run for hours: no mark stands, but its keys are dropped, and told, when it is over.
     pub fn write_without_mark<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> WriteMark {
-        let names = Some(Box::new(keys.into_iter().collect()));
-        WriteMark { home: self.home.clone(), first: None, others: Vec::new(), names, stands: false }
+        let more = Some(Box::new(More { names: Some(keys.into_iter().collect()), ..More::default() }));
+        WriteMark { home: self.home.clone(), first: None, more, stands: false }
     }
 
     /// For a write whose keys are not known, or matter to nobody now: should anyone want to be told when it is over, he is told of unnamed keys.
     pub fn unnamed_write(&self) -> WriteMark {
-        WriteMark { home: self.home.clone(), first: None, others: Vec::new(), names: None, stands: true }
+        WriteMark { home: self.home.clone(), first: None, more: None, stands: true }
     }
 
     /// Whether anyone is to be told which keys are written.
@@ -83,7 +106,7 @@ impl WriteMark {
     /// Marks one more key (a transaction's, queued since).
     pub fn add(&mut self, key: &[u8]) {
         let local = &*self.home;
-        if let Some(names) = &mut self.names {
+        if let Some(More { names: Some(names), .. }) = self.more.as_deref_mut() {
             names.push(key);
         }
         let epochs = &local.shared.epochs;
@@ -98,14 +121,16 @@ impl WriteMark {
         }
         // Only what stands is lifted, should a later key's iterator panic.
         match self.first {
-            None => self.first = Some(slot),
-            Some(_) => self.others.push(slot),
+            None => self.first = Some(Slot::of(slot)),
+            Some(_) => self.more.get_or_insert_default().slots.push(Slot::of(slot)),
         }
     }
 
     /// Its arguments do not tell which keys it writes: nobody is told names.
     pub fn is_unnamed(&mut self) {
-        self.names = None;
+        if let Some(more) = &mut self.more {
+            more.names = None;
+        }
     }
 }
 
@@ -116,10 +141,14 @@ impl Drop for WriteMark {
         // moving the epoch voids their tickets. (So did the move when the mark was put up; either would do, and neither costs
         // anything.) The move and the lifting are one step, so that nobody sees one without the other.
         let epochs = &self.home.shared.epochs;
-        let slots = self.first.iter().chain(&self.others);
-        slots.for_each(|slot| epochs.slot(*slot).unmark());
+        let (others, names) = match self.more.as_deref() {
+            None => (&[][..], None),
+            Some(More { slots, names }) => (&slots[..], names.as_ref()),
+        };
+        let slots = self.first.iter().chain(others);
+        slots.for_each(|slot| epochs.slot(slot.index()).unmark());
         if !self.stands
-            && let Some(names) = &self.names
+            && let Some(names) = names
         {
             for key in names.iter() {
                 self.home.invalidate(self.home.shared.key_hash(key), Cause::Write);
@@ -128,7 +157,7 @@ impl Drop for WriteMark {
         // Whatever became of it: who is told for nothing loses a hit.
         let news = &self.home.shared.news;
         if news.is_wanted() {
-            news.written(self.names.as_deref());
+            news.written(names);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::joiner::{Joiner, Seat};
 use super::request::Flow;
-use super::then::{Then, Watched};
+use super::then::{Question, Then, Watched};
 use super::waiter::Waiter;
 use super::{Session, Way};
 use crate::cache::{Millis, View, ViewKey};
@@ -291,12 +291,9 @@ impl Session {
         let tail = args.raw_after(1).get(2..).unwrap_or_default();
         let then = Then::Watched(Watched {
             worker: self.worker.clone(),
-            asked: [key, tail].concat().into(),
-            key_end: key.len(),
+            asked: Question::new(command.id, key, tail, self.protocol),
             scope,
             db: self.db,
-            command: command.id,
-            protocol: self.protocol,
             watch: miss.watch,
         });
         let flow = self.pass(args, then);

@@ -6,6 +6,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use triomphe::ThinArc;
+
 use super::beside::Beside;
 use super::followed::Following;
 use super::outbox::{Outbox, Seq};
@@ -96,20 +98,35 @@ pub enum Then {
 pub struct Watched {
     /// Whose coherence state.
     pub worker: Rc<Worker>,
-    /// The key, then the rest of the question.
-    pub asked: Box<[u8]>,
-    /// Where the key ends.
-    pub key_end: usize,
+    /// What was read.
+    pub asked: Question,
     /// Whose data.
     pub scope: ScopeId,
     /// The database read.
     pub db: u32,
-    /// The command's id.
-    pub command: u16,
-    /// What the reply is in.
-    pub protocol: Protocol,
     /// What was known when the read was sent.
     pub watch: ReadWatch,
+}
+
+/// A read of one key, behind one pointer: it rides with the request.
+pub struct Question(ThinArc<Asking, u8>);
+
+struct Asking {
+    key_end: usize,
+    command: u16,
+    protocol: Protocol,
+}
+
+impl Question {
+    /// By this command, of this key, with these arguments behind it; the reply is in `protocol`.
+    pub fn new(command: u16, key: &[u8], tail: &[u8], protocol: Protocol) -> Self {
+        let asking = Asking { key_end: key.len(), command, protocol };
+        Self(if tail.is_empty() {
+            ThinArc::from_header_and_slice(asking, key)
+        } else {
+            ThinArc::from_header_and_slice(asking, &[key, tail].concat())
+        })
+    }
 }
 
 /// See [`Then::WatchedMany`].
@@ -228,9 +245,10 @@ impl Then {
 
 impl Watched {
     fn answered(&self, reply: &[u8]) {
-        let (key, tail) = self.asked.split_at(self.key_end);
-        let question = ViewKey { db: self.db, command: self.command, tail };
-        let sight = Sight { scope: self.scope, question, reply, protocol: self.protocol };
+        let (asking, bytes) = (&self.asked.0.header.header, &self.asked.0.slice);
+        let (key, tail) = bytes.split_at(asking.key_end);
+        let question = ViewKey { db: self.db, command: asking.command, tail };
+        let sight = Sight { scope: self.scope, question, reply, protocol: asking.protocol };
         self.worker.coherence.read_answered_with(key, &sight, self.watch);
     }
 }
@@ -287,6 +305,6 @@ mod tests {
     /// It rides with every request in the lane, and is moved several times.
     #[test]
     fn it_is_no_larger_than_it_was() {
-        assert!(size_of::<Then>() <= 72, "{} bytes", size_of::<Then>());
+        assert!(size_of::<Then>() <= 48, "{} bytes", size_of::<Then>());
     }
 }
