@@ -3,13 +3,14 @@
 //! Owns the socket and what of a reply has been read. Does not connect again: `drive` does.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use super::patience::{Next, Patience};
 use super::{Lane, LaneEvents, Lost, REPLY_TOO_LONG, Refusal, Waiter};
 use crate::resp::{Frame, FrameKind, ReplySplitter};
 use crate::upstream::connect::{Connection, reason};
@@ -50,8 +51,7 @@ pub(super) struct Pump<'a, W> {
     splitter: ReplySplitter,
     stall: Pin<Box<Sleep>>,
     since: Instant,
-    /// What is to be written has waited for those who are ready now to add theirs.
-    gathered: bool,
+    patience: Patience,
 }
 
 impl<'a, W: Waiter + 'static> Pump<'a, W> {
@@ -69,7 +69,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             splitter: ReplySplitter::default(),
             stall: Box::pin(tokio::time::sleep(tick)),
             since: Instant::now(),
-            gathered: false,
+            patience: Patience::default(),
         }
     }
 
@@ -85,7 +85,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ended>> {
         // Replies first: they free places, and a session they wake may have more to send in this same turn.
         self.poll_read(cx)?;
-        let moved;
+        let (moved, writes);
         {
             let mut state = self.lane.state.borrow_mut();
             if state.fifo.is_empty() && !state.open {
@@ -103,17 +103,24 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 state.replace = false;
                 return Poll::Ready(Ok(Ended::Replaced));
             }
-            // The sessions that are ready now, and those that the replies have just woken, have their turn first: a write costs more
-            // than all that each of them adds to it. Whoever sends meanwhile need not wake this task.
-            if state.unsent.is_empty() || self.gathered || moved {
-                self.gathered = false;
-                state.task = Some(cx.waker().clone());
+            // Those who are ready now, and those whom the replies have just woken, add theirs first. Whoever sends meanwhile need not
+            // wake this task.
+            let next = if state.unsent.is_empty() || moved {
+                Next::Write
             } else {
-                self.gathered = true;
-                cx.waker().wake_by_ref();
+                self.patience.next(state.fifo_unsent, state.unsent.len() - state.head)
+            };
+            writes = next == Next::Write;
+            match next {
+                Next::Turn => cx.waker().wake_by_ref(),
+                // It wakes this task behind all who have something to read.
+                Next::Look => {
+                    let _ = pin!(tokio::task::yield_now()).poll(cx);
+                }
+                Next::Write => state.task = Some(cx.waker().clone()),
             }
         }
-        if !self.gathered && !moved {
+        if writes && !moved {
             self.poll_write(cx)?;
             self.lane.standing.inflight.store(self.lane.inflight(), Relaxed);
         }
