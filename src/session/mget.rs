@@ -8,7 +8,7 @@ use super::Session;
 use super::request::Flow;
 use super::then::{Then, WatchedMany};
 use crate::cache::{Millis, ViewKey};
-use crate::coherence::{FlightKey, Miss, Snapshot, Source};
+use crate::coherence::{FlightKey, Miss, ReadWatch, Snapshot, Source};
 use crate::command::Command;
 use crate::config::Mode;
 use crate::observe::{Bypass, Outcome};
@@ -59,7 +59,8 @@ impl Session {
             if follows {
                 return self.read_through_tracker(command, args);
             }
-            return self.pass_beside(command, args);
+            let watched = args.iter().skip(1).map(|key| (key.into(), worker.coherence.read_sent(key)));
+            return self.pass_watched(get, args, &source, watched.collect());
         }
         let now = self.now;
         let question = ViewKey { db: self.db, command: get.id, tail: b"" };
@@ -113,15 +114,20 @@ impl Session {
                 self.fill_beside(get, key, &source, now);
             }
         }
-        let hashes: Vec<u64> = args.iter().skip(1).map(|key| worker.coherence.hash(key)).collect();
-        let then = Then::WatchedMany(Box::new(WatchedMany {
-            worker: worker.clone(),
-            scope: source.scope(),
-            db: self.db,
-            get: get.id,
-            keys: watched,
-        }));
-        let flow = self.pass(args, then);
+        self.pass_watched(get, args, &source, watched)
+    }
+
+    /// Sends it upstream, with what was known of its keys before.
+    fn pass_watched(
+        &mut self,
+        get: &Command,
+        args: &Args<'_>,
+        source: &Source,
+        keys: Vec<(Box<[u8]>, ReadWatch)>,
+    ) -> Flow {
+        let hashes: Vec<u64> = keys.iter().map(|(key, _)| self.worker.coherence.hash(key)).collect();
+        let many = WatchedMany { worker: self.worker.clone(), scope: source.scope(), db: self.db, get: get.id, keys };
+        let flow = self.pass(args, Then::WatchedMany(Box::new(many)));
         if flow == Flow::Next {
             hashes.into_iter().for_each(|hash| self.reads.add(hash));
         }

@@ -20,7 +20,7 @@ use super::{Session, Way};
 use crate::cache::{Millis, View, ViewKey};
 use crate::coherence::audit::Audit;
 use crate::coherence::tracker::{Asked, Fill};
-use crate::coherence::{Audited, FillTicket, FlightKey, Miss, MissReason, ScopeId, Seen, Source};
+use crate::coherence::{Audited, FillTicket, FlightKey, Miss, MissReason, ReadWatch, ScopeId, Seen, Source};
 use crate::command::Command;
 use crate::config::Mode;
 use crate::observe::{Bypass, Outcome};
@@ -98,7 +98,10 @@ impl Session {
                         let source = source.clone();
                         self.fill_behind(command, args, &source, &asked, now, hash)
                     }
-                    _ => self.bypass(command, args, Bypass::OwnReadInFlight),
+                    _ => {
+                        let watch = worker.coherence.read_sent(key);
+                        self.pass_read(command, args, source.scope(), hash, watch)
+                    }
                 };
             }
         }
@@ -161,7 +164,7 @@ impl Session {
             if follows {
                 return self.read_through_tracker(command, args);
             }
-            return self.pass_read(command, args, source.scope(), miss);
+            return self.pass_read(command, args, source.scope(), miss.hash, miss.watch);
         }
         if follows && self.is_heavy(command, args, &[asked.key.into()]) {
             return self.read_through_tracker(command, args);
@@ -171,7 +174,7 @@ impl Session {
         }
         if self.way != Way::Fills && self.outbox.pending() > 0 {
             // It keeps its place on the lane. A fill beside it would be for nothing: its reply may be newer than the fill's.
-            return self.pass_read(command, args, source.scope(), miss);
+            return self.pass_read(command, args, source.scope(), miss.hash, miss.watch);
         }
         let lane = self.lane();
         if lane.is_full(|| self.outbox.task()) {
@@ -286,7 +289,7 @@ impl Session {
     }
 
     /// A read that goes upstream beside the tier; its reply may be newer than what the tier holds.
-    fn pass_read(&mut self, command: &Command, args: &Args<'_>, scope: ScopeId, miss: Miss) -> Flow {
+    fn pass_read(&mut self, command: &Command, args: &Args<'_>, scope: ScopeId, hash: u64, watch: ReadWatch) -> Flow {
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         let tail = args.raw_after(1).get(2..).unwrap_or_default();
         let then = Then::Watched(Watched {
@@ -294,11 +297,11 @@ impl Session {
             asked: Question::new(command.id, key, tail, self.protocol),
             scope,
             db: self.db,
-            watch: miss.watch,
+            watch,
         });
         let flow = self.pass(args, then);
         if flow == Flow::Next {
-            self.reads.add(miss.hash);
+            self.reads.add(hash);
         }
         flow
     }
@@ -316,10 +319,10 @@ impl Session {
         let worker = self.worker.clone();
         let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
         if !worker.coherence.admit(miss.hash) {
-            return self.pass_read(command, args, source.scope(), miss);
+            return self.pass_read(command, args, source.scope(), miss.hash, miss.watch);
         }
         let Ok(ticket) = worker.coherence.ticket(source, key, now) else {
-            return self.pass_read(command, args, source.scope(), miss);
+            return self.pass_read(command, args, source.scope(), miss.hash, miss.watch);
         };
         let tail = args.raw_after(1).get(2..).unwrap_or_default();
         let then = Then::Keep(Box::new(super::then::Keep {

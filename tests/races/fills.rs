@@ -280,6 +280,33 @@ fn one_worker(fills_inflight_max: usize) -> (Stage, Client) {
 }
 
 #[test]
+fn what_others_have_filled_meanwhile_is_kept_when_a_pipeline_that_reads_the_same_twice_is_answered() {
+    let (stage, mut client) = one_worker(100);
+    stage.foreign(&["MSET", "k", "v", "other", "w"]);
+    let (mut another, lane) = (stage.proxy.client(), stage.man.line(super::LANE, 0));
+    for read in [&["GET", "k"][..], &["MGET", "k", "other"]] {
+        lane.hold(Up);
+        // Behind something else on the lane reads stay there.
+        client.send(&["SET", "x", "1"]);
+        client.send(read);
+        client.send(read);
+        let once = read.iter().map(|word| bulk(word)).collect::<String>();
+        lane.await_held(Up, format!("*{0}\r\n{once}*{0}\r\n{once}", read.len()).as_bytes());
+        for key in ["k", "other"] {
+            another.text(&["GET", key]);
+        }
+        lane.release(Up);
+        (0..3).for_each(|_| drop(client.frame()));
+        let hits = stage.hits();
+        for key in ["k", "other"] {
+            another.text(&["GET", key]);
+        }
+        assert_eq!(stage.hits(), hits + 2, "{read:?}");
+        client.ask(&["PROXY", "FLUSH"]);
+    }
+}
+
+#[test]
 fn a_read_that_found_no_room_for_a_fill_is_not_overtaken_by_the_next_of_the_same_key() {
     let (stage, mut client) = one_worker(1);
     stage.foreign(&["SET", "k", "old"]);
