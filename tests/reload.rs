@@ -270,6 +270,46 @@ fn rules_and_limits_hold_at_once_for_clients_that_are_there() {
 }
 
 #[test]
+fn a_limit_that_stays_as_it_is_goes_on_where_it_is_when_others_change() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(&redis);
+    let (mut client, mut operator) = (proxy.client(), proxy.client());
+    let limit = |by: &str, command: &str| {
+        format!(
+            "{{name = \"{command}\", by = \"{by}\", match = {{command = \"{command}\"}}, commands_per_second = 1, \
+             burst = 100}}"
+        )
+    };
+    let (by_ip, by_connection, other) = (limit("ip", "get"), limit("connection", "exists"), limit("ip", "strlen"));
+    assert!(set(&mut operator, &["limits.rate", &format!("[{by_ip}, {by_connection}]")]).starts_with("+OK"));
+    // Of more than a budget holds.
+    let refused = |client: &mut Client, command: &str| {
+        (0..150).filter(|_| client.text(&[command, "k"]).starts_with("-THROTTLED")).count()
+    };
+    for command in ["GET", "EXISTS"] {
+        assert!(refused(&mut client, command) > 0);
+    }
+    let count = || {
+        let text = proxy.client().text(&["INFO", "anteroom_limits"]);
+        let line = text.lines().find(|line| line.starts_with("anteroom_limit_get:")).expect("it is there");
+        let refused = line.split(',').find_map(|field| field.strip_prefix("refused=")?.parse::<u64>().ok());
+        refused.unwrap_or_else(|| panic!("no number in {line}"))
+    };
+    let before = count();
+    // Another comes first, one more goes.
+    assert!(set(&mut operator, &["limits.rate", &format!("[{other}, {by_connection}, {by_ip}]")]).starts_with("+OK"));
+    // One a second comes in; anew it would be a hundred.
+    for command in ["GET", "EXISTS"] {
+        assert!(refused(&mut client, command) > 100, "{command}");
+    }
+    assert!(
+        refused(&mut client, "STRLEN") <= 50 && refused(&mut proxy.client(), "EXISTS") <= 50,
+        "they have their own"
+    );
+    assert!(before > 0 && count() >= before + 100);
+}
+
+#[test]
 fn a_proxy_that_began_without_a_cache_says_that_it_takes_a_restart() {
     let redis = Redis::start();
     let proxy = Proxy::start_with(redis.addr(), |config| config.cache.enabled = false);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::Counts;
 use super::budget::Budget;
 use super::clock::Nanos;
 use super::meter::Left;
@@ -29,6 +30,8 @@ pub struct Limit {
     connections: Arc<AtomicUsize>,
     /// What a refusal begins with: all but when to come back.
     pub refusal: Box<[u8]>,
+    /// Each worker's.
+    pub(super) counts: Box<[Counts]>,
     /// When it may complain again, and how many refusals it has told of.
     quiet_until_ns: AtomicU64,
     told: AtomicU64,
@@ -77,14 +80,15 @@ impl Drop for Held {
 }
 
 impl Limit {
-    /// As configured; the configuration has been checked.
-    pub fn new(rate: Rate, identities_max: usize, standing: &Arc<Standing>) -> Self {
+    /// As configured, for so many workers; the configuration has been checked.
+    pub fn new(rate: Rate, identities_max: usize, standing: &Arc<Standing>, workers: usize) -> Self {
         let categories = rate.commands.iter().filter_map(|word| word.strip_prefix('@'));
         Self {
             categories: categories.filter_map(|word| Categories::of_word(word.as_bytes())).collect(),
             budgets: Budgets::new(&rate, identities_max, standing),
             standing: standing.clone(),
             connections: Arc::default(),
+            counts: (0..workers).map(|_| Counts::default()).collect(),
             quiet_until_ns: AtomicU64::new(0),
             told: AtomicU64::new(0),
             refusal: format!("-THROTTLED {}, retry after ", rate.name).into_bytes().into(),
@@ -213,7 +217,7 @@ mod tests {
             bytes_per_second: 0,
             dry_run: false,
         };
-        Limit::new(rate, 100, &Arc::default())
+        Limit::new(rate, 100, &Arc::default(), 1)
     }
 
     #[test]

@@ -79,28 +79,49 @@ pub struct Limits {
     clock: Clock,
     start_ns: u64,
     /// In the order of the file.
-    pub all: Box<[Limit]>,
+    pub all: Box<[Arc<Limit>]>,
+    identities_max: usize,
+    workers: usize,
     /// How shared budgets stand.
     pub standing: Arc<shared::Standing>,
     /// Scripts that were seen.
     pub texts: Texts,
-    /// Each worker's, by limit.
-    counts: Box<[Box<[Counts]>]>,
 }
 
 impl Limits {
     /// As configured, for so many workers. They count from now on, on this clock.
     pub fn new(config: &config::Limits, workers: usize, clock: Clock) -> Self {
-        let standing = Arc::<shared::Standing>::default();
-        let all = config.rate.iter().map(|rate| Limit::new(rate.clone(), config.identities_max, &standing));
-        let counts = || config.rate.iter().map(|_| Counts::default()).collect();
-        Self {
+        let none = Self {
             start_ns: clock.nanos(),
             clock,
+            all: Box::default(),
+            identities_max: config.identities_max,
+            workers,
+            standing: Arc::default(),
+            texts: Texts::default(),
+        };
+        none.followed_by(config)
+    }
+
+    /// Those that take the place of these. A limit that stays as it is goes on: budgets, counts and all. But one that proxies
+    /// share begins anew here, and finds in Redis what has been used of it.
+    pub fn followed_by(&self, config: &config::Limits) -> Self {
+        let standing = Arc::<shared::Standing>::default();
+        let stays = |limit: &&Arc<Limit>, rate: &config::Rate| {
+            limit.rate == *rate && rate.scope == config::Scope::Proxy && self.identities_max == config.identities_max
+        };
+        let all = config.rate.iter().map(|rate| match self.all.iter().find(|limit| stays(limit, rate)) {
+            Some(limit) => limit.clone(),
+            None => Arc::new(Limit::new(rate.clone(), config.identities_max, &standing, self.workers)),
+        });
+        Self {
+            start_ns: self.start_ns,
+            clock: self.clock.clone(),
             all: all.collect(),
+            identities_max: config.identities_max,
+            workers: self.workers,
             standing,
             texts: Texts::default(),
-            counts: (0..workers).map(|_| counts()).collect(),
         }
     }
 
@@ -131,12 +152,12 @@ impl Limits {
 
     /// A worker's counts of a limit.
     pub fn counts(&self, worker: usize, limit: usize) -> &Counts {
-        &self.counts[worker][limit]
+        &self.all[limit].counts[worker]
     }
 
     /// All workers' counts of a limit, added up.
     pub fn total(&self, limit: usize, of: impl Fn(&Counts) -> &Counter) -> u64 {
-        self.counts.iter().map(|worker| of(&worker[limit]).get()).sum()
+        self.all[limit].counts.iter().map(|worker| of(worker).get()).sum()
     }
 
     /// The upstream has told its commands: says which words of the limits name none, so that a slip does not go unnoticed.

@@ -118,6 +118,18 @@ impl Purse {
         (!limits.is_empty()).then(purse)
     }
 
+    /// The same session's under other limits. What a connection has used up of those that stay, it has used up.
+    pub fn under(&mut self, limits: &Arc<Limits>) -> Option<Box<Self>> {
+        self.settle();
+        let mut new = Self::of(limits, self.worker)?;
+        for limit in &limits.all {
+            let at = self.limits.all.iter().position(|old| Arc::ptr_eq(old, limit));
+            let own = at.filter(|_| limit.rate.by == By::Connection).and_then(|at| self.held.get_mut(at)?.take());
+            new.held.push(own);
+        }
+        Some(new)
+    }
+
     /// A time on the clock, in nanoseconds, as its limits count it.
     pub fn at(&self, clock_ns: u64) -> Nanos {
         self.limits.at(clock_ns)

@@ -23,7 +23,6 @@ use super::stage::Stage;
 use crate::coherence::Cause;
 use crate::config::{Config, Problems, change};
 use crate::host::Host;
-use crate::limits::Limits;
 
 /// Changes asked for and not yet made, at most.
 const WAITING_MAX: usize = 64;
@@ -192,7 +191,7 @@ impl Steering {
         let limits = if before.config.limits == config.limits {
             before.limits.clone()
         } else {
-            let limits = Limits::new(&config.limits, self.shared.stats.len(), self.shared.clock.clone());
+            let limits = before.limits.followed_by(&config.limits);
             limits.look_for_slips(&table);
             Arc::new(limits)
         };

@@ -76,7 +76,10 @@ impl Session {
         if self.purse.as_ref().is_some_and(|purse| purse.is_of(&limits)) {
             return;
         }
-        self.purse = Purse::of(&limits, self.worker.index);
+        self.purse = match self.purse.take() {
+            Some(mut purse) => purse.under(&limits),
+            None => Purse::of(&limits, self.worker.index),
+        };
         if let Some(purse) = &mut self.purse {
             purse.begin(purse.at(self.worker.now_ns()), Ahead::default());
         }
