@@ -15,6 +15,9 @@ use crate::observe::{Bypass, Outcome};
 use crate::resp::{ArgRange, Args, encode};
 use crate::upstream::lane::REPLY_TOO_LONG;
 
+/// Room made for a reply, in bytes: that of most, without growing.
+const BODY_BYTES: usize = 512;
+
 /// Why an MGET is not answered from memory.
 enum NotFromMemory {
     /// The key at this position is the first that misses.
@@ -168,7 +171,7 @@ impl Session {
     ) -> Result<(Vec<u8>, Snapshot), NotFromMemory> {
         let worker = &self.worker;
         let mut near = worker.near.borrow_mut();
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(BODY_BYTES);
         let mut snapshot = Snapshot::default();
         encode::array_header(&mut body, args.len() - 1);
         for (at, key) in args.iter().enumerate().skip(1) {
