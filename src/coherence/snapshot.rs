@@ -15,16 +15,19 @@ pub struct Seen {
     pub(super) stamp: u64,
 }
 
-/// The look-ups of one request. Keep one per session or worker; it holds its memory.
+/// Look-ups for which there is room at once, at most.
+const ROOM_MAX: usize = 64;
+
+/// The look-ups of one request.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     seen: Vec<Seen>,
 }
 
 impl Snapshot {
-    /// Forgets the look-ups of the request before.
-    pub fn clear(&mut self) {
-        self.seen.clear();
+    /// With room for so many, or the usual number if they are more.
+    pub fn with_room(looks: usize) -> Self {
+        Self { seen: Vec::with_capacity(looks.min(ROOM_MAX)) }
     }
 
     /// Notes a hit.

@@ -172,7 +172,7 @@ impl Session {
         let worker = &self.worker;
         let mut near = worker.near.borrow_mut();
         let mut body = Vec::with_capacity(BODY_BYTES);
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot::with_room(args.len() - 1);
         encode::array_header(&mut body, args.len() - 1);
         for (at, key) in args.iter().enumerate().skip(1) {
             let served = near.serve(&worker.coherence, source, key, question, self.now);

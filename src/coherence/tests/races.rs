@@ -242,7 +242,7 @@ fn r18_answers_looked_up_around_a_write_do_not_make_a_snapshot() {
     snapshot.note(look_up(b"x"));
     snapshot.note(look_up(b"y"));
     assert!(snapshot.stands(&a.coherence, &a.source));
-    snapshot.clear();
+    let mut snapshot = Snapshot::default();
     snapshot.note(look_up(b"x"));
     drop(a.marks.write_mark([&b"x"[..], b"y"]));
     a.fill(b"x", b"new");
