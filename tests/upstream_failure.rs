@@ -285,6 +285,26 @@ fn a_reply_that_keeps_coming_is_not_silence() {
 }
 
 #[test]
+fn half_a_push_on_a_lane_at_rest_is_kept_until_its_rest_comes() {
+    let redis = Scripted::start(|mut peer| {
+        while peer.request().is_some() {
+            peer.send("+OK\r\n");
+            peer.send(&format!(">2\r\n$7\r\nmessage\r\n$400000\r\n{}", "x".repeat(300_000)));
+            // For so long nothing is asked for, and what is not needed is given back.
+            std::thread::sleep(TIMEOUT * 2);
+            peer.send(&format!("{}\r\n", "x".repeat(100_000)));
+        }
+    });
+    let proxy = proxy_without_tier(redis.addr, |_| {});
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        assert_eq!(client.text(&["GET", "k"]), "+OK\r\n");
+        std::thread::sleep(TIMEOUT * 3);
+    }
+    assert_eq!(proxy.count("anteroom_lane_losses"), 0);
+}
+
+#[test]
 fn the_kernel_watches_connections_on_which_silence_is_no_sign() {
     let redis = Redis::start();
     let proxy = proxy_for(redis.addr());

@@ -10,7 +10,7 @@
 //!
 //! | file | question |
 //! | --- | --- |
-//! | `patience` | how long do requests wait for others before they are written? |
+//! | `lookout` | how long do requests wait for others before they are written? |
 //! | `pump` | what happens on one connection? |
 //! | `refusal` | by which words does a server say that it is not the one to ask? |
 //! | `standing` | how does it stand, seen from elsewhere? |
@@ -24,7 +24,7 @@
 //!   belong to someone.
 //! - Nothing is ever sent twice. What was queued when the connection was lost fails, it is not carried over.
 
-mod patience;
+mod lookout;
 mod pump;
 mod refusal;
 mod standing;

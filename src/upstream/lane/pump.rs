@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::patience::{Next, Patience};
+use super::lookout::{Lookout, Next};
 use super::{Lane, LaneEvents, Lost, REPLY_TOO_LONG, Refusal, Waiter};
 use crate::resp::{Frame, FrameKind, ReplySplitter};
 use crate::upstream::connect::{Connection, reason};
@@ -51,7 +51,7 @@ pub(super) struct Pump<'a, W> {
     splitter: ReplySplitter,
     stall: Pin<Box<Sleep>>,
     since: Instant,
-    patience: Patience,
+    lookout: Lookout,
 }
 
 impl<'a, W: Waiter + 'static> Pump<'a, W> {
@@ -69,7 +69,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             splitter: ReplySplitter::default(),
             stall: Box::pin(tokio::time::sleep(tick)),
             since: Instant::now(),
-            patience: Patience::default(),
+            lookout: Lookout::default(),
         }
     }
 
@@ -108,7 +108,7 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             let next = if state.unsent.is_empty() || moved {
                 Next::Write
             } else {
-                self.patience.next(state.fifo_unsent, state.unsent.len() - state.head)
+                self.lookout.next(state.fifo_unsent, state.unsent.len() - state.head)
             };
             writes = next == Next::Write;
             match next {
@@ -143,7 +143,8 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 if self.unsent_room.is_too_much_at_rest(state.unsent.capacity()) {
                     state.unsent = Vec::new();
                 }
-                if self.buffer_room.is_too_much_at_rest(self.buffer.capacity()) {
+                // Part of a push may stand in it.
+                if self.buffer.is_empty() && self.buffer_room.is_too_much_at_rest(self.buffer.capacity()) {
                     self.buffer = Vec::new();
                 }
                 if self.fifo_room.is_too_much_at_rest(state.fifo.capacity()) {

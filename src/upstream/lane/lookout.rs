@@ -32,7 +32,7 @@ pub(super) enum Next {
 
 /// See the head of this file. One lane's.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct Lookout {
     state: State,
     credit: u8,
     /// Writes since the last that was looked out for.
@@ -50,7 +50,7 @@ enum State {
     Looked { looks: u8, requests: usize },
 }
 
-impl Patience {
+impl Lookout {
     /// So many requests wait, in so many bytes.
     pub(super) fn next(&mut self, requests: usize, bytes: usize) -> Next {
         match self.state {
@@ -95,33 +95,33 @@ mod tests {
     use super::*;
 
     /// What is done until they are written, with so many more requests at each step.
-    fn until_written(patience: &mut Patience, more: usize) -> Vec<Next> {
+    fn until_written(lookout: &mut Lookout, more: usize) -> Vec<Next> {
         let (mut requests, mut steps) = (0, Vec::new());
         while steps.last() != Some(&Next::Write) {
             requests += more.max(usize::from(requests == 0));
-            steps.push(patience.next(requests, requests * 40));
+            steps.push(lookout.next(requests, requests * 40));
         }
         steps
     }
 
     #[test]
     fn where_nobody_ever_comes_one_write_in_many_is_looked_out_for() {
-        let mut patience = Patience::default();
+        let mut lookout = Lookout::default();
         let looks: usize =
-            (0..160).map(|_| until_written(&mut patience, 0).iter().filter(|next| **next == Next::Look).count()).sum();
+            (0..160).map(|_| until_written(&mut lookout, 0).iter().filter(|next| **next == Next::Look).count()).sum();
         assert_eq!(looks, 10);
     }
 
     #[test]
     fn where_somebody_always_comes_it_looks_each_time_and_no_more_often_than_it_may() {
-        let mut patience = Patience::default();
-        (0..16).for_each(|_| drop(until_written(&mut patience, 1)));
+        let mut lookout = Lookout::default();
+        (0..16).for_each(|_| drop(until_written(&mut lookout, 1)));
         for _ in 0..10 {
             let expected = [&[Next::Turn][..], &[Next::Look; LOOKS_MAX as usize], &[Next::Write]].concat();
-            assert_eq!(until_written(&mut patience, 1), expected);
+            assert_eq!(until_written(&mut lookout, 1), expected);
         }
         // What it has learned wears off.
-        let steps: Vec<usize> = (0..40).map(|_| until_written(&mut patience, 0).len()).collect();
+        let steps: Vec<usize> = (0..40).map(|_| until_written(&mut lookout, 0).len()).collect();
         assert!(
             steps[..16].iter().all(|steps| *steps == 3) && steps[17..30].iter().all(|steps| *steps == 2),
             "{steps:?}"
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_is_enough_for_a_write_is_written() {
-        let mut patience = Patience { credit: CREDIT_MAX, ..Patience::default() };
-        assert_eq!([1, 2].map(|requests| patience.next(requests, ENOUGH_BYTES)), [Next::Turn, Next::Write]);
+        let mut lookout = Lookout { credit: CREDIT_MAX, ..Lookout::default() };
+        assert_eq!([1, 2].map(|requests| lookout.next(requests, ENOUGH_BYTES)), [Next::Turn, Next::Write]);
     }
 }
