@@ -1,7 +1,7 @@
 //! The names asked for last, letter by letter, and whose they are: nearly all requests are for the same few commands.
 //!
-//! Saves the hash and the probe of the index, which took a twelfth of what a hit costs in a pipeline of 64. Belongs to one table: whoever
-//! takes another [forgets](Recent::forget) these.
+//! Saves the hash and the probe of the index: a hundred of a hit's 1,350 instructions, one percent of its time in a pipeline of 64. Belongs to
+//! one table: whoever takes another [forgets](Recent::forget) these.
 
 use std::cell::Cell;
 
@@ -53,5 +53,48 @@ impl Recent {
     /// The table is another.
     pub fn forget(&self) {
         self.0.iter().for_each(|place| place.set(EMPTY));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Found, Table};
+    use crate::resp::{ArgRange, Args};
+
+    fn id(found: Found<'_>) -> Option<u16> {
+        match found {
+            Found::Command(command) | Found::WrongArity(command) | Found::UnknownSubcommand(command) => {
+                Some(command.id)
+            }
+            Found::Unknown => None,
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_found() {
+        let (table, recent) = (Table::builtin(), Recent::default());
+        let names = table.iter().map(|command| command.name.split('|').next().unwrap_or_default().to_owned());
+        let mut names: Vec<Vec<u8>> =
+            names.flat_map(|name| [name.to_uppercase(), name]).map(String::into_bytes).collect();
+        names.extend(
+            [&b""[..], b"ge", b"get\0", b"gets", b"\0get", b"nosuch", b"a-name-of-more-than-24-bytes"]
+                .map(<[u8]>::to_vec),
+        );
+        // One after the other they push each other out, twice in a row they do not.
+        for name in names.iter().chain(&names).flat_map(|name| [name, name]) {
+            let ranges = [ArgRange { start: 0, end: name.len() }];
+            let args = Args::new(name, &ranges);
+            assert_eq!(id(table.find_again(&recent, &args)), id(table.find(&args)), "{}", name.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_looked_up() {
+        let recent = Recent::default();
+        assert_eq!(recent.id_of(b"get", || Some(1)), Some(1));
+        assert_eq!(recent.id_of(b"get", || Some(2)), Some(1));
+        recent.forget();
+        assert_eq!(recent.id_of(b"get", || Some(2)), Some(2));
     }
 }
