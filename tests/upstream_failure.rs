@@ -289,10 +289,10 @@ fn half_a_push_on_a_lane_at_rest_is_kept_until_its_rest_comes() {
     let redis = Scripted::start(|mut peer| {
         while peer.request().is_some() {
             peer.send("+OK\r\n");
-            peer.send(&format!(">2\r\n$7\r\nmessage\r\n$400000\r\n{}", "x".repeat(300_000)));
+            peer.send(format!(">2\r\n$7\r\nmessage\r\n$400000\r\n{}", "x".repeat(300_000)));
             // For so long nothing is asked for, and what is not needed is given back.
             std::thread::sleep(TIMEOUT * 2);
-            peer.send(&format!("{}\r\n", "x".repeat(100_000)));
+            peer.send(format!("{}\r\n", "x".repeat(100_000)));
         }
     });
     let proxy = proxy_without_tier(redis.addr, |_| {});
