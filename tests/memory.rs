@@ -1,8 +1,10 @@
-//! What an idle client costs the proxy, in the real binary's resident memory.
+//! What idle clients cost the proxy, and what it gives back of what entries took, in the real binary's resident memory.
 
 mod support;
 #[path = "support/tls.rs"]
 mod tls;
+
+use std::time::{Duration, Instant};
 
 use support::binary::Binary;
 use support::{Client, Redis};
@@ -61,4 +63,44 @@ fn an_idle_client_by_tls_costs_at_most_sixteen_kibibytes() {
     let each = binary.rss().saturating_sub(before) / TLS_CLIENTS;
     println!("{TLS_CLIENTS} idle clients by TLS cost {each} bytes each");
     assert!(each <= IDLE_TLS_CLIENT_MAX_BYTES, "{each} bytes a client");
+}
+
+/// Keys kept and then flushed, and how long the proxy may take to give their memory back while nobody asks for anything: the allocator waits
+/// ten seconds for somebody who needs it again.
+const KEYS: usize = 100_000;
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(40);
+
+#[test]
+fn what_entries_took_goes_back_to_the_system_after_a_flush_though_nobody_asks_for_anything_more() {
+    let redis = Redis::start();
+    let binary = Binary::start(redis.addr(), "workers = 1\n[cache]\nadmit_after = 1\n");
+    binary.wait_armed();
+    let mut client = binary.client();
+    let value = "v".repeat(100);
+    let all = |client: &mut Client, command: &dyn Fn(&str) -> Vec<String>| {
+        for first in (0..KEYS).step_by(500) {
+            let commands: Vec<Vec<String>> = (first..first + 500).map(|n| command(&format!("key:{n}"))).collect();
+            let commands: Vec<Vec<&str>> =
+                commands.iter().map(|words| words.iter().map(String::as_str).collect()).collect();
+            client.pipeline(&commands.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        }
+    };
+    let before = binary.rss();
+    all(&mut client, &|key| vec!["SET".into(), key.into(), value.clone()]);
+    // Filled, and then served from a worker's own table, which holds on to what it serves.
+    (0..2).for_each(|_| all(&mut client, &|key| vec!["GET".into(), key.into()]));
+    let entries = binary.count("anteroom_cache_entries");
+    let taken = binary.rss() - before;
+    assert!(entries > KEYS as u64 * 9 / 10 && taken > 35 << 20, "{entries} entries in {taken} bytes");
+    assert_eq!(client.text(&["FLUSHALL"]), "+OK\r\n");
+    let flushed = Instant::now();
+    let kept = loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let kept = binary.rss().saturating_sub(before);
+        if kept < taken / 4 || flushed.elapsed() > GIVEN_BACK_WITHIN {
+            break kept;
+        }
+    };
+    println!("of {taken} bytes {kept} are kept after {:?}", flushed.elapsed());
+    assert!(kept < taken / 4, "of {taken} bytes {kept} are kept after {:?}", flushed.elapsed());
 }

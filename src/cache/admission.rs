@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use super::doorkeeper::Doorkeeper;
+use super::zeros;
 
 /// How often wasted fills double the reads asked for: at most 2^5 times `admit_after`.
 const WASTE_MAX: u8 = 5;
@@ -31,11 +32,10 @@ impl Admission {
     /// six bytes each. `admit_after` reads admit a key.
     pub fn new(counters: usize, keys: usize, admit_after: u8) -> Admission {
         let len = counters.clamp(64, 1 << 26).next_power_of_two();
-        let zeros = || (0..len).map(|_| AtomicU8::new(0)).collect();
         Admission {
             door: Doorkeeper::new(keys),
-            reads: zeros(),
-            waste: zeros(),
+            reads: zeros(len),
+            waste: zeros(len),
             counted: AtomicU64::new(0),
             admit_after: AtomicU8::new(admit_after.max(1)),
         }

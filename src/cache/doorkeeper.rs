@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use super::zeros;
+
 /// Bits set for a key, all in one word: one cache line is all that a look-up touches.
 const BITS: u32 = 4;
 /// Keys for each word of a filter when it is full. Then about three bits of eight are set, and one stranger in fifty is taken
@@ -27,7 +29,7 @@ impl Doorkeeper {
     /// Remembers at least so many keys, in 2.7 bytes for each or up to twice that.
     pub(super) fn new(keys: usize) -> Doorkeeper {
         let words = (keys / KEYS_PER_WORD).clamp(SAMPLE as usize, 1 << 24).next_power_of_two();
-        let filter = || (0..words).map(|_| AtomicU64::new(0)).collect();
+        let filter = || zeros(words);
         Doorkeeper { filters: [filter(), filter()], younger: AtomicUsize::new(0), sampled: AtomicUsize::new(0) }
     }
 

@@ -11,6 +11,8 @@
 //! | has a key been read often enough to be worth a fill | `admission.rs`; was it ever: `doorkeeper.rs` |
 //! | was it too large to be kept | `oversized.rs` |
 
+use zerocopy::FromZeros;
+
 mod admission;
 mod clock;
 mod doorkeeper;
@@ -27,3 +29,9 @@ pub(crate) use tier::{Tier, size as tier_size, weight as tier_weight};
 pub use tier::{TierLimits, TierSize};
 pub(crate) use view::U48_MAX;
 pub use view::{NewView, View, ViewKey};
+
+/// So many counters, bit sets or the like. The memory is the system's until something is counted in it, which writing zeros one by one would
+/// make it the process's.
+pub(crate) fn zeros<T: FromZeros>(count: usize) -> Box<[T]> {
+    <[T]>::new_box_zeroed_with_elems(count).expect("memory for what was configured")
+}

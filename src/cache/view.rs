@@ -220,9 +220,9 @@ impl View {
     }
 }
 
-/// What the allocator takes for so many bytes: eight more, rounded up to sixteens (glibc's; 32 at least).
+/// What the allocator takes for so many bytes: jemalloc's size classes, sixteens up to 128 and then four between a power of two and the next.
 pub(super) fn allocated(bytes: usize) -> usize {
-    (bytes + 8).next_multiple_of(16).max(32)
+    bytes.next_multiple_of(if bytes <= 128 { 16 } else { bytes.next_power_of_two() / 8 })
 }
 
 #[cfg(test)]
@@ -271,6 +271,6 @@ mod tests {
 
     #[test]
     fn the_allocators_rounding_is_known() {
-        assert_eq!([1, 24, 25, 40, 120, 121].map(allocated), [32, 32, 48, 48, 128, 144]);
+        assert_eq!([1, 24, 33, 128, 129, 160, 257, 5000].map(allocated), [16, 32, 48, 128, 160, 160, 320, 5120]);
     }
 }

@@ -6,7 +6,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use zerocopy::FromZeros;
+
 use super::outread::OpenFills;
+use crate::cache::zeros;
 
 /// Locks; slots are dealt to them by their low bits. Held for the length of one tier operation, so a few per worker suffice.
 const LOCKS: usize = 256;
@@ -20,17 +23,18 @@ const EPOCH: u64 = 1 << 32;
 const BEGUN: u64 = 1 << 32;
 
 /// One slot. Aligned so that none straddles two cache lines.
-#[derive(Debug)]
+#[derive(Debug, FromZeros)]
 #[repr(align(32))]
 pub(crate) struct Slot {
     state: AtomicU64,
     fills: AtomicU64,
-    /// The last state under which an entry of this slot was stored in the tier or kept in a near table, or `NEVER`.
-    stored_under: AtomicU64,
+    /// The complement of the last state under which an entry of this slot was stored in the tier or kept in a near table, or `NEVER`.
+    not_stored_under: AtomicU64,
 }
 
-/// No state: the epoch would have wrapped and every mark there can be would stand.
-const NEVER: u64 = u64::MAX;
+/// No state's complement: the epoch would have wrapped and every mark there can be would stand. 0, so that slots that nobody has used yet
+/// are memory that the system hands out zeroed, and has not given yet.
+const NEVER: u64 = 0;
 
 /// What a slot's state was at some instant. Equal to a later one only if nothing happened in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +68,6 @@ impl Fills {
     }
 }
 
-impl Default for Slot {
-    fn default() -> Self {
-        Slot { state: AtomicU64::new(0), fills: AtomicU64::new(0), stored_under: AtomicU64::new(NEVER) }
-    }
-}
-
 impl Slot {
     /// Acquire: what an invalidation removed before it moved the epoch is gone for whoever sees the moved epoch.
     pub(crate) fn state(&self) -> SlotState {
@@ -84,7 +82,7 @@ impl Slot {
     /// Whether something was stored under this very state. Then a near table may hold it and serve it, even if the tier has
     /// evicted it since. If not, no near table holds anything of this slot.
     pub(crate) fn stored_under(&self, state: SlotState) -> bool {
-        self.stored_under.load(Ordering::Acquire) == state.0
+        self.not_stored_under.load(Ordering::Acquire) == !state.0
     }
 
     /// Called before the fill's read leaves. SeqCst, though the proof needs only this: the count is visible to whoever has
@@ -101,11 +99,11 @@ impl Slot {
     /// Puts up one mark and moves the epoch, if nothing of this slot was ever stored; then the tier holds nothing of it, nor will it
     /// while the mark stands (`mark.rs`). Otherwise the mark does not stand when this returns.
     pub(crate) fn mark_unfilled(&self) -> bool {
-        if self.stored_under.load(Ordering::Relaxed) != NEVER {
+        if self.not_stored_under.load(Ordering::Relaxed) != NEVER {
             return false;
         }
         self.state.fetch_add(EPOCH + 1, Ordering::SeqCst);
-        if self.stored_under.load(Ordering::SeqCst) == NEVER {
+        if self.not_stored_under.load(Ordering::SeqCst) == NEVER {
             return true;
         }
         self.unmark();
@@ -147,7 +145,7 @@ impl SlotGuard<'_> {
 
     /// Whether the slot ever held an entry: writes to keys nobody caches need not ask the tier.
     pub(crate) fn was_filled(&self) -> bool {
-        self.slot.stored_under.load(Ordering::Relaxed) != NEVER
+        self.slot.not_stored_under.load(Ordering::Relaxed) != NEVER
     }
 
     /// The fills in flight of this slot and of those that share its lock.
@@ -164,7 +162,7 @@ impl SlotGuard<'_> {
     /// was the current one a moment ago, still is. From then on nothing changes it without the lock but the lifting of marks.
     #[must_use]
     pub(crate) fn note_stored(&self, state: SlotState) -> bool {
-        self.slot.stored_under.store(state.0, Ordering::SeqCst);
+        self.slot.not_stored_under.store(!state.0, Ordering::SeqCst);
         self.slot.state.load(Ordering::SeqCst) == state.0
     }
 }
@@ -183,10 +181,7 @@ struct Lock(Mutex<OpenFills>);
 impl Epochs {
     pub(crate) fn new(slots: usize) -> Epochs {
         let len = slots.clamp(1, 1 << 24).next_power_of_two();
-        Epochs {
-            slots: (0..len).map(|_| Slot::default()).collect(),
-            locks: (0..LOCKS).map(|_| Lock::default()).collect(),
-        }
+        Epochs { slots: zeros(len), locks: (0..LOCKS).map(|_| Lock::default()).collect() }
     }
 
     /// The slot of a key with this hash.

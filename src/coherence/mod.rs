@@ -60,7 +60,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 
 use ahash::RandomState;
@@ -151,8 +151,8 @@ struct Shared {
     broadcasts: OnceLock<Weak<Broadcasts>>,
     /// False while memory is short: nothing new is kept.
     filling: AtomicBool,
-    /// How often memory was to be freed: then near tables let go of what they hold.
-    sheds: AtomicU64,
+    /// Rung when memory is shed or everything is forgotten: near tables are to let go of what they hold.
+    forgotten: tokio::sync::watch::Sender<()>,
     registered: counters::Registered,
 }
 
@@ -170,7 +170,7 @@ impl Coherence {
             news: news::News::default(),
             broadcasts: OnceLock::new(),
             filling: AtomicBool::new(true),
-            sheds: AtomicU64::new(0),
+            forgotten: tokio::sync::watch::Sender::new(()),
             registered: counters::Registered::default(),
             hasher,
             limits,
@@ -243,13 +243,23 @@ impl Coherence {
     /// Lets go of entries of about so many bytes, whichever come first, as eviction might; says how many it was. Walks through the
     /// tier: for a background thread.
     pub fn shed(&self, bytes: u64) -> u64 {
-        self.shared().sheds.fetch_add(1, Relaxed);
+        self.shared().forgotten.send_replace(());
         self.shared().tier.shed(bytes)
     }
 
-    /// Frees what has been evicted or flushed. For a background task, every second or so: it may take milliseconds.
+    /// Rings when memory is shed, or everything is forgotten.
+    fn forgotten(&self) -> tokio::sync::watch::Receiver<()> {
+        self.shared().forgotten.subscribe()
+    }
+
+    /// Takes out what has been evicted or flushed. For a background task, every second or so: it may take milliseconds.
     pub fn tidy(&self) {
         self.shared().tier.tidy();
+    }
+
+    /// Frees the memory of some of what was taken out.
+    pub fn collect(&self) {
+        self.shared().tier.collect();
     }
 
     /// The keys (with a db each) that were served since this was last asked, at most `keys_max`. Walks the whole tier: for a
@@ -301,6 +311,6 @@ impl Local {
 /// How many entries of short keys and values the tier has room for. So many keys read once are remembered: fewer would keep a working set
 /// that fits from ever being filled. That takes about a hundredth of the tier's memory.
 fn keys_max(limits: &CoherenceLimits) -> usize {
-    const SMALL_ENTRY_BYTES: u64 = 384;
+    const SMALL_ENTRY_BYTES: u64 = 320;
     usize::try_from(limits.tier.bytes_max / SMALL_ENTRY_BYTES).unwrap_or(usize::MAX)
 }

@@ -8,13 +8,18 @@
 //! that nothing is being served; who needs that proof asks the slot as well (`watch.rs`).
 //!
 //! It begins small and grows while the tier goes on answering what it has no place for (`places.rs`), up to its share of
-//! memory, in which the entries it holds count: the tier may have evicted them.
+//! memory, in which the entries it holds count: the tier may have evicted them. What it holds for nothing is let go (`keep_tidy`): all of it
+//! when memory is shed or everything is forgotten, and by and by what was invalidated and is not asked for any more.
 //!
 //! Single-threaded: each worker has one.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::cell::RefCell;
+use std::time::Duration;
 
-use super::places::{At, Place, Places};
+use tokio::task::yield_now;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::places::{At, Leaving, Place, Places};
 use super::{Coherence, Hit, Miss, MissReason, Seen, Source};
 use crate::cache::{Millis, TierLimits, View, ViewKey};
 
@@ -36,6 +41,12 @@ const REFUSED_PER_FADE: usize = 16;
 /// After so many hits an entry is looked up in the tier again, so that moka knows it is hot.
 const HITS_MAX: u8 = 128;
 
+/// How often a part of the table is looked through for what was invalidated.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Steps of such a look: 4,096 places, less than a millisecond.
+const STEPS_PER_SWEEP: usize = 16;
+
 /// The table.
 pub struct Near {
     places: Places,
@@ -47,8 +58,6 @@ pub struct Near {
     strangers: usize,
     /// Newcomers turned away since a set last faded.
     refused: usize,
-    /// What `sheds` was when it was last looked at.
-    sheds: u64,
     /// The last hit that was not given a place, to borrow from.
     passing: Option<Hit>,
 }
@@ -64,7 +73,7 @@ impl Near {
     /// For one of so many workers of a tier with these bounds.
     pub fn new(tier: &TierLimits, workers: usize) -> Near {
         let bytes_max = usize::try_from(tier.bytes_max / SHARE).unwrap_or(usize::MAX) / workers.max(1);
-        Near { places: Places::default(), bytes_max, pinned: 0, strangers: 0, refused: 0, sheds: 0, passing: None }
+        Near { places: Places::default(), bytes_max, pinned: 0, strangers: 0, refused: 0, passing: None }
     }
 
     /// [`Coherence::serve`], through this table. The view is for copying out at once.
@@ -85,7 +94,6 @@ impl Near {
                 return Ok((&kept.entry.views()[view], seen));
             }
         }
-        let own = if self.let_go_if_shed(coherence) { None } else { own };
         let hit = match coherence.look_up(source, key, hash, question, now) {
             Ok(hit) => hit,
             Err(miss) => {
@@ -148,14 +156,45 @@ impl Near {
         (&kept.entry.views()[view], seen)
     }
 
-    /// Whether memory was shed since this was last asked; then all that is held here goes, or it would be pinned for nothing.
-    fn let_go_if_shed(&mut self, coherence: &Coherence) -> bool {
-        let sheds = coherence.shared().sheds.load(Relaxed);
-        if std::mem::replace(&mut self.sheds, sheds) == sheds {
-            return false;
+    /// Keeps a worker's table from holding memory for nothing. Ends when aborted, with the worker.
+    pub async fn keep_tidy(near: &RefCell<Self>, coherence: &Coherence) {
+        let mut forgotten = coherence.forgotten();
+        let mut tick = interval(SWEEP_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                rung = forgotten.changed() => {
+                    // The other end is in what `coherence` holds.
+                    let Ok(()) = rung else { return };
+                    let mut leaving = near.borrow_mut().empty();
+                    while leaving.step() {
+                        yield_now().await;
+                    }
+                }
+                _ = tick.tick() => {
+                    for _ in 0..STEPS_PER_SWEEP {
+                        near.borrow_mut().sweep(coherence);
+                        yield_now().await;
+                    }
+                }
+            }
         }
-        (self.places, self.pinned, self.passing) = (Places::default(), 0, None);
-        true
+    }
+
+    /// Takes out all that is held here.
+    fn empty(&mut self) -> Leaving {
+        (self.pinned, self.passing) = (0, None);
+        self.places.empty()
+    }
+
+    /// Looks at the next few places, and lets go of what has been invalidated since it was kept.
+    fn sweep(&mut self, coherence: &Coherence) {
+        let shared = coherence.shared();
+        let stands = |place: &Place| {
+            let slot = shared.slot(shared.key_hash(place.entry.key()));
+            slot.state().unmarked() == Some(place.epoch)
+        };
+        self.pinned -= self.places.sweep(stands);
     }
 
     fn grow(&mut self, coherence: &Coherence) {

@@ -25,8 +25,37 @@ const CREDIT_MAX: u8 = 32;
 /// See the head of this file.
 pub(super) struct Places {
     chunks: Vec<Box<[Set; SETS]>>,
-    /// The set that fades next: its chunk, and its number there.
-    hand: (usize, usize),
+    /// The set that fades next.
+    fades: Hand,
+    /// The set that is swept next.
+    swept: Hand,
+}
+
+/// A set: its chunk, and its number there.
+type Hand = (usize, usize);
+
+/// Sets that leave, or are swept, before others get their turn: 256 entries.
+const SETS_PER_STEP: usize = 64;
+
+/// What a table held, on its way out. Millions of entries are not freed at once: each step takes some tens of microseconds.
+pub(super) struct Leaving {
+    chunks: Vec<Box<[Set; SETS]>>,
+    /// Sets of the last chunk that have gone.
+    gone: usize,
+}
+
+impl Leaving {
+    /// Lets the next few go. False when there were none left.
+    pub(super) fn step(&mut self) -> bool {
+        let Some(chunk) = self.chunks.last_mut() else { return false };
+        chunk[self.gone..self.gone + SETS_PER_STEP].fill_with(Set::default);
+        self.gone += SETS_PER_STEP;
+        if self.gone == SETS {
+            self.chunks.pop();
+            self.gone = 0;
+        }
+        true
+    }
 }
 
 #[derive(Default)]
@@ -57,7 +86,7 @@ pub(super) struct At {
 
 impl Default for Places {
     fn default() -> Self {
-        Places { chunks: vec![empty()], hand: (0, 0) }
+        Places { chunks: vec![empty()], fades: (0, 0), swept: (0, 0) }
     }
 }
 
@@ -143,8 +172,8 @@ impl Places {
 
     /// The next set's credit is halved; who has none left, goes. Says how many bytes of entries went.
     pub(super) fn fade(&mut self) -> usize {
-        let (chunk, set) = self.hand;
-        self.hand = if set + 1 < SETS { (chunk, set + 1) } else { ((chunk + 1) % self.chunks.len(), 0) };
+        let (chunk, set) = self.fades;
+        self.fades = self.after(self.fades);
         let mut freed = 0;
         for place in &mut self.chunks[chunk][set].0 {
             match place {
@@ -153,6 +182,28 @@ impl Places {
             }
         }
         freed
+    }
+
+    /// Looks at the next few sets and lets those go that do not stand any more. Says how many bytes of entries went.
+    pub(super) fn sweep(&mut self, stands: impl Fn(&Place) -> bool) -> usize {
+        let mut freed = 0;
+        for _ in 0..SETS_PER_STEP {
+            let (chunk, set) = self.swept;
+            self.swept = self.after(self.swept);
+            for place in &mut self.chunks[chunk][set].0 {
+                freed += place.take_if(|kept| !stands(kept)).map_or(0, |gone| gone.entry.bytes());
+            }
+        }
+        freed
+    }
+
+    /// Empties the table, which is as small again as at first.
+    pub(super) fn empty(&mut self) -> Leaving {
+        Leaving { chunks: std::mem::take(self).chunks, gone: 0 }
+    }
+
+    fn after(&self, (chunk, set): Hand) -> Hand {
+        if set + 1 < SETS { (chunk, set + 1) } else { ((chunk + 1) % self.chunks.len(), 0) }
     }
 
     /// The greatest power of two of chunks there are: so many had their turn at growing before, and the rest have it now.

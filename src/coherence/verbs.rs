@@ -156,6 +156,7 @@ impl Coherence {
         shared.sources.forget_everything();
         // What is stored between these two lines is freed though it could be served: a few fills for nothing.
         shared.tier.release_all();
+        shared.forgotten.send_replace(());
         self.counters().flushed(cause);
         if cause.is_word_of_others() {
             self.tell_everything();

@@ -77,8 +77,10 @@ use worker::Worker;
 
 /// What the process takes to end once everyone has gone, at most.
 const AFTER_DRAIN: Duration = Duration::from_secs(2);
-/// How often what was evicted or flushed is freed.
+/// How often what was evicted or flushed is taken out.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// And in how many steps its memory is: 250,000 entries a second.
+const COLLECTIONS_PER_TIDY: usize = 32;
 /// Accepted connections waiting for their worker to take them.
 const ARRIVALS_MAX: usize = 1024;
 
@@ -267,6 +269,11 @@ async fn keep_tier_tidy(shared: Arc<Shared>) {
     loop {
         tick.tick().await;
         shared.coherence.tidy();
+        for _ in 0..COLLECTIONS_PER_TIDY {
+            shared.coherence.collect();
+            // This thread accepts clients.
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -286,6 +293,7 @@ async fn work(index: usize, shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Ar
     });
     let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
     let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
+    let near = tokio::task::spawn_local(worker::keep_near(worker.clone()));
     let gathering = tokio::task::spawn_local(worker::keep_gathering(worker.clone()));
     let following = tokio::task::spawn_local(in_force::follow(worker.clone()));
     let (mut entering, mut sessions) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
@@ -340,6 +348,7 @@ async fn work(index: usize, shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Ar
     worker.stop();
     mail.abort();
     tidy.abort();
+    near.abort();
     gathering.abort();
     following.abort();
     pulse.abort();

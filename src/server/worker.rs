@@ -223,3 +223,8 @@ impl Worker {
 pub(super) async fn keep_gathering(worker: Rc<Worker>) {
     tokio::join!(worker.gathering.keep(), worker.round.keep());
 }
+
+/// See [`Near`]. Ends when aborted, with the worker.
+pub(super) async fn keep_near(worker: Rc<Worker>) {
+    Near::keep_tidy(&worker.near, &worker.coherence).await;
+}

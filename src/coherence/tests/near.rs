@@ -1,5 +1,8 @@
 //! The near table by itself: what it makes room for, and what it lets go.
 
+use std::cell::RefCell;
+use std::time::Duration;
+
 use super::super::near::Near;
 use super::*;
 
@@ -96,17 +99,33 @@ fn what_the_tier_has_evicted_meanwhile_is_not_given_a_place() {
     assert!(!a.coherence.may_keep(hash, hit.seen()));
 }
 
-#[test]
-fn what_was_shed_is_not_pinned_here_either() {
+/// What a table of 500 entries holds so long after this has been done, while nobody asks.
+async fn held_after(wait_ms: u64, done: impl FnOnce(&Armory, &[Vec<u8>])) -> (usize, usize) {
     let a = Armory::with_slots(1 << 16);
     let keys = keys(500);
     keys.iter().for_each(|key| a.fill(key, key));
     a.coherence.tidy();
-    let mut near = Near::default();
-    ask_all(&a, &mut near, &keys, 20);
-    assert!(near.held().0 > 400);
-    a.coherence.shed(u64::MAX);
-    // Noticed at the first read that the table does not answer.
-    assert!(near.serve(&a.coherence, &a.source, b"another", &GET, T0).is_err());
-    assert_eq!(near.held(), (0, 0));
+    let near = RefCell::new(Near::default());
+    ask_all(&a, &mut near.borrow_mut(), &keys, 20);
+    assert!(near.borrow().held().0 > 400);
+    let worker = async {
+        tokio::task::yield_now().await;
+        done(&a, &keys);
+        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    };
+    tokio::select! {
+        () = Near::keep_tidy(&near, &a.coherence) => unreachable!("it ends when aborted"),
+        () = worker => near.borrow().held(),
+    }
+}
+
+#[tokio::test]
+async fn what_was_shed_flushed_or_invalidated_is_not_pinned_here_either_though_nobody_asks() {
+    assert_eq!(held_after(100, |a, _| assert!(a.coherence.shed(u64::MAX) > 400)).await, (0, 0));
+    assert_eq!(held_after(100, |a, _| a.coherence.everything(Cause::Push)).await, (0, 0));
+    let invalidate = |a: &Armory, keys: &[Vec<u8>]| {
+        keys[100..].iter().for_each(|key| a.coherence.invalidate_key(key, Cause::Push));
+    };
+    let (left, _) = held_after(1300, invalidate).await;
+    assert!((80..=100).contains(&left), "what may be served stays: {left}");
 }

@@ -326,7 +326,7 @@ fn replies_past_their_deadline_or_too_big_are_not_stored() {
     assert_eq!(commit(&reply_of(GET, &[0; 900])), Err(CommitRefused::TooBig));
     assert_eq!(commit(&reply_of(GET, &[0; 200])), Ok(()));
     let other = ViewKey { command: 2, ..GET };
-    assert_eq!(commit(&reply_of(other, &[0; 400])), Ok(()), "alone it is not too big");
+    assert_eq!(commit(&reply_of(other, &[0; 500])), Ok(()), "alone it is not too big");
     let answer = coherence.serve(&source, b"k", &GET, T0).map(|_| ()).map_err(|miss| miss.reason);
     assert_eq!(answer, Err(MissReason::NoView), "it made room for the newer one");
 }
