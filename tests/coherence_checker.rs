@@ -171,6 +171,7 @@ fn check(proxies: usize) {
     }
     println!("{drops} pushes; kept at the end: {holds:?}");
     let Ran { clients, caching, deeds } = ran;
+    let deeds = Told(deeds);
     let held: Vec<_> = caching.into_iter().map(|client| (client.way, client.steps)).collect();
     let (operations, failures) = (world.operations(), world.failures.load(Ordering::Relaxed));
     let sum = |field: &str| proxies.iter().map(|proxy| proxy.count(field)).sum::<u64>();
@@ -192,7 +193,7 @@ fn check(proxies: usize) {
         verdict.reads, verdict.writes, verdict.uncertain
     );
     let share = hits as f64 / verdict.reads as f64;
-    println!("{hits} hits ({:.0} %), {failures} failed requests; {:?}", share * 100.0, deeds);
+    println!("{hits} hits ({:.0} %), {failures} failed requests; {:?}", share * 100.0, deeds.0.done);
     println!("{audited} hits audited: {stale} stale; {discarded} discarded");
     println!("{told} keys told by peers, {gaps} gaps, {repeated} messages repeated");
     let max = tell("missed a foreign write", &verdict.lags);
@@ -229,6 +230,17 @@ fn tell(what: &str, lags: &[Micros]) -> Micros {
     let max = lags.last().copied().unwrap_or_default();
     println!("{} reads {what}: p50 {} us, p99 {} us, max {max} us", lags.len(), lag(0.5), lag(0.99));
     max
+}
+
+/// Says when what was done, if anything was found wrong.
+struct Told(chaos::Deeds);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.log.iter().for_each(|(at, what)| println!("{at} us: {what}"));
+        }
+    }
 }
 
 struct SetWhenDropped<'a>(&'a AtomicBool);

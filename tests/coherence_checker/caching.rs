@@ -3,7 +3,7 @@
 //! The rule it relies on: a value is stored when its reply arrives, and whatever is told after that drops it. Where invalidations come over
 //! another connection (REDIRECT) a placeholder stands from the request on, and what is told meanwhile takes it away.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anteroom::resp::encode;
 
 use super::driver::number;
-use super::history::{Register, Step};
+use super::history::{Micros, Register, Step};
 use super::support::Client;
 use super::world::{Kind, Rng, World};
 
@@ -48,8 +48,8 @@ pub(crate) struct Caching<'w> {
     told: Option<Client>,
     asked: VecDeque<Asked>,
     held: HashMap<Key, Option<u64>>,
-    /// Keys asked for and not told of since.
-    awaited: HashSet<Key>,
+    /// Keys asked for and not told of since, and how often each was.
+    awaited: HashMap<Key, usize>,
     names: HashMap<String, Key>,
     rng: Rng,
     pub(crate) steps: Vec<Step>,
@@ -69,7 +69,7 @@ impl<'w> Caching<'w> {
             told: None,
             asked: VecDeque::new(),
             held: HashMap::new(),
-            awaited: HashSet::new(),
+            awaited: HashMap::new(),
             names: names.collect(),
             rng: Rng::new(seed),
             steps: Vec::new(),
@@ -126,15 +126,17 @@ impl<'w> Caching<'w> {
     /// Reads, from memory where it can, until enough has been done.
     pub(crate) fn run(&mut self) {
         while self.world.go_on(0) {
+            // Whatever has come by then is seen before anything is used.
+            let at = self.world.epoch.now();
             self.look();
             if self.world.quiet.load(Ordering::Relaxed) {
                 self.settle();
-                self.read_held();
+                self.read_held(at);
                 std::thread::sleep(Duration::from_micros(500));
                 continue;
             }
             match self.rng.below(100) {
-                0..70 => self.read_held(),
+                0..70 => self.read_held(at),
                 70..99 => {
                     let many = 1 + self.rng.below(4) as usize;
                     self.ask_some(many);
@@ -151,10 +153,11 @@ impl<'w> Caching<'w> {
         (register, self.rng.below(self.world.registers[register].keys.len() as u64) as u8)
     }
 
-    fn read_held(&mut self) {
+    /// Uses something that it holds, having looked at what came until `at`.
+    fn read_held(&mut self, at: Micros) {
         let key = self.any_key();
         if let Some(&Some(number)) = self.held.get(&key) {
-            self.steps.push(Step::Held { register: key.0, number, at: self.world.epoch.now() });
+            self.steps.push(Step::Held { register: key.0, number, at });
         }
     }
 
@@ -178,7 +181,7 @@ impl<'w> Caching<'w> {
                 // What was kept is asked for anew.
                 for key in &keys {
                     self.held.remove(key);
-                    self.awaited.insert(*key);
+                    *self.awaited.entry(*key).or_default() += 1;
                 }
             }
             let asked = Asked::Read(keys, keeps);
@@ -257,9 +260,11 @@ impl<'w> Caching<'w> {
             };
             let (element, after) = rest.split_at(end.map_or(rest.len(), |(at, _)| at + 2));
             rest = after;
+            // The last reply to come is the newest, whatever was told between them.
             if let Ok(number) = number(element.as_bytes())
-                && self.awaited.remove(&key)
+                && let Some(times) = self.awaited.get_mut(&key).filter(|times| **times > 0)
             {
+                *times -= 1;
                 self.held.insert(key, number);
             }
         }

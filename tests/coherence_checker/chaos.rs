@@ -6,14 +6,18 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::history::{Via, Write};
+use super::history::{Micros, Via, Write};
 use super::support::scripted::Tamper;
 use super::support::{Client, Proxy, eventually};
 use super::upstream::Upstream;
 use super::world::{GENERATION, Kind, Rng, World};
 
-/// How often each was done.
-pub(crate) type Deeds = BTreeMap<&'static str, usize>;
+/// How often each was done, and when, for whoever has to find out what went wrong.
+#[derive(Default)]
+pub(crate) struct Deeds {
+    pub(crate) done: BTreeMap<&'static str, usize>,
+    pub(crate) log: Vec<(Micros, &'static str)>,
+}
 
 #[derive(Clone, Copy, Debug)]
 enum Deed {
@@ -67,7 +71,7 @@ const DEEDS_BETWEEN_QUIET: usize = 5;
 
 /// Makes trouble until told that it is over, and at least once of each kind.
 pub(crate) fn make(world: &World, upstream: &Upstream, proxies: &[Proxy], over: &AtomicBool, seed: u64) -> Deeds {
-    let mut trouble = Trouble { world, upstream, proxies, rng: Rng::new(0xc4a05 + seed), deeds: Deeds::new() };
+    let mut trouble = Trouble { world, upstream, proxies, rng: Rng::new(0xc4a05 + seed), deeds: Deeds::default() };
     let mut since_quiet = 0;
     loop {
         let mut order = DEEDS.to_vec();
@@ -98,7 +102,8 @@ struct Trouble<'a> {
 
 impl Trouble<'_> {
     fn count(&mut self, what: &'static str, times: usize) {
-        *self.deeds.entry(what).or_default() += times;
+        *self.deeds.done.entry(what).or_default() += times;
+        self.deeds.log.push((self.world.epoch.now(), what));
     }
 
     fn any_proxy(&mut self) -> usize {
@@ -162,6 +167,8 @@ impl Trouble<'_> {
                         let mut client = proxy.client();
                         eventually("a write is taken", || client.text(&["SET", "moved", "x"]) == "+OK\r\n");
                     }
+                    // It may have been taken by a connection made for it, while all others still lead to the demoted server: README, Failover.
+                    upstream.is_left_by_all();
                 });
                 self.count("changed places", 1);
             }

@@ -78,7 +78,8 @@ fn words(command: &[&str]) -> Command {
 
 impl<'w> Driver<'w> {
     pub(crate) fn new(world: &'w World, door: Door<'w>, seed: u64) -> Self {
-        let resp3 = seed.is_multiple_of(2) && matches!(door, Door::Proxy(..));
+        // Of each proxy's clients some speak RESP3 and some RESP2.
+        let resp3 = (seed / 2).is_multiple_of(2) && matches!(door, Door::Proxy(..));
         let (moves, client) = (door.moves(), door.connect());
         let mut driver = Self { world, client, door, moves, resp3, rng: Rng::new(seed), steps: Vec::new() };
         driver.greet();
@@ -237,6 +238,9 @@ impl<'w> Driver<'w> {
         let (register, key) = self.any_key();
         let name = self.world.registers[register].keys[key].clone();
         let read = words(&["GET", &name]);
+        // Who watches keeps its connection when the servers change places, and would go on reading from the demoted one.
+        let world = self.world;
+        let _no_move = world.flushes.read().unwrap_or_else(PoisonError::into_inner);
         let Some(_) = self.exchange(&[words(&["WATCH", &name])]) else { return 1 };
         for command in [read.clone(), words(&["UNWATCH"]), read] {
             let Some((called, replies)) = self.exchange(&[command]) else { return 1 };

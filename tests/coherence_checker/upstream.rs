@@ -80,7 +80,8 @@ impl Upstream {
     /// The primary dies and comes back, with all its data or with none. To be called while nobody writes.
     pub(crate) fn restart(&self, with_data: bool) {
         if with_data {
-            assert_eq!(self.client().text(&["SAVE"]), "+OK\r\n");
+            // Refused while a replica is given everything, as it may be for a moment after it had to begin anew.
+            eventually("it saves", || self.client().text(&["SAVE"]) == "+OK\r\n");
         }
         self.men.iter().for_each(Middleman::cut_all);
         self.servers()[self.primary()].restart(with_data);
@@ -107,6 +108,17 @@ impl Upstream {
         self.settle();
         self.promote();
         self.replicate_from_now();
+    }
+
+    /// Returns when no proxy hears of changes from the one that was the primary before.
+    pub(crate) fn is_left_by_all(&self) {
+        let addr = self.servers()[1 - self.primary()].addr();
+        let mut demoted = Client::connect(addr);
+        eventually("nobody listens to the demoted server", || {
+            let list = demoted.text(&["CLIENT", "LIST"]);
+            // While it loads what the other has, it answers an error.
+            list.starts_with('$') && !list.contains("name=anteroom:tracker ")
+        });
     }
 
     fn promote(&self) {

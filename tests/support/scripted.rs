@@ -212,6 +212,10 @@ impl Shared {
             }
             state.lines.push(ends.clone());
         }
+        // It has led elsewhere since, and cut all lines there were: this one was not among them.
+        if *self.upstream.lock().expect("no panic under the lock") != upstream {
+            ends.cut();
+        }
         self.changed.notify_all();
         ends.pass(Way::Up, &heard);
         let down = ends.clone();

@@ -145,7 +145,8 @@ impl<'a> Line<'a> {
         // One that was being connected to the old server when the new one was found was not told.
         let asked = if let Err(error) = self.wire.check_era() {
             asked.into_iter().for_each(Asked::fail);
-            post_all(fences);
+            // Their turn comes when nothing is served any more (`Drop`).
+            self.owed.push_back(Owed::Pong(Instant::now(), self.clock.now(), fences));
             return Err(error);
         } else {
             asked
@@ -288,6 +289,8 @@ impl<'a> Line<'a> {
         // Before the commit: should it be refused for what has moved by then, that is only seen once more.
         let seen = self.coherence.seen(&self.tracker.source, fill.ticket.key());
         let expires = match pttl {
+            // A write may have come between the two replies, and what PTTL said be of the value before it. What it wrote lives a millisecond.
+            _ if !self.coherence.still_good(&fill.ticket.check()) => sent + 1,
             Some(left @ 0..) => sent + left as u64,
             _ => Millis::NEVER,
         };
