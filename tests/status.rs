@@ -42,6 +42,8 @@ fn one_screen_says_how_it_is_and_has_no_colours_where_nobody_sees_them() {
     let redis = Redis::start();
     let (proxy, admin) = looked_into(&redis, "");
     proxy.wait_armed();
+    // Which begins with forgetting everything: something may have been said before.
+    eventually("peers are listened to", || proxy.info("anteroom_peers_state") == "up");
     let mut client = proxy.client();
     client.ask(&["SET", "k", "v"]);
     for _ in 0..4 {

@@ -172,6 +172,9 @@ impl Near {
                     }
                 }
                 _ = tick.tick() => {
+                    if near.borrow().pinned == 0 {
+                        continue;
+                    }
                     for _ in 0..STEPS_PER_SWEEP {
                         near.borrow_mut().sweep(coherence);
                         yield_now().await;
