@@ -1,7 +1,8 @@
 //! A client that caches for itself, as a library would: what it reads it keeps until it is told, and then drops.
 //!
 //! The rule it relies on: a value is stored when its reply arrives, and whatever is told after that drops it. Where invalidations come over
-//! another connection (REDIRECT) a placeholder stands from the request on, and what is told meanwhile takes it away.
+//! another connection (REDIRECT) a placeholder stands from the request on, and what is told meanwhile takes it away: one for each request, since
+//! what is told may overtake a reply, and the next request of the same key both of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
@@ -35,8 +36,8 @@ type Key = (Register, u8);
 /// What a reply is of.
 enum Asked {
     Nothing,
-    /// A read of these keys; kept or not.
-    Read(Vec<Key>, bool),
+    /// A read of these keys; kept or not, and of which keys what comes is still good.
+    Read(Vec<(Key, bool)>, bool),
 }
 
 pub(crate) struct Caching<'w> {
@@ -48,8 +49,6 @@ pub(crate) struct Caching<'w> {
     told: Option<Client>,
     asked: VecDeque<Asked>,
     held: HashMap<Key, Option<u64>>,
-    /// Keys asked for and not told of since, and how often each was.
-    awaited: HashMap<Key, usize>,
     names: HashMap<String, Key>,
     rng: Rng,
     pub(crate) steps: Vec<Step>,
@@ -69,7 +68,6 @@ impl<'w> Caching<'w> {
             told: None,
             asked: VecDeque::new(),
             held: HashMap::new(),
-            awaited: HashMap::new(),
             names: names.collect(),
             rng: Rng::new(seed),
             steps: Vec::new(),
@@ -120,7 +118,16 @@ impl<'w> Caching<'w> {
 
     fn forget(&mut self) {
         self.held.clear();
-        self.awaited.clear();
+        self.spoil(|_| true);
+    }
+
+    /// What has been asked for and comes of these keys is not kept.
+    fn spoil(&mut self, is_spoilt: impl Fn(Key) -> bool) {
+        for asked in &mut self.asked {
+            if let Asked::Read(keys, _) = asked {
+                keys.iter_mut().for_each(|(key, good)| *good &= !is_spoilt(*key));
+            }
+        }
     }
 
     /// Reads, from memory where it can, until enough has been done.
@@ -181,10 +188,9 @@ impl<'w> Caching<'w> {
                 // What was kept is asked for anew.
                 for key in &keys {
                     self.held.remove(key);
-                    *self.awaited.entry(*key).or_default() += 1;
                 }
             }
-            let asked = Asked::Read(keys, keeps);
+            let asked = Asked::Read(keys.into_iter().map(|key| (key, true)).collect(), keeps);
             match form {
                 0..50 => self.push(&mut bytes, &["GET", one], asked),
                 50..60 => self.push(&mut bytes, &["GETRANGE", one, "0", "-1"], asked),
@@ -251,7 +257,7 @@ impl<'w> Caching<'w> {
         let text = String::from_utf8_lossy(frame);
         let body = text.strip_prefix('*').and_then(|rest| rest.split_once("\r\n")).map_or(&*text, |(_, body)| body);
         let mut rest = body;
-        for key in keys {
+        for (key, good) in keys {
             let end = match rest.as_bytes().first() {
                 Some(b'$') if !rest.starts_with("$-") => rest.match_indices("\r\n").nth(1),
                 Some(b'$' | b'_') => rest.match_indices("\r\n").next(),
@@ -260,11 +266,9 @@ impl<'w> Caching<'w> {
             };
             let (element, after) = rest.split_at(end.map_or(rest.len(), |(at, _)| at + 2));
             rest = after;
-            // The last reply to come is the newest, whatever was told between them.
             if let Ok(number) = number(element.as_bytes())
-                && let Some(times) = self.awaited.get_mut(&key).filter(|times| **times > 0)
+                && good
             {
-                *times -= 1;
                 self.held.insert(key, number);
             }
         }
@@ -280,15 +284,16 @@ impl<'w> Caching<'w> {
         self.drops += 1;
         if what == "_\r\n" || what == "$-1\r\n" {
             self.held.clear();
-            return if self.told.is_some() {
-                self.awaited.clear()
-            };
+            if self.told.is_some() {
+                self.spoil(|_| true);
+            }
+            return;
         }
         for name in what.split("\r\n").skip(1).filter(|line| !line.starts_with('$')) {
-            let Some(key) = self.names.get(name) else { continue };
-            self.held.remove(key);
+            let Some(&key) = self.names.get(name) else { continue };
+            self.held.remove(&key);
             if self.told.is_some() {
-                self.awaited.remove(key);
+                self.spoil(|asked| asked == key);
             }
         }
     }
