@@ -12,7 +12,7 @@ use super::outread::Closed;
 use super::watch::Sight;
 use super::{Coherence, Local, ScopeId, Source, SourceKind};
 use crate::cache::{Entry, Millis, NewView, View, tier_size};
-use crate::coherence::epochs::SlotState;
+use crate::coherence::epochs::{Slot, SlotState};
 use crate::resp::Protocol;
 
 /// Why no ticket was issued; the read then goes upstream on the client's own lane.
@@ -162,10 +162,13 @@ impl Coherence {
     pub fn still_good(&self, check: &TicketCheck) -> bool {
         // A write acknowledged before this call moved the state when its mark went up, before it was even sent. A flush in flight
         // has changed the stamp.
-        let has_moved =
-            self.shared().epochs.slot(check.slot).state() != check.state || check.source.stamp() != check.stamp;
-        !has_moved && !check.closed.is_set()
+        !has_moved(self.shared().epochs.slot(check.slot), check.state, &check.source, check.stamp)
+            && !check.closed.is_set()
     }
+}
+
+fn has_moved(slot: &Slot, state: SlotState, source: &Source, stamp: u64) -> bool {
+    slot.state() != state || source.stamp() != stamp
 }
 
 impl FillTicket {
@@ -177,6 +180,11 @@ impl FillTicket {
     /// Whose data it will hold.
     pub fn scope(&self) -> ScopeId {
         self.source.scope()
+    }
+
+    /// Whether anything has moved since it was issued: then it can no longer be used.
+    pub fn has_moved(&self) -> bool {
+        has_moved(self.local.shared.slot(self.hash), self.state, &self.source, self.stamp)
     }
 
     /// What joiners of its flight check.

@@ -268,6 +268,29 @@ fn a_reader_who_comes_after_a_value_has_expired_does_not_join_the_flight_from_be
     }
 }
 
+#[test]
+fn a_reader_who_comes_after_a_value_written_between_the_two_replies_has_expired_does_not_join_either() {
+    let stage = Stage::new();
+    stage.foreign(&["SET", "k", "old"]);
+    let tracker = stage.tracker();
+    tracker.hold(Up);
+    let mut clients: Vec<Client> = (0..4).map(|_| stage.proxy.client()).collect();
+    clients[0].send(&["GET", "k"]);
+    tracker.release_through(Up, b"$4\r\nPTTL\r\n$1\r\nk\r\n");
+    super::support::eventually("PTTL has run", || stage.foreign(&["INFO", "commandstats"]).contains("cmdstat_pttl"));
+    // PTTL said that k does not expire.
+    tracker.hold(Down);
+    stage.foreign(&["SET", "k", "new", "PX", "50"]);
+    tracker.release(Up);
+    tracker.await_held(Down, b"$3\r\nnew\r\n");
+    super::support::eventually("it has expired", || stage.foreign(&["EXISTS", "k"]) == ":0\r\n");
+    stage.planned(3, || clients[1..].iter_mut().for_each(|client| client.send(&["GET", "k"])));
+    tracker.release(Down);
+    for client in &mut clients[1..] {
+        assert_eq!(String::from_utf8_lossy(&client.frame()), NIL);
+    }
+}
+
 /// One worker with room for so many fills, and a lane that stands.
 fn one_worker(fills_inflight_max: usize) -> (Stage, Client) {
     let stage = Stage::with(|config| {

@@ -289,8 +289,8 @@ impl<'a> Line<'a> {
         // Before the commit: should it be refused for what has moved by then, that is only seen once more.
         let seen = self.coherence.seen(&self.tracker.source, fill.ticket.key());
         let expires = match pttl {
-            // A write may have come between the two replies, and what PTTL said be of the value before it. What it wrote lives a millisecond.
-            _ if !self.coherence.still_good(&fill.ticket.check()) => sent + 1,
+            // A write came between the two replies, if not before: PTTL spoke of another value. This one lives a millisecond at least.
+            _ if fill.ticket.has_moved() => sent + 1,
             Some(left @ 0..) => sent + left as u64,
             _ => Millis::NEVER,
         };
