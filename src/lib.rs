@@ -70,8 +70,9 @@ pub mod upstream;
 
 use std::io;
 
-/// The allocator, for the tests and benches of this crate, too. An entry of the tier is many small objects: it takes a sixth less than with
-/// glibc's, is filled in four fifths of the time, and what is freed goes back to the system (10 s later), which glibc's keeps.
+/// The allocator, for the tests and benches of this crate, too. An entry of the tier is many small objects: it takes an eighth less than with
+/// glibc's, is filled for less CPU (2.0 to 1.4 µs, one client, 256 at a time), and what is freed goes back to the system (10 s later), which glibc's
+/// keeps.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use super::Millis;
+use super::{Millis, zeros};
 
 /// Remembered at once; a newer one may take the place of an older. Eight bytes each.
 const SLOTS: usize = 4096;
@@ -21,7 +21,7 @@ pub struct Oversized {
 
 impl Default for Oversized {
     fn default() -> Self {
-        Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), any: AtomicBool::new(false) }
+        Self { slots: zeros(SLOTS), any: AtomicBool::new(false) }
     }
 }
 
