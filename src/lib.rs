@@ -18,6 +18,7 @@
 //! | [`tls`] | keys, certificates, whom to trust, records | know what the bytes mean |
 //! | [`admin`] | every figure once, as INFO, metrics and a page tell it; health; the console | change anything |
 //! | [`config`] | `proxy.toml`, flags, environment | act on them |
+//! | `contained` | how far a panic reaches | know what panicked |
 //! | [`host`] | what runs the process: its signals, its log, its supervisor | know what is served |
 //!
 //! # The life of a GET
@@ -52,6 +53,7 @@ pub mod cache;
 pub mod coherence;
 pub mod command;
 pub mod config;
+mod contained;
 pub mod descriptors;
 pub mod glob;
 pub mod host;

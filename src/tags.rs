@@ -93,6 +93,7 @@ impl Sweeps {
         // It is never closed.
         let _turn = self.turns.acquire().await;
         let connection = connector.open(Protocol::Resp2, "anteroom:tags").await.map_err(|e| e.to_string())?;
+        connection.may_serve(Protocol::Resp2).map_err(|e| e.to_string())?;
         let mut asked = Conversation::new(connection.socket);
         let (set, mut swept) = (set_of(tag), 0u64);
         loop {
@@ -105,8 +106,11 @@ impl Sweeps {
                 return Err(String::from_utf8_lossy(error).trim_end().to_owned());
             }
             let parts = elements(&reply);
-            let names: Names = parts.iter().skip(1).filter_map(|part| bulk(part)).collect();
-            swept += parts.len().saturating_sub(1) as u64;
+            let keys = parts.len().saturating_sub(1);
+            // The set has changed with its keys.
+            let changed = (keys > 0).then_some(&*set);
+            let names: Names = parts.iter().skip(1).filter_map(|part| bulk(part)).chain(changed).collect();
+            swept += keys as u64;
             let gone = Invalidation::Keys(names);
             coherence.pass_on(&gone);
             coherence.invalidate(&gone, cause);

@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use support::scripted::Middleman;
+use support::scripted::Way::Up;
 use support::{Client, Proxy, Redis, eventually};
 
 const USERS: &[&[&str]] = &[
@@ -321,6 +323,27 @@ fn a_password_changed_or_a_user_switched_off_through_the_proxy_is_refused_at_onc
 }
 
 #[test]
+fn a_password_is_tried_again_when_redis_closes_the_connection_on_which_it_was_tried() {
+    let redis = Redis::start();
+    add_users(&redis, None);
+    let middleman = Middleman::before(redis.addr());
+    let proxy = Proxy::start_with(middleman.addr, |config| config.workers = 1);
+    proxy.wait_armed();
+    drop(login(&proxy, "alice", "apass"));
+    for (round, password, reply) in
+        [(0, "apass", "+OK\r\n"), (1, "wrong", "-WRONGPASS invalid username-password pair or user is disabled.\r\n")]
+    {
+        let line = middleman.line("anteroom:auth", round);
+        line.hold(Up);
+        let mut client = proxy.client();
+        client.send(&["AUTH", "alice", password]);
+        line.await_held(Up, password.as_bytes());
+        line.cut();
+        assert_eq!(client.text_frame(), reply);
+    }
+}
+
+#[test]
 fn a_user_deleted_through_the_proxy_is_served_nothing_more() {
     let (_redis, proxy) = with_users();
     let mut admin = proxy.client();
@@ -466,6 +489,58 @@ fn a_password_set_through_the_proxy_is_asked_of_new_clients() {
     assert_eq!(client.text(&["GET", "k"]), "$5\r\nvalue\r\n");
     assert_eq!(client.text(&["CONFIG", "SET", "requirepass", ""]), "+OK\r\n");
     eventually("nobody has to any more", || proxy.client().text(&["GET", "k"]) == "$5\r\nvalue\r\n");
+}
+
+/// Redis wants a password for a moment, in which its connections are closed and `client` has others opened at once.
+fn want_a_password_for_a_moment(redis: &Redis, proxy: &Proxy, client: &mut Client, redials: &[&str]) {
+    let mut admin = redis.client();
+    admin.ask(&["CONFIG", "SET", "requirepass", "sesame"]);
+    admin.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    eventually("the password is wanted", || client.text(redials).starts_with("-NOAUTH"));
+    // Through the proxy, which then looks at once whether there still is a password.
+    let mut through = proxy.client();
+    assert_eq!(through.text(&["AUTH", "sesame"]), "+OK\r\n");
+    assert_eq!(through.text(&["CONFIG", "SET", "requirepass", ""]), "+OK\r\n");
+}
+
+#[test]
+fn a_database_is_not_forgotten_while_redis_wants_a_password_for_a_moment() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(&redis);
+    let mut client = proxy.client();
+    assert_eq!(client.pipeline(&[&["SELECT", "5"], &["SET", "k", "v"]]), ["+OK\r\n", "+OK\r\n"]);
+    want_a_password_for_a_moment(&redis, &proxy, &mut client, &["SET", "k", "v"]);
+    eventually("the client is served again", || client.text(&["SET", "meant", "for 5"]) == "+OK\r\n");
+    assert_eq!(redis.client().text(&["EXISTS", "meant"]), ":0\r\n", "it was written in database 0");
+    assert_eq!(client.text(&["EXISTS", "meant"]), ":1\r\n");
+}
+
+#[test]
+fn resp3_is_not_forgotten_while_redis_wants_a_password_for_a_moment() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(&redis);
+    let mut client = proxy.client3();
+    client.ask(&["HSET", "h", "f", "v"]);
+    want_a_password_for_a_moment(&redis, &proxy, &mut client, &["HSET", "h", "f", "v"]);
+    eventually("the client is served again", || client.text(&["HSET", "h", "f", "v"]) == ":0\r\n");
+    assert_eq!(client.text(&["CONFIG", "GET", "maxmemory"]), "%1\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n");
+}
+
+#[test]
+fn a_transaction_runs_in_its_database_after_redis_wanted_a_password_for_a_moment() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(&redis);
+    let mut client = proxy.client();
+    assert_eq!(client.text(&["SELECT", "5"]), "+OK\r\n");
+    assert_eq!(client.text(&["BLPOP", "nosuch", "0.001"]), "*-1\r\n");
+    want_a_password_for_a_moment(&redis, &proxy, &mut client, &["BLPOP", "nosuch", "0.001"]);
+    eventually("the client is served again", || client.text(&["BLPOP", "nosuch", "0.001"]) == "*-1\r\n");
+    assert_eq!(
+        client.pipeline(&[&["MULTI"], &["SET", "meant", "for 5"], &["EXEC"]]),
+        ["+OK\r\n", "+QUEUED\r\n", "*1\r\n+OK\r\n"]
+    );
+    assert_eq!(redis.client().text(&["EXISTS", "meant"]), ":0\r\n", "it was written in database 0");
+    assert_eq!(client.text(&["EXISTS", "meant"]), ":1\r\n");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -412,6 +412,46 @@ fn a_client_that_monitors_does_not_see_what_the_proxy_asks_for_itself() {
     }
 }
 
+/// Whether he may has never been asked, and is asked of an upstream of which nobody knows yet that it says nothing. No admin address is
+/// needed for that.
+#[test]
+fn who_asks_in_the_first_moment_of_silence_does_not_wait_for_its_end() {
+    let redis = Redis::start();
+    let proxy = Proxy::start(&redis);
+    eventually("it was heard", || {
+        proxy.client().text(&["INFO", "anteroom_upstream"]).contains("upstream_reachable:yes")
+    });
+    let requests: [&[&str]; 4] = [&["PING"], &["ECHO", "x"], &["CLIENT", "ID"], &["INFO", "server"]];
+    let mut clients = requests.map(|request| (request, proxy.client()));
+    clients.iter_mut().for_each(|(_, client)| assert_eq!(client.text(&["SET", "k", "v"]), "+OK\r\n"));
+    redis.pause();
+    let start = Instant::now();
+    clients.iter_mut().for_each(|(request, client)| client.send(request));
+    for (request, client) in &mut clients {
+        let reply = client.text_frame();
+        assert!(
+            !reply.starts_with('-') && start.elapsed() < Duration::from_secs(3),
+            "{request:?}: {reply}, {:?}",
+            start.elapsed()
+        );
+    }
+    redis.resume();
+}
+
+/// Its version is what HELLO says, and was never told.
+#[test]
+fn hello_does_not_wait_for_a_redis_that_says_nothing_from_the_start() {
+    let redis = Redis::start();
+    redis.pause();
+    let proxy = Proxy::start(&redis);
+    let mut client = proxy.client();
+    let start = Instant::now();
+    let reply = client.text(&["HELLO", "3"]);
+    assert!(reply.starts_with('%') && start.elapsed() < Duration::from_secs(3), "{reply}, {:?}", start.elapsed());
+    redis.resume();
+    assert_eq!(client.text(&["SET", "k", "v"]), "+OK\r\n");
+}
+
 /// Whoever asks for the first time, too: what may be told to whom cannot be asked either.
 #[test]
 fn nobody_who_looks_waits_for_a_redis_that_says_nothing() {
@@ -438,4 +478,74 @@ fn nobody_who_looks_waits_for_a_redis_that_says_nothing() {
     until_ready_is(admin, true);
     let reply = proxy.client().text(&["INFO"]);
     assert!(reply.contains("redis_version:") && reply.contains("anteroom_upstream_reachable:yes"), "{reply}");
+}
+
+/// Forwards to `upstream`, each connection after its first bytes and the time that they take; ends with the process.
+fn at_the_end_of_a_slow_way(upstream: SocketAddr, takes: fn(&[u8]) -> Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("it is bound");
+    let pass = |mut from: TcpStream, mut to: TcpStream| {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Both);
+    };
+    std::thread::spawn(move || {
+        for mut near in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut first = [0; 1024];
+                let read = near.read(&mut first).unwrap_or(0);
+                std::thread::sleep(takes(&first[..read]));
+                let mut far = TcpStream::connect(upstream).expect("it listens");
+                far.write_all(&first[..read]).expect("it reads");
+                let (back, out) = (near.try_clone().expect("a handle"), far.try_clone().expect("a handle"));
+                std::thread::spawn(move || pass(far, back));
+                pass(near, out);
+            });
+        }
+    });
+    addr
+}
+
+/// Whoever may not run PING is told so: Redis was not silent.
+fn is_refused_what_he_may_not_run(proxy: &Proxy) {
+    let mut low = proxy.client();
+    assert_eq!(low.text(&["AUTH", "low", "p"]), "+OK\r\n");
+    for request in [&["PING"][..], &["INFO"]] {
+        let told = low.text(request);
+        assert!(told.starts_with("-NOPERM"), "{request:?}: {told}");
+    }
+}
+
+fn low(redis: &Redis) {
+    redis.client().ask(&["ACL", "SETUSER", "low", "on", ">p", "~*", "+@all", "-info", "-ping"]);
+}
+
+#[test]
+fn a_redis_that_is_long_in_connecting_to_is_not_silent() {
+    let redis = Redis::start();
+    low(&redis);
+    let slow = at_the_end_of_a_slow_way(redis.addr(), |_| Duration::from_millis(1200));
+    let proxy = Proxy::start_with(slow, |config| config.admin.listen = anywhere());
+    let admin = proxy.admin.expect("it was asked for");
+    eventually("it is ready", || ready(admin));
+    is_refused_what_he_may_not_run(&proxy);
+    assert!(ready(admin) && proxy.client().text(&["INFO"]).contains("redis_version:"));
+}
+
+/// The connection that health is asked over is stuck, and no other.
+#[test]
+fn a_redis_that_answers_others_is_not_silent() {
+    let redis = Redis::start();
+    low(&redis);
+    let stuck = at_the_end_of_a_slow_way(redis.addr(), |first| {
+        let is_stuck = first.windows(15).any(|name| name == b"anteroom:health");
+        Duration::from_secs(if is_stuck { 3600 } else { 0 })
+    });
+    let proxy = Proxy::start_with(stuck, |config| config.upstream.timeout_ms = 700);
+    let mut client = proxy.client();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(3) {
+        assert_eq!(client.text(&["SET", "k", "v"]), "+OK\r\n");
+        is_refused_what_he_may_not_run(&proxy);
+    }
+    assert!(proxy.client().text(&["INFO", "anteroom_upstream"]).contains("anteroom_upstream_reachable:no"));
 }

@@ -371,6 +371,8 @@ fn a_process_out_of_descriptors_goes_on_and_accepts_again() {
     eventually("it accepts again", || next.text(&["PING"]) == "+PONG\r\n");
     eventually("and serves", || next.text(&["MULTI"]) == "+OK\r\n");
     assert_eq!(next.text(&["DISCARD"]), "+OK\r\n");
+    // A lane that found no descriptor a moment ago waits for up to `upstream.reconnect_max_ms` before it tries again.
+    eventually("its lane stands", || next.text(&["SET", "served", "yes"]) == "+OK\r\n");
     assert_serves(&mut next);
     taken.is_at_most(4, Duration::from_secs(30));
 }

@@ -351,3 +351,27 @@ fn before_a_password_a_request_has_ten_arguments_of_16_kib_at_most_as_in_redis()
     assert!(admitted.text(&many).starts_with("*50\r\n"));
     assert_eq!(admitted.text(&["STRLEN", &"k".repeat(20_000)]), ":0\r\n");
 }
+
+#[test]
+fn what_a_client_calls_itself_is_kept_up_to_a_bound() {
+    let redis = Redis::start();
+    let proxy = proxy(&redis, |_| {});
+    let mut client = proxy.client();
+    let (longest, too_long) = ("n".repeat(1024), "n".repeat(1025));
+    let refused = |what: &str| format!("-ERR anteroom: {what} may have 1024 bytes at most\r\n");
+    let asked = [
+        (&["CLIENT", "SETNAME"][..], "a client's name", "name"),
+        (&["HELLO", "2", "SETNAME"], "a client's name", "name"),
+        (&["CLIENT", "SETINFO", "LIB-NAME"], "lib-name", "lib-name"),
+        (&["CLIENT", "SETINFO", "lib-ver"], "lib-ver", "lib-ver"),
+    ];
+    for (words, what, field) in asked {
+        let mut says = |value: &str| client.text(&[words, &[value]].concat());
+        assert!(!says(&longest).starts_with('-'), "{words:?}");
+        assert_eq!(says(&too_long), refused(what), "{words:?}");
+        let info = client.text(&["CLIENT", "INFO"]);
+        assert!(info.contains(&format!(" {field}={longest}")), "what it was stays: {words:?}");
+        assert!(!info.contains(&too_long), "{words:?}");
+        assert!(!client.text(&[words, &["n"]].concat()).starts_with('-'), "{words:?}");
+    }
+}

@@ -84,7 +84,7 @@ fn proxy_toml_is_the_defaults_and_names_every_key() {
 
 #[test]
 fn the_example_policy_and_rule_in_proxy_toml_are_right_once_uncommented() {
-    let policy = Policy { pattern: Glob::new("session:*"), mode: Mode::Ttl { ttl_ms: 1000 } };
+    let policy = Policy { pattern: Glob::new("stock:*"), mode: Mode::Ttl { ttl_ms: 1000 } };
     assert_eq!(accepted(&with_example("[[cache.policy]]")).cache.policy, [policy]);
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
     let rule = CommandRule {

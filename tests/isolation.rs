@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anteroom::resp::encode;
 use socket2::SockRef;
 use support::canned::Scripted;
+use support::scripted::{LANE, Middleman, Way};
 use support::{Client, Proxy, Redis, eventually};
 
 fn request(args: &[&str]) -> Vec<u8> {
@@ -24,6 +25,10 @@ fn request(args: &[&str]) -> Vec<u8> {
 
 fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
+}
+
+fn client_id(client: &mut Client) -> String {
+    client.text(&["CLIENT", "ID"])[1..].trim_end().to_owned()
 }
 
 fn one_worker(redis: &Redis) -> Proxy {
@@ -290,6 +295,94 @@ fn a_popped_element_never_goes_to_the_client_that_asks_next() {
         control.ask(&["RPUSH", &other, &other]);
         assert_eq!(next.text_frame(), format!("*2\r\n{}{}", bulk(&other), bulk(&other)));
     }
+}
+
+#[test]
+fn a_client_unblock_that_comes_late_lets_nobody_else_go() {
+    let redis = Redis::start();
+    let man = Middleman::before(redis.addr());
+    // One worker and one connection: whatever is given back is what the next client gets.
+    let proxy = Proxy::start_with(man.addr, |config| {
+        config.workers = 1;
+        config.upstream.dedicated_max = 1;
+    });
+    proxy.wait_armed();
+    let mut control = redis.client();
+    let (mut blocked, mut other, mut next) = (proxy.client(), proxy.client(), proxy.client());
+    let id = client_id(&mut blocked);
+    // Makes the lane.
+    assert_eq!(other.text(&["CLIENT", "UNBLOCK", &id]), ":0\r\n");
+    let lane = man.line(LANE, 0);
+    blocked.send(&["BLPOP", "a", "0"]);
+    eventually("it blocks", || control.text(&["INFO", "clients"]).contains("blocked_clients:1\r\n"));
+    lane.hold(Way::Up);
+    other.send(&["CLIENT", "UNBLOCK", &id]);
+    lane.await_held(Way::Up, b"UNBLOCK");
+    control.ask(&["RPUSH", "a", "v"]);
+    assert_eq!(blocked.text_frame(), format!("*2\r\n{}{}", bulk("a"), bulk("v")));
+    next.send(&["BLPOP", "b", "0"]);
+    eventually("the next one blocks", || control.text(&["INFO", "clients"]).contains("blocked_clients:1\r\n"));
+    lane.release(Way::Up);
+    assert_eq!(other.text_frame(), ":0\r\n", "who was meant is not blocked any more");
+    control.ask(&["RPUSH", "b", "w"]);
+    assert_eq!(next.text_frame(), format!("*2\r\n{}{}", bulk("b"), bulk("w")));
+}
+
+/// A proxy without the tier, so that Redis itself tracks for its clients: of their two connections one is pinned to who tracks.
+fn tracked_by_redis(redis: &Redis) -> Proxy {
+    Proxy::start_with(redis.addr(), |config| {
+        config.workers = 1;
+        config.cache.enabled = false;
+        config.upstream.dedicated_max = 2;
+    })
+}
+
+/// What a client listens to first, and is told.
+fn message(channel: &str, text: &str) -> String {
+    format!("*3\r\n{}{}{}", bulk("message"), bulk(channel), bulk(text))
+}
+
+#[test]
+fn the_target_of_a_redirection_leaves_it_to_nobody() {
+    let redis = Redis::start();
+    let proxy = tracked_by_redis(&redis);
+    let mut control = redis.client();
+    let (mut target, mut reader, mut stranger) = (proxy.client(), proxy.client(), proxy.client());
+    let id = client_id(&mut target);
+    target.ask(&["SUBSCRIBE", "__redis__:invalidate"]);
+    assert_eq!(reader.text(&["CLIENT", "TRACKING", "ON", "REDIRECT", &id]), "+OK\r\n");
+    reader.ask(&["GET", "secret"]);
+    control.ask(&["SET", "secret", "1"]);
+    assert!(target.text_frame().contains("secret"), "it is redirected");
+    target.ask(&["UNSUBSCRIBE", "__redis__:invalidate"]);
+    // What the target listened on is free now.
+    stranger.ask(&["SUBSCRIBE", "news"]);
+    reader.ask(&["GET", "secret"]);
+    control.ask(&["SET", "secret", "2"]);
+    assert_eq!(control.text(&["PUBLISH", "news", "hello"]), ":1\r\n");
+    assert_eq!(stranger.text_frame(), message("news", "hello"));
+}
+
+#[test]
+fn a_redirection_to_a_number_that_is_no_client_s_reaches_no_connection_of_the_proxy() {
+    let redis = Redis::start();
+    let proxy = tracked_by_redis(&redis);
+    let mut control = redis.client();
+    // The numbers of the connections upstream are to be larger than those of any client.
+    (0..100).for_each(|_| drop(redis.client().ask(&["PING"])));
+    let (mut reader, mut stranger) = (proxy.client(), proxy.client());
+    stranger.ask(&["SUBSCRIBE", "news"]);
+    let list = control.text(&["CLIENT", "LIST"]);
+    let listens = list.lines().find(|line| line.contains("name=anteroom:dedicated ") && line.contains(" sub=1 "));
+    let id = listens.and_then(|line| line.split("id=").nth(1)?.split(' ').next()).expect("it listens");
+    assert_eq!(
+        reader.text(&["CLIENT", "TRACKING", "ON", "REDIRECT", id]),
+        "-ERR The client ID you want redirect to does not exist\r\n"
+    );
+    reader.ask(&["GET", "secret"]);
+    control.ask(&["SET", "secret", "1"]);
+    assert_eq!(control.text(&["PUBLISH", "news", "hello"]), ":1\r\n");
+    assert_eq!(stranger.text_frame(), message("news", "hello"));
 }
 
 // ---- The random run.

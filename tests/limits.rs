@@ -384,6 +384,9 @@ fn more_identities_than_there_is_room_for_share_one_budget() {
     drop(clients);
     // Once their budgets are unused again, they are forgotten, and there is room.
     eventually("there is room again", || {
+        // Three commands at one a second. Whoever asks meanwhile uses up what comes back: of the budget of those who do not fit, and
+        // with it, by giving itself a name, of its own.
+        std::thread::sleep(Duration::from_secs(3));
         let mut late = proxy.client();
         late.ask(&["HELLO", "2", "SETNAME", "late"]);
         (0..3).all(|_| !is_throttled(&late.text(&["GET", "k"])))

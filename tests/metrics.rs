@@ -79,7 +79,12 @@ impl Driven {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
         }
-        assert!(is, "{sample} is {last:?} and not {what}");
+        if is {
+            return;
+        }
+        let (text, family) = (get(admin, "/metrics").body, sample.split('_').take(2).collect::<Vec<_>>().join("_"));
+        let kin: Vec<_> = text.lines().filter(|line| line.starts_with(&family) && !line.ends_with(" 0")).collect();
+        panic!("{sample} is {last:?} and not {what}; {kin:#?}");
     }
 }
 

@@ -2,7 +2,13 @@
 
 mod support;
 
+use std::time::Duration;
+
+use socket2::SockRef;
 use support::{Proxy, Redis, eventually};
+
+/// In what PROXY LANES says of a pool of dedicated connections.
+const LENT: &str = " lent=1 ";
 
 /// One worker, so that whoever is held up on its lane is seen to be.
 fn stage(timeout_ms: u64) -> (Redis, Proxy) {
@@ -110,4 +116,22 @@ fn a_pause_ends_with_the_server_that_was_asked_for_it() {
     // On a connection that is yet to be dialled, which is not tried while everyone is held back.
     client.send(&["BLPOP", "nolist", "0.1"]);
     assert_eq!(client.frame(), b"*-1\r\n");
+}
+
+#[test]
+fn the_write_of_a_client_that_left_during_a_pause_is_given_up_when_the_upstream_says_nothing_after_it() {
+    let (redis, proxy) = stage(300);
+    let (mut operator, mut writer) = (proxy.client(), proxy.client());
+    writer.ask(&["CLIENT", "SETNAME", "writer"]);
+    writer.ask(&["WATCH", "w"]);
+    assert_eq!(operator.text(&["CLIENT", "PAUSE", "1500", "WRITE"]), "+OK\r\n");
+    writer.send(&["SET", "k", "new"]);
+    eventually("the upstream holds it back", || operator.text(&["INFO", "clients"]).contains("blocked_clients:1\r\n"));
+    SockRef::from(&writer.stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+    drop(writer);
+    eventually("it has left", || !operator.text(&["CLIENT", "LIST"]).contains(" name=writer "));
+    let lanes = operator.text(&["PROXY", "LANES"]);
+    assert!(lanes.contains(LENT), "{lanes:?}");
+    redis.pause();
+    eventually("its connection is given up", || !operator.text(&["PROXY", "LANES"]).contains(LENT));
 }

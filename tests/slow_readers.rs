@@ -5,10 +5,11 @@ mod support;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
+use anteroom::resp::encode;
 use support::{Client, Proxy, Redis, eventually};
 
 const MIB: usize = 1 << 20;
-/// Far more than the kernel holds for a connection.
+/// Far more than the kernel holds for a connection that is not read (its room to read grows only with reading).
 const BIG: usize = 24 * MIB;
 
 /// In front of `redis`, with little room for what is not read.
@@ -180,4 +181,46 @@ fn a_replica_that_reads_late_gets_its_whole_stream() {
             n => read += n,
         }
     }
+}
+
+#[test]
+fn what_a_client_that_left_did_not_read_holds_up_neither_its_connection_nor_its_write() {
+    let redis = Redis::start();
+    let proxy = Proxy::start_with(redis.addr(), |config| {
+        config.workers = 1;
+        config.upstream.dedicated_max = 1;
+        config.clients.output_max_bytes = MIB;
+        config.cache.admit_after = 1;
+    });
+    proxy.wait_armed();
+    let mut other = proxy.client();
+    other.ask(&["SETRANGE", "big", &(2 * MIB - 1).to_string(), "x"]);
+    let mut client = proxy.client();
+    client.ask(&["CLIENT", "SETNAME", "leaver"]);
+    client.ask(&["WATCH", "w"]);
+    // More than the buffers of two sockets take: Linux gives up to 4 MiB to what is sent and, from
+    // 6.18 on, up to 32 MiB to what is read (tcp_wmem, tcp_rmem). All in one piece, since nothing
+    // more is taken from a client that is behind.
+    let mut requests = Vec::new();
+    for _ in 0..48 {
+        encode::command(&mut requests, &[b"GET", b"big"]);
+    }
+    encode::command(&mut requests, &[b"SET", b"k", b"new"]);
+    client.send_raw(&requests);
+    eventually("it is far behind", || unread(&proxy, "leaver").is_some_and(|bytes| bytes > MIB / 2));
+    let mut held = None;
+    eventually("nothing moves any more, and some waits in Redis", || {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = unread(&proxy, "leaver");
+        let clients = redis.client().text(&["CLIENT", "LIST"]);
+        let waits = |client: &str| client.contains("anteroom:dedicated") && !client.contains(" omem=0 ");
+        std::mem::replace(&mut held, now) == now && clients.lines().any(waits)
+    });
+    drop(client);
+    eventually("its connection is free for others", || proxy.client().text(&["WATCH", "w"]) == "+OK\r\n");
+    eventually("its write is over", || {
+        let before = proxy.count("anteroom_cache_hits");
+        assert_eq!(other.text(&["GET", "k"]), "$3\r\nnew\r\n");
+        proxy.count("anteroom_cache_hits") > before
+    });
 }

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use anteroom::resp::{FrameKind, Protocol, encode};
+use anteroom::upstream::connect::{Address, ConnectError, Connection, Connector};
+use anteroom::upstream::lane::{self, Lane, LaneEvents, LaneLimits, LaneStanding, Lost};
 use support::binary::Binary;
 use support::canned::{GREETING, Scripted};
 use support::{Client, Proxy, Redis, eventually, free_port};
@@ -671,4 +674,139 @@ fn a_second_sigterm_ends_the_process_at_once() {
     assert_eq!(binary.wait().code(), Some(128 + 15));
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     assert!(matches!(popper.try_frame(), Err(e) if e.kind() != ErrorKind::WouldBlock));
+}
+
+/// Whoever waits for a lane's reply panics if that is what it is told.
+struct Fragile(std::sync::mpsc::Sender<String>);
+
+impl lane::Waiter for Fragile {
+    fn answered(self, frame: &[u8], _: FrameKind) {
+        assert_ne!(frame, b"+PANIC\r\n", "as it was told");
+        let _ = self.0.send(String::from_utf8_lossy(frame).into_owned());
+    }
+
+    fn lost(self, why: &Lost) {
+        let _ = self.0.send(why.reason.clone());
+        assert!(!why.reason.contains("fault"), "here, too");
+    }
+}
+
+struct Unheard;
+
+impl LaneEvents for Unheard {
+    fn connected(&self, _: &Connection) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
+    fn disconnected(&self, _: &Lost) {}
+    fn sent(&self, _: usize) {}
+    fn received(&self, _: usize) {}
+    fn refused(&self, _: lane::Refusal) {}
+}
+
+#[test]
+fn a_panic_on_a_lane_costs_it_that_connection_and_leaves_nobody_waiting() {
+    let upstream = Scripted::start(|mut peer| {
+        let mut asked = 0;
+        while let Some(words) = peer.request() {
+            asked += 1;
+            match &*words[0] {
+                // The rest of that connection's stays unanswered.
+                "PANIC" => drop(peer.send("+PANIC\r\n")),
+                _ => drop(peer.send(format!("+{asked}\r\n"))),
+            }
+            if words[0] == "PANIC" {
+                while peer.request().is_some() {}
+            }
+        }
+    });
+    let SocketAddr::V4(addr) = upstream.addr else { unreachable!("it listens on 127.0.0.1") };
+    let connector = Connector {
+        address: Arc::new(Address::Tcp(addr.ip().to_string(), addr.port())),
+        tls: None,
+        login: None,
+        db: 0,
+        timeout: Duration::from_secs(60),
+        pause: Arc::default(),
+        eras: Arc::default(),
+    };
+    let limits = LaneLimits {
+        inflight_max: 100,
+        unsent_max_bytes: 1 << 20,
+        reply_max_bytes: 1 << 20,
+        timeout: connector.timeout,
+        reconnect_min: Duration::from_millis(1),
+        reconnect_max: Duration::from_millis(1),
+    };
+    let standing = LaneStanding::new(0, "anteroom:lane", b"default", Protocol::Resp2, 0);
+    let (tell, told) = std::sync::mpsc::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let lane = Lane::spawn(connector, Arc::new(standing), limits, std::rc::Rc::new(Unheard));
+        let send = |word: &str| {
+            let mut request = Vec::new();
+            encode::command(&mut request, &[word.as_bytes()]);
+            lane.send(&request, Fragile(tell.clone()));
+        };
+        let next = async || {
+            let end = Instant::now() + support::PATIENCE;
+            loop {
+                if let Ok(word) = told.try_recv() {
+                    return word;
+                }
+                assert!(Instant::now() < end, "nobody is told anything");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        ["ASK", "PANIC", "ASK", "ASK"].into_iter().for_each(send);
+        assert_eq!(next().await, "+1\r\n");
+        for _ in 0..2 {
+            assert!(next().await.contains("fault"));
+        }
+        send("ASK");
+        assert_eq!(next().await, "+1\r\n", "on a connection of its own");
+    });
+}
+
+/// As before Redis 6. RESP3 is not promised to anyone there, and RESP2 clients lack nothing.
+#[test]
+fn without_hello_upstream_a_client_is_told_so_and_goes_on_in_resp2() {
+    let redis = Redis::start_with(&["--rename-command", "HELLO", ""]);
+    let proxy = Proxy::start(&redis);
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        assert!(client.text(&["HELLO", "3"]).starts_with("-ERR unknown command 'HELLO'"));
+        assert_eq!(client.text(&["HSET", "h", "f", "v"]).get(..1), Some(":"));
+        assert_eq!(client.text(&["HGETALL", "h"]), "*2\r\n$1\r\nf\r\n$1\r\nv\r\n");
+        assert!(client.text(&["HELLO", "2"]).starts_with("*14\r\n"));
+        assert_eq!(client.text(&["BLPOP", "nosuch", "0.001"]), "*-1\r\n");
+        // Now the proxy has asked it about itself.
+        eventually("it is known", || proxy.info("anteroom_upstream_version") != "unknown");
+    }
+}
+
+#[test]
+fn resp2_replies_are_not_passed_to_a_client_that_speaks_resp3() {
+    // It knows HELLO until it is asked for RESP3.
+    let upstream = Scripted::start_from_the_greeting(|mut peer| {
+        while let Some(words) = peer.request() {
+            let is_resp3 = words[0] == "HELLO" && words.get(1).is_some_and(|version| version == "3");
+            let told = match words[0].as_str() {
+                _ if is_resp3 => "-ERR unknown command 'HELLO', with args beginning with: '3' \r\n",
+                "HELLO" => GREETING,
+                _ => "*2\r\n$1\r\nf\r\n$1\r\nv\r\n",
+            };
+            if !peer.send(told) {
+                return;
+            }
+        }
+    });
+    let proxy = Proxy::start_with(upstream.addr, |_| {});
+    let mut client = proxy.client();
+    assert!(client.text(&["HGETALL", "h"]).starts_with("*2\r\n"));
+    client.ask(&["HELLO", "3"]);
+    for request in [&["HGETALL", "h"][..], &["BLPOP", "l", "1"]] {
+        let told = client.text(request);
+        assert_eq!(told, "-ERR anteroom: upstream unavailable (it does not speak RESP3)\r\n", "{request:?}");
+    }
 }

@@ -76,19 +76,33 @@ impl Tier {
         self.entries.get(&hash).filter(|entry| entry.key() == key)
     }
 
+    /// The same under the slot's lock, by which it is known whether moka need be asked.
+    pub(crate) fn get_held(&self, held: &SlotGuard<'_>, key: &[u8], hash: u64) -> Option<Entry> {
+        if held.is_vacant() { None } else { self.get(key, hash) }
+    }
+
     /// Whether a key with this hash has an entry: the key asked about, but for an accident. moka does not count this as a read.
     pub(crate) fn contains(&self, hash: u64) -> bool {
         self.entries.contains_key(&hash)
     }
 
-    /// Stores `entry`, whose key has this hash, in the place of whatever stood there.
-    pub(crate) fn insert(&self, _held: &SlotGuard<'_>, hash: u64, entry: Entry) {
+    /// Stores `entry`, whose key has this hash, in the place of whatever stood there: `replaces` says that something did, under this lock.
+    pub(crate) fn insert(&self, held: &SlotGuard<'_>, hash: u64, entry: Entry, replaces: bool) {
+        // What it replaces may have been evicted by now: then its place in the slot's count is the new one's.
+        if !replaces {
+            held.one_more();
+        }
         self.entries.insert(hash, entry);
     }
 
     /// Takes out what a key with this hash had. When it returns, no look-up that begins finds it any more.
-    pub(crate) fn remove(&self, _held: &SlotGuard<'_>, hash: u64) -> Option<Entry> {
-        self.entries.remove(&hash)
+    pub(crate) fn remove(&self, held: &SlotGuard<'_>, hash: u64) -> Option<Entry> {
+        if held.is_vacant() {
+            return None;
+        }
+        let entry = self.entries.remove(&hash)?;
+        held.one_less();
+        Some(entry)
     }
 
     /// Frees the memory of everything stored before this call, in the background. What may be *served* does not rest on it.

@@ -264,7 +264,11 @@ impl Broadcasts {
                 prefixes.iter().filter(|p| !p.is_empty()).for_each(|prefix| options.extend([&b"PREFIX"[..], prefix]));
                 tracking_on(connector, "anteroom:broadcast", &options).await
             }
-            ListensTo::Redirects => Ok(connector.open(Protocol::Resp3, "anteroom:redirects").await?),
+            ListensTo::Redirects => {
+                let connection = connector.open(Protocol::Resp3, "anteroom:redirects").await?;
+                connection.may_serve(Protocol::Resp3)?;
+                Ok(connection)
+            }
         }
     }
 

@@ -28,13 +28,19 @@ const BEGUN: u64 = 1 << 32;
 pub(crate) struct Slot {
     state: AtomicU64,
     fills: AtomicU64,
-    /// The complement of the last state under which an entry of this slot was stored in the tier or kept in a near table, or `NEVER`.
+    /// The complement of the last state under which an entry of this slot was stored in the tier or kept in a near table, or `VACANT`.
     not_stored_under: AtomicU64,
+    /// At least how many entries of this slot the tier has; written under the slot's lock alone. What moka evicts is not taken off:
+    /// then this says too much for ever, which costs a look at the tier.
+    entries: AtomicU64,
 }
 
-/// No state's complement: the epoch would have wrapped and every mark there can be would stand. 0, so that slots that nobody has used yet
+/// Nothing of this slot is in the tier, and what near tables have of it is not served any more: nothing was ever stored, or all
+/// of it was taken out, and the state has moved since.
+///
+/// It is no state's complement: the epoch would have wrapped and every mark there can be would stand. 0, so that slots that nobody has used yet
 /// are memory that the system hands out zeroed, and has not given yet.
-const NEVER: u64 = 0;
+const VACANT: u64 = 0;
 
 /// What a slot's state was at some instant. Equal to a later one only if nothing happened in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +91,11 @@ impl Slot {
         self.not_stored_under.load(Ordering::Acquire) == !state.0
     }
 
+    /// Whether the tier has nothing of this slot, so that nobody need look. Acquire: what was taken out is gone, and the state has moved.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.not_stored_under.load(Ordering::Acquire) == VACANT
+    }
+
     /// Called before the fill's read leaves. SeqCst, though the proof needs only this: the count is visible to whoever has
     /// received a reply that Redis sent after it executed the fill. The sockets in between order that on real hardware.
     pub(crate) fn fill_begins(&self) {
@@ -96,14 +107,14 @@ impl Slot {
         self.fills.fetch_sub(1, Ordering::Release);
     }
 
-    /// Puts up one mark and moves the epoch, if nothing of this slot was ever stored; then the tier holds nothing of it, nor will it
-    /// while the mark stands (`mark.rs`). Otherwise the mark does not stand when this returns.
-    pub(crate) fn mark_unfilled(&self) -> bool {
-        if self.not_stored_under.load(Ordering::Relaxed) != NEVER {
+    /// Puts up one mark and moves the epoch, if the slot is vacant; then the tier holds nothing of it, nor will it while the mark
+    /// stands (`mark.rs`). Otherwise the mark does not stand when this returns.
+    pub(crate) fn mark_vacant(&self) -> bool {
+        if self.not_stored_under.load(Ordering::Relaxed) != VACANT {
             return false;
         }
         self.state.fetch_add(EPOCH + 1, Ordering::SeqCst);
-        if self.not_stored_under.load(Ordering::SeqCst) == NEVER {
+        if self.not_stored_under.load(Ordering::SeqCst) == VACANT {
             return true;
         }
         self.unmark();
@@ -128,7 +139,7 @@ pub(crate) struct SlotGuard<'a> {
 }
 
 impl SlotGuard<'_> {
-    /// The state. While the lock is held marks may be lifted, and put up where nothing was ever stored; nothing else can change it.
+    /// The state. While the lock is held marks may be lifted, and put up where the slot is vacant; nothing else can change it.
     pub(crate) fn state(&self) -> SlotState {
         self.slot.state()
     }
@@ -136,16 +147,39 @@ impl SlotGuard<'_> {
     /// Moves the epoch. Release, and after the removal from the tier: see [`Slot::state`].
     pub(crate) fn move_epoch(&self) {
         self.slot.move_epoch();
+        self.note_if_vacant();
     }
 
     /// Puts up one mark and moves the epoch, in one step.
     pub(crate) fn mark(&self) {
         self.slot.state.fetch_add(EPOCH + 1, Ordering::SeqCst);
+        self.note_if_vacant();
     }
 
-    /// Whether the slot ever held an entry: writes to keys nobody caches need not ask the tier.
-    pub(crate) fn was_filled(&self) -> bool {
-        self.slot.not_stored_under.load(Ordering::Relaxed) != NEVER
+    /// After the state has moved: whoever reads that the slot is vacant knows that no near table may serve what it has of it. SeqCst,
+    /// because whoever puts up a mark without the lock looks at this (`Slot::mark_vacant`).
+    fn note_if_vacant(&self) {
+        if self.slot.entries.load(Ordering::Relaxed) == 0 && !self.is_vacant() {
+            self.slot.not_stored_under.store(VACANT, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the tier has nothing of the slot: writes to keys nobody caches need not ask it.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.slot.is_vacant()
+    }
+
+    /// The tier is about to have one more entry of this slot.
+    pub(crate) fn one_more(&self) {
+        let entries = self.slot.entries.load(Ordering::Relaxed);
+        self.slot.entries.store(entries + 1, Ordering::Relaxed);
+    }
+
+    /// An entry of this slot was taken out of the tier.
+    pub(crate) fn one_less(&self) {
+        let entries = self.slot.entries.load(Ordering::Relaxed);
+        debug_assert!(entries > 0, "one_more was called for each");
+        self.slot.entries.store(entries.saturating_sub(1), Ordering::Relaxed);
     }
 
     /// The fills in flight of this slot and of those that share its lock.

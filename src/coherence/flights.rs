@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use ahash::RandomState;
 
-use super::{Coherence, ScopeId, TicketCheck};
+use super::{Coherence, KeyRequest, ScopeId, TicketCheck};
 use crate::cache::ViewKey;
 
 /// One question about one key in one scope.
@@ -26,22 +26,18 @@ pub struct FlightKey<'a> {
 pub struct FlightId(u64);
 
 struct Flight<J> {
-    /// The question's own bytes: key, then tail.
-    bytes: Box<[u8]>,
-    key_end: usize,
+    request: KeyRequest,
     scope: ScopeId,
-    db: u32,
-    command: u16,
     hash: u64,
     check: TicketCheck,
-    joiners: Vec<J>,
+    /// Who asked first; most are alone.
+    first: J,
+    others: Vec<J>,
 }
 
 impl<J> Flight<J> {
-    fn asks(&self, asked: &FlightKey<'_>) -> bool {
-        let (key, tail) = self.bytes.split_at(self.key_end);
-        let question = ViewKey { db: self.db, command: self.command, tail };
-        *asked == FlightKey { scope: self.scope, key, question }
+    fn joiners(self) -> impl Iterator<Item = J> {
+        std::iter::once(self.first).chain(self.others)
     }
 }
 
@@ -99,48 +95,39 @@ impl<J> Flights<J> {
         let Some(flight) = self.flights.get_mut(&id) else {
             return Err(joiner);
         };
-        let may_join =
-            flight.asks(asked) && flight.joiners.len() < self.joiners_max && coherence.still_good(&flight.check);
+        let may_join = flight.request.in_scope(flight.scope) == *asked
+            && flight.others.len() + 1 < self.joiners_max
+            && coherence.still_good(&flight.check);
         if !may_join {
             return Err(joiner);
         }
-        flight.joiners.push(joiner);
+        flight.others.push(joiner);
         Ok(id)
     }
 
     /// Enters a flight whose ticket has just been issued, with the reader who asked first. `None`, with nothing changed but the
     /// joiner dropped, if there is no room.
-    pub fn begin(&mut self, asked: &FlightKey<'_>, check: TicketCheck, first: J) -> Option<FlightId> {
+    pub fn begin(&mut self, scope: ScopeId, request: KeyRequest, check: TicketCheck, first: J) -> Option<FlightId> {
         if !self.has_room() {
             return None;
         }
         let id = FlightId(self.next);
         self.next += 1;
-        let hash = self.hasher.hash_one(asked);
-        let flight = Flight {
-            bytes: [asked.key, asked.question.tail].concat().into(),
-            key_end: asked.key.len(),
-            scope: asked.scope,
-            db: asked.question.db,
-            command: asked.question.command,
-            hash,
-            check,
-            joiners: vec![first],
-        };
-        self.flights.insert(id, flight);
+        let hash = self.hasher.hash_one(request.in_scope(scope));
+        self.flights.insert(id, Flight { request, scope, hash, check, first, others: Vec::new() });
         self.newest.insert(hash, id);
         Some(id)
     }
 
     /// Ends a flight, whatever became of it, and gives those who wait for it, in the order in which they came.
-    pub fn take(&mut self, id: FlightId) -> Vec<J> {
-        let Some(flight) = self.flights.remove(&id) else {
-            return Vec::new();
-        };
-        if self.newest.get(&flight.hash) == Some(&id) {
+    pub fn take(&mut self, id: FlightId) -> impl Iterator<Item = J> + use<J> {
+        let flight = self.flights.remove(&id);
+        if let Some(flight) = &flight
+            && self.newest.get(&flight.hash) == Some(&id)
+        {
             self.newest.remove(&flight.hash);
         }
-        flight.joiners
+        flight.into_iter().flat_map(Flight::joiners)
     }
 
     /// Ends all flights (the tracker was lost).
@@ -148,6 +135,6 @@ impl<J> Flights<J> {
         self.newest.clear();
         let mut flights: Vec<_> = self.flights.drain().collect();
         flights.sort_by_key(|(id, _)| id.0);
-        flights.into_iter().flat_map(|(_, flight)| flight.joiners).collect()
+        flights.into_iter().flat_map(|(_, flight)| flight.joiners()).collect()
     }
 }

@@ -5,7 +5,7 @@
 //! moved all the same (redis-facts R23); should Redis execute the write later still, it was never acknowledged, and its push
 //! comes as anyone else's.
 //!
-//! A slot of which nothing was ever stored is marked without its lock, so that writes to keys nobody caches cost two additions. That
+//! A slot of which the tier has nothing is marked without its lock, so that writes to keys nobody caches cost two additions. That
 //! is safe because both sides look again: the mark goes up and then asks whether anything has been stored; a commit notes that it
 //! stores and then asks whether the state has moved (`ticket.rs`). All four are sequentially consistent, so at least one of them
 //! sees the other.
@@ -113,7 +113,7 @@ impl WriteMark {
         let hash = local.shared.key_hash(key);
         let slot = epochs.index(hash);
         local.counters.marked();
-        if !epochs.slot(slot).mark_unfilled() {
+        if !epochs.slot(slot).mark_vacant() {
             // One lock at a time, and a key named twice is marked twice: no deadlock, and the lifting balances.
             let held = epochs.lock(slot);
             local.drop_entry(&held, hash, Cause::Write);

@@ -15,7 +15,7 @@
 //! | --- | --- |
 //! | may this be served | `serve.rs`; from a worker's own table: `near.rs`, `places.rs`; several keys at once: `snapshot.rs` |
 //! | may this be stored | `ticket.rs` |
-//! | who is joining a fill in flight | `flights.rs` |
+//! | who is joining a fill in flight | `flights.rs`; what was asked: `key_request.rs` |
 //! | our own writes | `mark.rs` |
 //! | the connection that fills and listens | `tracker.rs`; what it hears: `push.rs`, `events.rs`, `verbs.rs`; whom it tells: `mail.rs` |
 //! | the bytes of connections that listen | `wire.rs` |
@@ -38,6 +38,7 @@ mod events;
 mod flights;
 mod inspect;
 mod interest;
+mod key_request;
 pub mod listener;
 pub mod mail;
 mod mark;
@@ -74,6 +75,7 @@ use epochs::{Epochs, Slot};
 pub use flights::{FlightId, FlightKey, Flights};
 pub use inspect::Standing;
 pub use interest::{Followed, Interests};
+pub use key_request::KeyRequest;
 pub use mark::{FlushMark, Marks, WriteMark};
 pub use matching::{PATTERN_MAX_BYTES, Pattern};
 pub use near::Near;

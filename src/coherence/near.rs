@@ -9,7 +9,7 @@
 //!
 //! It begins small and grows while the tier goes on answering what it has no place for (`places.rs`), up to its share of
 //! memory, in which the entries it holds count: the tier may have evicted them. What it holds for nothing is let go (`keep_tidy`): all of it
-//! when memory is shed or everything is forgotten, and by and by what was invalidated and is not asked for any more.
+//! when memory is shed or everything is forgotten, and by and by what was invalidated.
 //!
 //! Single-threaded: each worker has one.
 
@@ -86,7 +86,9 @@ impl Near {
         now: Millis,
     ) -> Result<(&View, Seen), Miss> {
         let hash = coherence.hash(key);
-        let own = self.places.find(hash, key);
+        // What stands here of a vacant slot is not served: there is nothing to look for.
+        let is_vacant = coherence.shared().slot(hash).is_vacant();
+        let own = if is_vacant { None } else { self.places.find(hash, key) };
         if let Some(at) = own {
             let answer = self.places.get_mut(at).and_then(|place| place.answer(coherence, source, hash, question, now));
             if let Some((view, seen)) = answer {
@@ -104,6 +106,11 @@ impl Near {
                 return Err(miss);
             }
         };
+        if is_vacant {
+            // Stored this very instant: the next read finds a place for it.
+            let seen = hit.seen();
+            return Ok((&**self.passing.insert(hit), seen));
+        }
         if own.is_none() {
             self.strangers += 1;
             if self.strangers >= STRANGERS_PER_CHUNK {

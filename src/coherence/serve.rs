@@ -1,7 +1,7 @@
 //! The hit path: may this question be answered from memory, now?
 //!
 //! ```text
-//!   source armed? ──► lease? ──► note the slot's fills ──► tier.get ──► view? ──► its stamp? ──► its deadline? ──► hit
+//!   note the slot's fills ──► source armed? ──► lease? ──► slot vacant? ──► tier.get ──► view? ──► its stamp? ──► its deadline? ──► hit
 //! ```
 //!
 //! It takes no lock and checks no mark. It need not: while a mark stands on a key the tier has no entry of it (`mark.rs`), so a
@@ -171,6 +171,9 @@ impl Coherence {
         if source.is_silent(now) {
             // Entries may be served again when the silence ends.
             return Err(miss(MissReason::Silent, true));
+        }
+        if slot.is_vacant() {
+            return Err(miss(MissReason::NoEntry, false));
         }
         let Some(entry) = shared.tier.get(key, hash) else {
             // The tier may have evicted what a near table still serves; that counts as seen.

@@ -172,11 +172,6 @@ fn has_moved(slot: &Slot, state: SlotState, source: &Source, stamp: u64) -> bool
 }
 
 impl FillTicket {
-    /// The key it is for.
-    pub fn key(&self) -> &[u8] {
-        &self.key
-    }
-
     /// Whose data it will hold.
     pub fn scope(&self) -> ScopeId {
         self.source.scope()
@@ -274,7 +269,8 @@ impl FillTicket {
         if self.source.stamp() != self.stamp {
             return Err(CommitRefused::SourceMoved);
         }
-        let old = if held.was_filled() { shared.tier.get(&self.key, self.hash) } else { None };
+        let old = shared.tier.get_held(&held, &self.key, self.hash);
+        let replaces = old.is_some();
         if let Some(old) = old {
             let together = old.and(view, limits.views_per_key_max, new.filled_at);
             // If they are too big together the newest view stays; the others were right, so nothing need move.
@@ -288,7 +284,7 @@ impl FillTicket {
         if !held.note_stored(self.state) {
             return Err(CommitRefused::Moved);
         }
-        shared.tier.insert(&held, self.hash, entry);
+        shared.tier.insert(&held, self.hash, entry, replaces);
         if overtaken {
             held.move_epoch();
         }

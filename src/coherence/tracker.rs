@@ -42,7 +42,7 @@ use tokio::sync::Notify;
 use super::audit::Audit;
 use super::listener::Listener;
 use super::mail::{Mail, Mailbox};
-use super::{Coherence, FillTicket, FlightId, Source};
+use super::{Coherence, FillTicket, FlightId, KeyRequest, Source};
 use crate::cache::{Clock, Millis};
 use crate::resp::Resp2Rule;
 use crate::server::complaints::Complaints;
@@ -57,14 +57,8 @@ pub use standing::TrackerStanding;
 pub struct Fill {
     /// The right to store it.
     pub ticket: FillTicket,
-    /// The database to read in.
-    pub db: u32,
-    /// The command's id, which is part of the question.
-    pub command: u16,
-    /// The request, canonical.
-    pub request: Vec<u8>,
-    /// Where in `request` the question's tail begins.
-    pub tail_at: usize,
+    /// What is read.
+    pub request: KeyRequest,
     /// How its reply is written for a RESP2 client.
     pub resp2: Resp2Rule,
     /// Who waits for it.
@@ -75,10 +69,8 @@ pub struct Fill {
 
 /// One read to be made on the tracking connection, so that Redis tells of changes to its keys, and kept nowhere.
 pub struct Read {
-    /// The database to read in.
-    pub db: u32,
-    /// The request, canonical.
-    pub request: Vec<u8>,
+    /// What is read, or the first key of it.
+    pub request: KeyRequest,
     /// How its reply is written for a RESP2 client.
     pub resp2: Resp2Rule,
     /// The keys it reads.
@@ -94,9 +86,9 @@ pub struct Read {
 /// What workers ask for, in the order in which they do.
 pub enum Asked {
     /// To read and keep.
-    Fill(Fill),
+    Fill(Box<Fill>),
     /// To read and tell.
-    Read(Read),
+    Read(Box<Read>),
     /// To read and compare.
     Audit(Box<Audit>),
 }

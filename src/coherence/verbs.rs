@@ -188,9 +188,6 @@ impl Local {
     /// Takes out the entry of the key with this hash and tells admission whether it was worth its fill. The caller moves the epoch
     /// *afterwards*, under the same lock: someone who reads the moved epoch first and then looks must not find the entry.
     pub(super) fn drop_entry(&self, held: &SlotGuard<'_>, hash: u64, cause: Cause) -> bool {
-        if !held.was_filled() {
-            return false;
-        }
         let Some(entry) = self.shared.tier.remove(held, hash) else { return false };
         self.counters.dropped(cause);
         if entry.was_served() {

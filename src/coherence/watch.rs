@@ -63,7 +63,8 @@ impl Coherence {
         // The fills first: an entry stored after them was open in them, or is begun after them.
         let fills = of_key.fills();
         let state = of_key.state();
-        ReadWatch::new(slot, fills, shared.tier.contains(hash) || of_key.stored_under(state))
+        let is_kept = || shared.tier.contains(hash) || of_key.stored_under(state);
+        ReadWatch::new(slot, fills, !of_key.is_vacant() && is_kept())
     }
 
     /// To be called when the reply of a watched read has come, before the client gets it.
@@ -100,7 +101,7 @@ impl Local {
         };
         // The tier first: what it has evicted by then, and a near table may still serve, shows in the slot. The other views of
         // an entry are of the same state of the key as the one compared. One that may not be served any more does no harm.
-        let newer = match shared.tier.get(key, hash) {
+        let newer = match shared.tier.get_held(&held, key, hash) {
             Some(entry) => !agrees(&entry),
             None => held.is_stored_under(),
         };

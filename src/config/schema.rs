@@ -15,7 +15,7 @@ pub(super) fn config() -> Table {
 
 /// The keys of one `[[cache.policy]]`, with examples.
 pub(super) fn policy() -> Table {
-    let example = Policy { pattern: Glob::new("session:*"), mode: Mode::Ttl { ttl_ms: 1000 } };
+    let example = Policy { pattern: Glob::new("stock:*"), mode: Mode::Ttl { ttl_ms: 1000 } };
     Table::try_from(example).expect("a policy is a table of plain values")
 }
 

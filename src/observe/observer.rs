@@ -81,12 +81,20 @@ pub struct Observer {
     /// The second of the last sample.
     sampled: Cell<u64>,
     dice: Cell<u64>,
-    /// Commands answered at once in this turn, and how many of each in a row.
-    at_once: RefCell<Vec<(u16, u32)>>,
-    /// When the first of them was read.
-    at_once_since_us: Cell<u32>,
+    /// What was answered at once in this round.
+    at_once: RefCell<Vec<AtOnce>>,
+    /// Where among it this turn's begins.
+    turn_at: Cell<usize>,
     /// Replies of late, at this same look at the clock: the pipeline of one client mostly comes and goes together.
     alike: Cell<Alike>,
+}
+
+/// Requests in a row by one command, answered at once.
+struct AtOnce {
+    command: u16,
+    count: u32,
+    /// When the first of this turn was read.
+    since_us: u32,
 }
 
 /// How many replies in a row were of one kind.
@@ -119,7 +127,7 @@ impl Observer {
             sampled: Cell::new(0),
             dice: Cell::new(0x9E37_79B9_7F4A_7C15),
             at_once: RefCell::default(),
-            at_once_since_us: Cell::new(0),
+            turn_at: Cell::new(0),
             alike: Cell::new(Alike::NONE),
         }
     }
@@ -172,35 +180,47 @@ impl Observer {
         self.policies.replace(policies);
     }
 
-    /// Its reply, to a request read when `timing` says, is among what is written at the end of this turn.
+    /// Its reply, to a request read when `timing` says, is among what is written at the end of this turn, or of this round.
     pub fn answered_at_once(&self, timing: Timing) {
         if !self.times || timing.command == Timing::UNTIMED {
             return;
         }
         let mut at_once = self.at_once.borrow_mut();
-        match at_once.last_mut() {
-            Some((last, count)) if *last == timing.command => *count += 1,
-            last => {
-                if last.is_none() {
-                    self.at_once_since_us.set(timing.asked_us);
-                }
-                at_once.push((timing.command, 1));
+        let turn_at = self.turn_at.get();
+        match at_once[turn_at..].last_mut() {
+            Some(last) if last.command == timing.command => last.count += 1,
+            _ => {
+                let since_us = at_once.get(turn_at).map_or(timing.asked_us, |first| first.since_us);
+                at_once.push(AtOnce { command: timing.command, count: 1, since_us });
             }
         }
     }
 
-    /// A turn of a session is over, and what it has answered at once is written: all of it took as long as the first. `clock` is read for
-    /// that alone.
-    pub fn turn_ended(&self, clock: impl FnOnce() -> u64) {
+    /// A turn of a session is over. Unless it waits for the end of the round, what it has answered at once is written: all of it took as
+    /// long as the first. `clock` is read for that alone.
+    pub fn turn_ended(&self, waits: bool, clock: impl FnOnce() -> u64) {
         self.enter_alike();
+        if waits {
+            self.turn_at.set(self.at_once.borrow().len());
+        } else {
+            self.enter_at_once(self.turn_at.get(), clock);
+        }
+    }
+
+    /// The same of all turns that waited for the end of the round.
+    pub fn round_ended(&self, clock: impl FnOnce() -> u64) {
+        self.enter_at_once(0, clock);
+        self.turn_at.set(0);
+    }
+
+    fn enter_at_once(&self, from: usize, clock: impl FnOnce() -> u64) {
         let mut at_once = self.at_once.borrow_mut();
-        if at_once.is_empty() {
+        if at_once.len() == from {
             return;
         }
         self.looked(clock());
-        let took = self.since(self.at_once_since_us.get());
-        for (command, count) in at_once.drain(..) {
-            self.figures.commands.get(command).client_side.record(took, u64::from(count));
+        for AtOnce { command, count, since_us } in at_once.drain(from..) {
+            self.figures.commands.get(command).client_side.record(self.since(since_us), u64::from(count));
         }
     }
 

@@ -37,6 +37,11 @@ impl<'a> Args<'a> {
         self.ranges.get(index).map(|r| &self.raw[r.start..r.end])
     }
 
+    /// Where in [`Args::raw`] the argument at `index` lies, if there is one.
+    pub fn range(&self, index: usize) -> Option<ArgRange> {
+        self.ranges.get(index).copied()
+    }
+
     /// The command name as the client wrote it.
     pub fn name(&self) -> &'a [u8] {
         self.get(0).unwrap_or_default()

@@ -1,7 +1,7 @@
 //! Every client of the proxy: what CLIENT LIST shows and CLIENT KILL reaches.
 //!
-//! Owns the registry and each client's shared record. The session is the only one to write its record (besides the
-//! kill switch); readers on other workers see values that may be a moment old.
+//! Owns the registry and each client's shared record. The session is the only one to write its record (besides the kill switch, and
+//! that it has been named upstream); readers on other workers see values that may be a moment old.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -61,8 +61,8 @@ pub struct Client {
     pub inflight: AtomicU64,
     /// Requests that rate limits have refused.
     pub refused: AtomicU64,
-    /// The id of its dedicated upstream connection, 0 without one.
-    pub upstream_id: AtomicI64,
+    /// Its dedicated upstream connection.
+    pub upstream: AtUpstream,
     /// NO-EVICT and NO-TOUCH, which only show in the flags: bit 0 and 1.
     pub switches: AtomicU8,
     /// Name, user, library.
@@ -76,6 +76,44 @@ pub struct Client {
     /// How the session is asked to end, by number and 1; 0 while it is not.
     asked: AtomicU8,
     task: Mutex<Option<Waker>>,
+}
+
+/// Who a client is upstream: the id of its dedicated connection, while it has one.
+///
+/// What another client tells the upstream of that id goes over another connection, and may arrive long after this client has let go
+/// of its own. So naming and letting go exclude each other: either nobody can be named any more, or who lets go hears of it and does
+/// not let the connection be lent again.
+#[derive(Debug, Default)]
+pub struct AtUpstream(Mutex<Option<Named>>);
+
+#[derive(Debug)]
+struct Named {
+    id: i64,
+    to_the_upstream: bool,
+}
+
+impl AtUpstream {
+    /// It has a dedicated connection now, with this id; 0 if the upstream has told none.
+    pub fn attach(&self, id: i64) {
+        *self.lock() = (id != 0).then_some(Named { id, to_the_upstream: false });
+    }
+
+    /// The id, for a request of another client's that names it; nothing without a connection.
+    pub fn name(&self) -> Option<i64> {
+        self.lock().as_mut().map(|named| {
+            named.to_the_upstream = true;
+            named.id
+        })
+    }
+
+    /// It has none any more. Whether the one it had has been named.
+    pub fn detach(&self) -> bool {
+        self.lock().take().is_some_and(|named| named.to_the_upstream)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Named>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The texts a client gave itself or was given.
@@ -156,7 +194,7 @@ impl Client {
             asking: Asking::default(),
             inflight: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            upstream_id: AtomicI64::new(0),
+            upstream: AtUpstream::default(),
             switches: AtomicU8::new(0),
             labels: Mutex::new(Labels { user: b"default".to_vec(), ..Labels::default() }),
             tracking: AtomicU8::new(0),
@@ -184,6 +222,14 @@ impl Client {
         match self.inbox.get().filter(|inbox| inbox.has_letters()) {
             Some(inbox) => inbox.take(),
             None => Some(Vec::new()),
+        }
+    }
+
+    /// So many bytes of replies wait for it to read them.
+    pub fn show_output(&self, bytes: usize) {
+        // Others may look at it: it is written to only if it changes.
+        if self.output_bytes.load(Ordering::Relaxed) != bytes as u64 {
+            self.output_bytes.store(bytes as u64, Ordering::Relaxed);
         }
     }
 

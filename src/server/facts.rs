@@ -11,6 +11,8 @@ pub struct Facts {
     pub role: String,
     /// Whether a client that gives no password may run nothing.
     pub auth_required: bool,
+    /// Whether it knows HELLO; before Redis 6 there was none, and no RESP3.
+    pub knows_hello: bool,
     /// Whether the upstream was ever reached; until then the rest is assumed.
     pub known: bool,
     /// `run_id`: another one means another process, whose data is another history.
@@ -28,6 +30,7 @@ impl Default for Facts {
             version: None,
             role: "master".into(),
             auth_required: false,
+            knows_hello: true,
             known: false,
             run_id: String::new(),
             replid: String::new(),
@@ -53,6 +56,7 @@ impl Facts {
 
     /// Reads what HELLO says, which every user may run.
     pub fn read_hello(&mut self, reply: &[u8]) {
+        self.knows_hello &= !reply.starts_with(b"-ERR unknown command");
         let Some(hello) = Understood::decode(reply) else { return };
         if let Some(version) = hello.text("version") {
             self.version = Some(version.to_owned());
@@ -120,6 +124,8 @@ mod tests {
         facts.read_info("redis_version:7.4.0\r\nrole:master\r\n");
         assert_eq!((facts.version(), facts.role_in_hello()), ("7.4.0", "master"));
         facts.read_hello(b"-NOAUTH Authentication required.\r\n");
-        assert_eq!(facts.version(), "7.4.0");
+        assert!(facts.version() == "7.4.0" && facts.knows_hello);
+        facts.read_hello(b"-ERR unknown command `HELLO`, with args beginning with: \r\n");
+        assert!(facts.version() == "7.4.0" && !facts.knows_hello);
     }
 }

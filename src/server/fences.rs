@@ -64,7 +64,10 @@ impl Fences {
             && let Some(fence) = held.remove(&id)
         {
             drop(held);
-            fence.lift();
+            match fence.reply.as_ref().map(|(outbox, ..)| outbox.clone()) {
+                Some(outbox) => outbox.contain(|| fence.lift()),
+                None => fence.lift(),
+            }
         }
     }
 }

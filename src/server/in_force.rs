@@ -168,3 +168,24 @@ pub(super) async fn follow(worker: Rc<Worker>) {
         follower.changed().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::trackers::Waiting;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_before_the_trackers_have_begun_is_taken_up_when_they_do() {
+        let (shared, wanted) = Shared::new(Config::default(), None, None, 0);
+        let shared = Arc::new(shared);
+        let settings = shared.in_force.get();
+        let (_at_work, all_drained) = watch::channel(());
+        let change = tokio::spawn({
+            let shared = shared.clone();
+            async move { shared.in_force.replace(settings).await }
+        });
+        tokio::task::yield_now().await;
+        let _running = Waiting { wanted, all_drained }.begin(&shared);
+        tokio::time::timeout(Duration::from_secs(5), change).await.expect("it is taken up").expect("no panic");
+    }
+}

@@ -51,19 +51,22 @@ mod trackers;
 pub mod users;
 pub mod worker;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::RunError;
 use crate::config::Config;
+use crate::contained::kept_up;
 use crate::host::Host;
 use crate::listen::Listeners;
 use crate::peers;
-use crate::session::Session;
+use crate::session::{End, Session};
 use crate::shutdown::{Shutdown, ShutdownTrigger};
 use crate::socket::Socket;
 use crate::tls::{ClientTls, Flaw, UpstreamTls};
@@ -172,10 +175,8 @@ pub fn run_under(
         let memory = tokio::spawn(memory::keep(shared.clone()));
         let rates = tokio::spawn(rates::keep(shared.clone()));
         let bus = begin_bus(&shared, all_drained.clone());
-        let looking = admin.map(|listener| {
-            let reach = tokio::spawn(reach::keep(shared.clone()));
-            (reach, tokio::spawn(crate::admin::http::serve(listener, shared.clone())))
-        });
+        let reach = tokio::spawn(reach::keep(shared.clone()));
+        let answering = admin.map(|listener| tokio::spawn(crate::admin::http::serve(listener, shared.clone())));
         host.supervisor.ready();
         let accepted = acceptor::accept(listeners, shared.clone(), doors, closing).await;
         shared.stage.advance(Stage::Draining);
@@ -194,10 +195,8 @@ pub fn run_under(
         pulse.abort();
         ending.abort();
         // It tells that the proxy is draining for as long as it is.
-        looking.into_iter().for_each(|(reach, answering)| {
-            reach.abort();
-            answering.abort();
-        });
+        reach.abort();
+        answering.inspect(|answering| answering.abort());
         accepted
     });
     // A disk that does not answer (a file being read again) holds nobody up.
@@ -283,19 +282,29 @@ fn unusable(flaws: Vec<Flaw>) -> RunError {
     RunError::Unavailable { what, source: std::io::ErrorKind::InvalidInput.into() }
 }
 
+/// Begins a task of the worker's own. What its sessions wait for is outside of it, and is there still should it begin anew; of what it had just
+/// taken up, whoever may be at fault is contained one by one. Ends when aborted.
+fn kept<F>(worker: &Rc<Worker>, task: &'static str, begin: impl Fn(Rc<Worker>) -> F + 'static) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + 'static,
+{
+    let worker = worker.clone();
+    tokio::task::spawn_local(kept_up(task, move || begin(worker.clone())))
+}
+
 /// One worker's life: sessions come in until the acceptor has let in the last, then have `drain.timeout_ms` to end.
 async fn work(index: usize, shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arrival>) {
     let worker = Worker::new(index, shared.clone());
     // These end below, with the worker.
-    let pulse = tokio::task::spawn_local({
-        let shared = shared.clone();
-        async move { shared.pulses[index].keep().await }
-    });
-    let mail = tokio::task::spawn_local(crate::session::deliver_mail(worker.clone()));
-    let tidy = tokio::task::spawn_local(worker::keep_tidy(worker.clone()));
-    let near = tokio::task::spawn_local(worker::keep_near(worker.clone()));
-    let gathering = tokio::task::spawn_local(worker::keep_gathering(worker.clone()));
-    let following = tokio::task::spawn_local(in_force::follow(worker.clone()));
+    let own = [
+        kept(&worker, "pulse", |worker| async move { worker.shared.pulses[worker.index].keep().await }),
+        kept(&worker, "mail", crate::session::deliver_mail),
+        kept(&worker, "tidy", worker::keep_tidy),
+        kept(&worker, "near", worker::keep_near),
+        kept(&worker, "rounds", worker::keep_rounds),
+        kept(&worker, "gathering", worker::keep_gathering),
+        kept(&worker, "following", in_force::follow),
+    ];
     let (mut entering, mut sessions) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
     loop {
         tokio::select! {
@@ -332,6 +341,7 @@ async fn work(index: usize, shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Ar
             Some(ended) = sessions.join_next() => {
                 if let Err(error) = ended {
                     // The panic was printed when it happened; its client is gone, everyone else goes on.
+                    worker.stats.ended[End::Fault as usize].add(1);
                     tracing::error!(worker = index, %error, "a session panicked");
                 }
             }
@@ -346,11 +356,6 @@ async fn work(index: usize, shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Ar
     }
     sessions.shutdown().await;
     worker.stop();
-    mail.abort();
-    tidy.abort();
-    near.abort();
-    gathering.abort();
-    following.abort();
-    pulse.abort();
+    own.iter().for_each(JoinHandle::abort);
     shared.pulses[index].end();
 }

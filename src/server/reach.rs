@@ -1,9 +1,17 @@
-//! Whether the upstream answers at this moment.
+//! Whether the upstream answers at this moment, and whether it says anything at all.
 //!
 //! One connection of its own, asked PING all the time, so that the answer is never older than a pause and a deadline together: under
 //! a second. One task for the whole process. Lanes and trackers find out for themselves; nothing they do hangs on this word,
-//! it is for those who look (`/readyz`, the metrics, INFO and the console, which do not wait for one who says nothing).
+//! it is for those who look (`/readyz`, the metrics, the console), and for those who can do without an answer and need not wait for one who says
+//! nothing (PING, INFO). While it is silent they need not be permitted either, so silence is not to be mistaken for a long way:
+//!
+//! - Over the connection: a PING unanswered for [`DEADLINE`] is silence.
+//! - While the connection is being made (name, TCP, TLS, HELLO): the upstream is not reachable after [`DEADLINE`], and silent after
+//!   [`SILENT_AFTER`], or after `upstream.timeout_ms` if that is less; unless something has come over a lane within the last [`SILENT_AFTER`].
+//!   The attempt goes on for all of `upstream.timeout_ms`: a connection that takes long to make is made, and then asked over.
+//! - A silence goes on through further attempts, until there is an answer, a refusal, or something comes over a lane.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +24,10 @@ use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation
 
 /// Between two questions, or two attempts to ask.
 const EVERY: Duration = Duration::from_millis(250);
-/// How long an answer, or a connection, may take.
+/// How long an answer, or a connection, may take while the upstream counts as reachable.
 pub const DEADLINE: Duration = Duration::from_millis(500);
+/// How long a connection may take, and nothing come over any lane meanwhile, before that is silence.
+pub const SILENT_AFTER: Duration = Duration::from_secs(1);
 /// What the connection is called in the upstream's CLIENT LIST.
 const NAME: &str = "anteroom:health";
 /// Errors by which a server says that it can serve nobody; any other proves that it serves.
@@ -28,11 +38,11 @@ const TOLD_MAX_BYTES: usize = 200;
 /// What was last heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Nothing yet: nobody looks, or it is being asked for the first time.
+    /// Nothing yet: it is being asked for the first time.
     Unknown,
     /// An answer, after so long.
     Answer(Duration),
-    /// It cannot be connected to, or says that it serves nobody: why.
+    /// It cannot be connected to, or not yet, or says that it serves nobody: why.
     None(String),
     /// Nothing at all, over a connection or instead of one, since then.
     Silence(Instant),
@@ -70,7 +80,7 @@ impl Reach {
         matches!(*self.0.borrow(), Heard::Silence(_))
     }
 
-    /// Resolves once it has said nothing at all for so long; never while nobody looks.
+    /// Resolves once it has said nothing at all for so long.
     pub async fn silent_for(&self, time: Duration) {
         let mut heard = self.0.subscribe();
         loop {
@@ -108,13 +118,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 
 /// Connects and asks until there is no answer, and says what there was instead; or until it is another server's answer that counts.
 async fn stay(shared: &Shared) -> Result<(), Heard> {
-    let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
-    let connection = match timeout(DEADLINE, connector.open(Protocol::Resp2, NAME)).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(ConnectError::TimedOut(_))) | Err(_) => return Err(Heard::Silence(Instant::now())),
-        Ok(Err(error)) => return Err(Heard::None(error.to_string())),
-    };
-    let Connection { socket, era, .. } = connection;
+    let Connection { socket, era, .. } = connect(shared).await?;
     let mut conversation = Conversation::new(socket);
     while !era.is_over() {
         let asked = Instant::now();
@@ -126,6 +130,51 @@ async fn stay(shared: &Shared) -> Result<(), Heard> {
         sleep(EVERY).await;
     }
     Ok(())
+}
+
+/// See the head of this file.
+async fn connect(shared: &Shared) -> Result<Connection, Heard> {
+    let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
+    let began = Instant::now();
+    let mut opened = pin!(connector.open(Protocol::Resp2, NAME));
+    let mut others = Others { came: came_over_lanes(shared), last: None };
+    loop {
+        match timeout(DEADLINE, &mut opened).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error @ ConnectError::TimedOut(_))) => {
+                let is_silent = !others.are_answered(shared);
+                return Err(if is_silent { Heard::Silence(Instant::now()) } else { Heard::None(error.to_string()) });
+            }
+            Ok(Err(error)) => return Err(Heard::None(error.to_string())),
+            Err(_) => {
+                let goes_on = shared.reach.is_silent() || began.elapsed() >= SILENT_AFTER;
+                let is_silent = !others.are_answered(shared) && goes_on;
+                let not_yet = || Heard::None(format!("no connection within {} ms", DEADLINE.as_millis()));
+                shared.reach.hear(if is_silent { Heard::Silence(Instant::now()) } else { not_yet() });
+            }
+        }
+    }
+}
+
+/// What comes from the upstream over other connections while this one is being made: bytes so far, and when that was last found to be more.
+struct Others {
+    came: u64,
+    last: Option<Instant>,
+}
+
+impl Others {
+    /// Whether anything has come within [`SILENT_AFTER`].
+    fn are_answered(&mut self, shared: &Shared) -> bool {
+        let came = came_over_lanes(shared);
+        if came != self.came {
+            *self = Self { came, last: Some(Instant::now()) };
+        }
+        self.last.is_some_and(|last| last.elapsed() < SILENT_AFTER)
+    }
+}
+
+fn came_over_lanes(shared: &Shared) -> u64 {
+    shared.stats.iter().map(|stats| stats.figures.bytes.lanes_received.get()).sum()
 }
 
 fn judged(answer: &[u8], after: Duration) -> Heard {
@@ -153,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn a_silence_lasts_from_its_first_moment_and_ends_with_a_word() {
         let (reach, time) = (std::sync::Arc::new(Reach::default()), Duration::from_millis(100));
-        assert!(timeout(time, reach.silent_for(time)).await.is_err(), "nobody looks");
+        assert!(timeout(time, reach.silent_for(time)).await.is_err(), "nothing was heard yet");
         let began = Instant::now();
         reach.hear(Heard::Silence(began));
         reach.hear(Heard::Silence(began + time * 10));

@@ -68,9 +68,11 @@ impl Survey {
         self.paused = now;
         let held = now.filter(|_| before == now);
         let nobody = self.shared.connector(None).open(Protocol::Resp2, NAME).await?;
-        let auth_required = !nobody.authenticated;
+        let (auth_required, knows_hello) = (!nobody.authenticated, nobody.knows_hello);
         let Some(mut witness) = self.witness(nobody).await? else {
-            self.shared.learn(|facts| (facts.auth_required, facts.known) = (auth_required, true));
+            self.shared.learn(|facts| {
+                (facts.auth_required, facts.knows_hello, facts.known) = (auth_required, knows_hello, true);
+            });
             return Ok(());
         };
         let told = match &witness.info {
@@ -82,7 +84,7 @@ impl Survey {
         }
         let before = self.shared.facts();
         self.shared.learn(|facts| {
-            (facts.auth_required, facts.known) = (auth_required, true);
+            (facts.auth_required, facts.knows_hello, facts.known) = (auth_required, knows_hello, true);
             match &witness.info {
                 Some(_) => facts.read_info(&String::from_utf8_lossy(&told)),
                 None => facts.read_hello(&told),

@@ -54,9 +54,11 @@ impl Running {
 /// aborted, and all trackers with it.
 async fn keep(shared: Arc<Shared>, mut wanted: mpsc::UnboundedReceiver<Arc<Identity>>) {
     let mut follower = Follower::of_trackers(&shared);
-    let (_, settings) = follower.current();
+    let (number, settings) = follower.current();
     let mut trackers = Trackers { bounds: Bounds::of(&settings.config), ..Trackers::default() };
     trackers.start_all(&shared);
+    // It may have changed before this task had its first turn, and whoever changed it waits.
+    follower.note(number);
     let mut idle = Duration::from_millis(settings.config.upstream.lane_idle_ms);
     let mut retire = tokio::time::interval(looking_every(idle));
     loop {

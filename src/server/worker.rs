@@ -12,7 +12,7 @@ mod connections;
 mod settings;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use super::shared::Shared;
 use super::stats::WorkerStats;
 use crate::cache::{Clock, Millis};
 use crate::coherence::audit::Auditor;
-use crate::coherence::mail::Mailbox;
+use crate::coherence::mail::{Mail, Mailbox};
 use crate::coherence::{Coherence, Flights, Marks, Near};
 use crate::observe::Observer;
 use crate::resp::RequestScanner;
-use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Spare};
+use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Spare, Writes};
 use crate::upstream::lane::Lost;
 use connections::Connections;
 pub(super) use connections::keep_tidy;
@@ -80,12 +80,16 @@ pub struct Worker {
     pub reads: Reads,
     /// Where the trackers leave their answers.
     pub mailbox: Arc<Mailbox>,
+    /// What of it has been collected and not yet handed on.
+    pub letters: RefCell<VecDeque<Mail>>,
     /// Replies held until the trackers have caught up.
     pub fences: Fences,
     /// Replies that wait a moment for others of their batch.
     pub gathering: Gathering,
     /// Fills that leave together.
     pub round: Round,
+    /// Replies that do.
+    pub writes: Writes,
     /// Room for the positions of a request's keys.
     pub key_positions: RefCell<Vec<usize>>,
     clock: Clock,
@@ -120,9 +124,11 @@ impl Worker {
             flights: RefCell::new(Flights::new(flights_max, JOINERS_MAX)),
             reads: Reads::default(),
             mailbox: Arc::default(),
+            letters: RefCell::default(),
             fences: Fences::default(),
             gathering: Gathering::default(),
             round: Round::default(),
+            writes: Writes::default(),
             key_positions: RefCell::default(),
             clock: shared.clock.clone(),
             observer: Rc::new(observer),
@@ -186,13 +192,16 @@ impl Worker {
         if attached.is_quiet() {
             return attached.detach();
         }
-        let outbox = outbox.clone();
+        let (outbox, shared) = (outbox.clone(), self.shared.clone());
         if !attached.owes_effects() {
             return attached.fail(&outbox, &Lost { sent: true, reason: "the client left".into() });
         }
+        // Its session looks at it no more: nobody else would read on, or find that a pause is over.
+        attached.unread = false;
         tokio::task::spawn_local(async move {
             let ended = poll_fn(|cx| {
                 loop {
+                    attached.paused = shared.pause.holds_writers();
                     match attached.poll(cx, &outbox) {
                         Ok(_) if attached.inflight() == 0 => return Poll::Ready(Ok(())),
                         Ok(true) => {}
@@ -219,9 +228,14 @@ impl Worker {
     }
 }
 
-/// See [`Gathering`] and [`Round`]. Ends when aborted, with the worker.
+/// See [`Round`] and [`Writes`]. Ends when aborted, with the worker.
+pub(super) async fn keep_rounds(worker: Rc<Worker>) {
+    tokio::join!(worker.round.keep(), worker.writes.keep(&worker));
+}
+
+/// See [`Gathering`]. Ends when aborted, with the worker.
 pub(super) async fn keep_gathering(worker: Rc<Worker>) {
-    tokio::join!(worker.gathering.keep(), worker.round.keep());
+    worker.gathering.keep().await;
 }
 
 /// See [`Near`]. Ends when aborted, with the worker.

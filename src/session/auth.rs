@@ -7,15 +7,20 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use super::request::Flow;
-use super::waiter::{Waiter, lost_reply};
+use super::waiter::{Told, Waiter, lost_reply};
 use super::{Session, Verdict};
 use crate::resp::{Args, encode};
 use crate::server::allowance::wait_ms;
 use crate::upstream::connect::Credentials;
-use crate::upstream::lane::Lost;
+use crate::upstream::lane::{Lane, Lost};
+
+/// Where it is told what comes of asking this on the lane.
+fn ask(lane: &Lane<Waiter>, request: &[u8]) -> Told {
+    let (waiter, told) = Waiter::once();
+    lane.send(request, waiter);
+    told
+}
 
 impl Session {
     pub(super) fn auth(&mut self, args: &Args<'_>) -> Flow {
@@ -57,19 +62,29 @@ impl Session {
         let mut request = Vec::new();
         encode::command(&mut request, &[b"AUTH", &credentials.user, &credentials.password]);
         let shared = self.worker.shared.clone();
-        let (tell, told) = oneshot::channel();
-        lane.send(&request, Waiter::Once(tell));
+        let timeout = Duration::from_millis(shared.config().upstream.timeout_ms);
+        let told = ask(&lane, &request);
         // Where only clients have a password, the first of them brings the upstream's version.
         let greeting = shared.facts().version.is_none().then(|| {
-            let (tell, told) = oneshot::channel();
             let mut request = Vec::new();
             encode::command(&mut request, &[b"HELLO"]);
-            lane.send(&request, Waiter::Once(tell));
-            told
+            ask(&lane, &request)
         });
         let stats = self.worker.stats.clone();
         self.operation = Some(Box::pin(async move {
-            match told.await.unwrap_or_else(|_| Err(Lost::with_the_worker())) {
+            let since = Instant::now();
+            let mut judged = told.await.unwrap_or_else(|_| Err(Lost::with_the_worker()));
+            // The lane's user is whoever was let in last. When that one is deleted, Redis closes the connection, and others'
+            // passwords are lost with it. Trying one changes nothing, so it is tried again: once, and no longer in all than one
+            // silence lasts. As many as were lost may then come on top of the lane's bound.
+            let left = timeout.saturating_sub(since.elapsed());
+            if matches!(&judged, Err(why) if why.sent)
+                && !left.is_zero()
+                && let Ok(told) = tokio::time::timeout(left, ask(&lane, &request)).await
+            {
+                judged = told.unwrap_or_else(|_| Err(Lost::with_the_worker()));
+            }
+            match judged {
                 Ok(reply) if reply.starts_with(b"+") => {
                     if let Some(greeting) = greeting
                         && let Ok(Ok(reply)) = greeting.await

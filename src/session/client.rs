@@ -18,6 +18,10 @@ use crate::server::worker::Worker;
 
 const SYNTAX: &str = "ERR syntax error";
 
+/// The longest name, LIB-NAME or LIB-VER that is kept for a client, in bytes. Libraries send some dozens of bytes, with the names
+/// of frameworks above them a few hundred.
+const LABEL_MAX_BYTES: usize = 1024;
+
 impl Session {
     pub(super) fn client_command(&mut self, which: LocalClient, args: &Args<'_>) -> Flow {
         match which {
@@ -114,9 +118,8 @@ impl Session {
             return self.pass(args, Then::Nothing);
         };
         let blocked = self.worker.shared.clients.get(id).filter(|c| c.mode.load(Relaxed) == Mode::Blocked as u8);
-        let upstream_id = blocked.map_or(0, |c| c.upstream_id.load(Relaxed));
         // An id that cannot exist lets the upstream judge the other argument and answer 0.
-        let upstream_id = if upstream_id == 0 { i64::MAX } else { upstream_id };
+        let upstream_id = blocked.and_then(|c| c.upstream.name()).unwrap_or(i64::MAX);
         let mut digits = itoa::Buffer::new();
         let mut request: Vec<&[u8]> = vec![b"CLIENT", b"UNBLOCK", digits.format(upstream_id).as_bytes()];
         request.extend(args.get(3));
@@ -137,13 +140,11 @@ impl Session {
         for at in 2..words.len().saturating_sub(1) {
             if words[at].eq_ignore_ascii_case(b"REDIRECT")
                 && let Some(id) = parse_id(&words[at + 1])
-                && let Some(client) = self.worker.shared.clients.get(id)
             {
-                // Without a connection of its own upstream it is nobody there: the number must not name a stranger.
-                let upstream_id = match client.upstream_id.load(Relaxed) {
-                    0 => i64::MAX,
-                    id => id,
-                };
+                // What is no client of ours, or has no connection of its own upstream, is nobody there: the number must not name a
+                // connection that is somebody else's, or the proxy's own.
+                let client = self.worker.shared.clients.get(id);
+                let upstream_id = client.and_then(|client| client.upstream.name()).unwrap_or(i64::MAX);
                 words[at + 1] = upstream_id.to_string().into_bytes();
             }
         }
@@ -154,12 +155,18 @@ impl Session {
 }
 
 /// Redis's rule for a client name: printable ASCII without spaces.
-pub(super) fn check_name(name: &[u8]) -> Result<(), &'static str> {
-    if name.iter().all(|b| (b'!'..=b'~').contains(b)) {
-        Ok(())
-    } else {
-        Err("ERR Client names cannot contain spaces, newlines or special characters.")
+pub(super) fn check_name(name: &[u8]) -> Result<(), String> {
+    if !name.iter().all(|b| (b'!'..=b'~').contains(b)) {
+        return Err("ERR Client names cannot contain spaces, newlines or special characters.".into());
     }
+    check_length("a client's name", name)
+}
+
+fn check_length(what: &str, label: &[u8]) -> Result<(), String> {
+    if label.len() > LABEL_MAX_BYTES {
+        return Err(format!("ERR anteroom: {what} may have {LABEL_MAX_BYTES} bytes at most"));
+    }
+    Ok(())
 }
 
 fn set_name(client: &Client, args: &Args<'_>) -> Result<(), String> {
@@ -182,6 +189,7 @@ fn set_info(client: &Client, args: &Args<'_>) -> Result<(), String> {
     if !clean {
         return Err(format!("ERR {shown} cannot contain spaces, newlines or special characters."));
     }
+    check_length(&shown, value)?;
     *slot = value.to_vec();
     Ok(())
 }

@@ -65,7 +65,7 @@ impl Session {
                 self.ending = Some(End::Draining);
                 // Half a request stays half.
                 self.backlog = None;
-                self.socket.shut_write();
+                self.output.shut_write();
                 farewell.insert(Box::pin(tokio::time::sleep(HANG_UP_GRACE)))
             }
         };
@@ -73,7 +73,7 @@ impl Session {
             return Poll::Ready(End::Draining);
         }
         // To be woken when it hangs up; what it sends until then is read by the next turn, and forgotten.
-        if self.socket.poll_read_ready(cx).is_ready() {
+        if self.output.poll_read_ready(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

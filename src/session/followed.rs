@@ -23,8 +23,8 @@ use super::then::Then;
 use super::told::{Ear, Touches};
 use super::{Way, attached::Attached};
 use crate::cache::ViewKey;
-use crate::coherence::Source;
 use crate::coherence::tracker::{Asked, Read};
+use crate::coherence::{KeyRequest, Source};
 use crate::command::{Access, Command, Dedicated, Effect, Route};
 use crate::resp::Args;
 use crate::session::read::FILL_REQUEST_MAX_BYTES;
@@ -108,7 +108,7 @@ impl Session {
         self.way = Way::Fills;
         keys.iter().for_each(|key| self.reads.add(self.worker.coherence.hash(key)));
         let following = self.following(keys);
-        let mut joiner = self.joiner(args, lane);
+        let mut joiner = self.joiner(KeyRequest::new(self.db, command.id, args), lane);
         joiner.following = following;
         self.launch_read(command, args, joiner);
         Flow::Next
@@ -149,17 +149,17 @@ impl Session {
             return joiner.ask();
         };
         let (listener, keys) = (following.ear.listener.clone(), following.keys.clone());
+        let request = joiner.request.clone();
         let number = self.worker.reads.add(joiner);
         let read = Read {
-            db: self.db,
-            request: args.raw().to_vec(),
+            request,
             resp2: command.resp2_for(args),
             keys,
             listener,
             number,
             mailbox: self.worker.mailbox.clone(),
         };
-        self.worker.round.add(tracker, Asked::Read(read));
+        self.worker.round.add(tracker, Asked::Read(Box::new(read)));
     }
 
     /// Before a request of this client is sent over its dedicated connection: Redis tells a connection of the proxy's of what it reads there.

@@ -26,6 +26,11 @@ impl Session {
                 return Flow::Next;
             }
         };
+        // RESP3 is not to be had there. Clients go on without it when they are told as such a server tells them.
+        if hello.protocol == Some(Protocol::Resp3) && !self.worker.shared.facts().knows_hello {
+            self.answer(|out, _| encode::error(out, "ERR unknown command 'HELLO', with args beginning with: '3' "));
+            return Flow::Next;
+        }
         // The other protocol is another lane: what is in flight on this one is answered first.
         let moves = hello.protocol.is_some_and(|protocol| protocol != self.protocol);
         if moves && self.attached.is_none() && !self.is_settled() {
@@ -95,7 +100,7 @@ impl Session {
         let shared = self.worker.shared.clone();
         let mut request = Vec::new();
         encode::command(&mut request, &[b"HELLO"]);
-        Err(self.ask(
+        Err(self.ask_while_heard(
             |waiter| lane.send(&request, waiter),
             move |told| {
                 if let Ok(reply) = told {
@@ -143,7 +148,7 @@ impl Hello {
                 at += 3;
             } else if option.eq_ignore_ascii_case(b"SETNAME") && more >= 1 {
                 let name = args.get(at + 1).unwrap_or_default();
-                super::client::check_name(name).map_err(str::to_owned)?;
+                super::client::check_name(name)?;
                 hello.name = Some(name.to_vec());
                 at += 2;
             } else {

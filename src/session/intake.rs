@@ -47,19 +47,19 @@ impl Session {
         let ahead = self.backlog.as_ref().map_or(0, |b| b.bytes.len() - b.start);
         if self.is_held() && ahead >= READ_AHEAD_MAX_BYTES {
             // Nothing more is read. A dedicated connection has a clock of its own, by which we come past here again.
-            self.eof = self.attached.is_some() && self.socket.is_read_closed();
+            self.eof = self.attached.is_some() && self.output.is_read_closed();
             return Ok(self.eof);
         }
         if self.is_too_heavy() {
             // It is looked at again now and then, and when memory is no longer short.
-            self.eof = self.socket.is_read_closed();
+            self.eof = self.output.is_read_closed();
             return Ok(self.eof);
         }
         let read = if self.ending.is_some() {
             self.read_and_forget(cx)
         } else if self.backlog.is_some() {
             // Asked first: the backlog is to make no room for nothing.
-            match self.socket.poll_read_ready(cx) {
+            match self.output.poll_read_ready(cx) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Err(_)) => return Err(End::Left),
                 Poll::Ready(Ok(())) => self.read_into_backlog(cx)?,
@@ -84,14 +84,15 @@ impl Session {
         let mut scratch = self.worker.scratch.borrow_mut();
         scratch.bytes.clear();
         scratch.bytes.reserve(READ_BYTES);
-        self.socket.poll_read(cx, &mut scratch.bytes)
+        self.output.poll_read(cx, &mut scratch.bytes)
     }
 
     fn read_into_backlog(&mut self, cx: &mut Context<'_>) -> Result<Poll<io::Result<usize>>, End> {
         let Some(backlog) = &mut self.backlog else { return Ok(Poll::Pending) };
         backlog.bytes.reserve(READ_BYTES);
-        let read = self.socket.poll_read(cx, &mut backlog.bytes);
+        let read = self.output.poll_read(cx, &mut backlog.bytes);
         if let Poll::Ready(Ok(1..)) = read {
+            self.outbox.read_begins();
             self.worker.observer.looked(self.worker.now_ns());
             backlog.read_us = self.worker.observer.now_us();
             // A request whose last bytes have just come was asked just now.
@@ -111,8 +112,9 @@ impl Session {
         let mut scratch = self.worker.scratch.take();
         scratch.bytes.clear();
         scratch.bytes.reserve(READ_BYTES);
-        let read = self.socket.poll_read(cx, &mut scratch.bytes);
+        let read = self.output.poll_read(cx, &mut scratch.bytes);
         if let Poll::Ready(Ok(1..)) = read {
+            self.outbox.read_begins();
             let (used, partial) = self.run_requests(&scratch.bytes, &mut scratch.scanner, None);
             if used < scratch.bytes.len() {
                 let left = scratch.bytes[used..].to_vec();

@@ -16,7 +16,7 @@ use super::then::Then;
 use super::waiter::Waiter;
 use super::{Outbox, Seq};
 use crate::cache::Millis;
-use crate::coherence::Seen;
+use crate::coherence::{KeyRequest, Seen};
 use crate::resp::Protocol;
 use crate::server::worker::Worker;
 use crate::upstream::lane::Lane;
@@ -29,11 +29,10 @@ pub struct Joiner {
     pub(super) outbox: Rc<Outbox>,
     pub(super) seq: Seq,
     pub(super) protocol: Protocol,
-    pub(super) request: Rc<[u8]>,
+    pub(super) request: KeyRequest,
     pub(super) lane: Rc<Lane<Waiter>>,
     pub(super) asked_at: Millis,
     pub(super) worker: Rc<Worker>,
-    pub(super) key: Box<[u8]>,
     /// Its client caches for itself, and is to hear of changes.
     pub(super) following: Option<Box<Following>>,
 }
@@ -48,7 +47,7 @@ impl Joiner {
         if let Some(following) = &self.following
             && let Some(source) = following.source()
         {
-            following.ear().follow(&self.worker.coherence, source, &self.key, seen, Some(self.seq));
+            following.ear().follow(&self.worker.coherence, source, self.request.key(), seen, Some(self.seq));
         }
     }
 
@@ -80,16 +79,22 @@ impl Joiner {
         self.ask();
     }
 
+    /// Does one of these among those of others.
+    fn contained(self, what: impl FnOnce(Self)) {
+        let outbox = self.outbox.clone();
+        outbox.contain(|| what(self));
+    }
+
     /// There is no fill to wait for, and no other read of this key is in flight: those that wait for theirs may go on.
     pub(super) fn ask(self) {
         self.outbox.take_second_way();
         // Beside memory like any other: another fill of the key, of another worker, may hold an older value.
-        let watch = self.worker.coherence.read_sent(&self.key);
-        let mut then = Then::Beside(Beside::one(self.worker, self.key, watch));
+        let watch = self.worker.coherence.read_sent(self.request.key());
+        let mut then = Then::Beside(Beside::one(self.worker, self.request.key().into(), watch));
         if let Some(following) = self.following {
             then = Then::Unfollowed { following, then: Box::new(then) };
         }
-        self.lane.send(&self.request, Waiter::Client { outbox: self.outbox, seq: self.seq, then });
+        self.lane.send(self.request.bytes(), Waiter::Client { outbox: self.outbox, seq: self.seq, then });
     }
 }
 
@@ -129,33 +134,43 @@ impl From<Option<Joiner>> for Seat {
 pub async fn deliver_mail(worker: Rc<Worker>) {
     use crate::coherence::mail::Mail;
     loop {
-        let letters = worker.mailbox.collect().await;
-        worker.observer.looked(worker.now_ns());
-        for letter in letters {
-            match letter {
-                Mail::Filled { flight, resp3, resp2, expires, seen } => {
-                    let seats = worker.flights.borrow_mut().take(flight);
-                    let mut handed = 0;
-                    for joiner in seats.into_iter().filter_map(|seat| seat.joiner) {
-                        joiner.answered(&resp3, resp2.as_deref(), expires, seen);
-                        // The others wait a little longer, as they may have to anyway: a letter has no time.
-                        handed += resp3.len();
-                        if handed > HANDED_PER_TURN_BYTES {
-                            handed = 0;
-                            tokio::task::yield_now().await;
-                        }
+        let letter = worker.letters.borrow_mut().pop_front();
+        let Some(letter) = letter else {
+            // Nothing is kept while nothing comes.
+            drop(worker.letters.take());
+            let letters = worker.mailbox.collect().await;
+            worker.observer.looked(worker.now_ns());
+            // Not this task's own: should one letter make it panic, the next one goes on with the others.
+            worker.letters.replace(letters.into());
+            continue;
+        };
+        match letter {
+            Mail::Filled { flight, resp3, resp2, expires, seen } => {
+                let seats = worker.flights.borrow_mut().take(flight);
+                let mut handed = 0;
+                for joiner in seats.into_iter().filter_map(|seat| seat.joiner) {
+                    joiner.contained(|joiner| joiner.answered(&resp3, resp2.as_deref(), expires, seen));
+                    // The others wait a little longer, as they may have to anyway: a letter has no time.
+                    handed += resp3.len();
+                    if handed > HANDED_PER_TURN_BYTES {
+                        handed = 0;
+                        tokio::task::yield_now().await;
                     }
                 }
-                Mail::Failed { flight } => {
-                    let seats = worker.flights.borrow_mut().take(flight);
-                    seats.into_iter().filter_map(|seat| seat.joiner).for_each(Joiner::failed);
-                }
-                Mail::Read { number, resp3, resp2 } => {
-                    worker.reads.take(number).into_iter().for_each(|joiner| joiner.read(&resp3, resp2.as_deref()));
-                }
-                Mail::Unread { number } => worker.reads.take(number).into_iter().for_each(Joiner::failed),
-                Mail::Fenced { fence } => worker.fences.passed(fence),
             }
+            Mail::Failed { flight } => {
+                let seats = worker.flights.borrow_mut().take(flight);
+                let joiners = seats.into_iter().filter_map(|seat| seat.joiner);
+                joiners.for_each(|joiner| joiner.contained(Joiner::failed));
+            }
+            Mail::Read { number, resp3, resp2 } => {
+                let joiner = worker.reads.take(number);
+                joiner.into_iter().for_each(|one| one.contained(|one| one.read(&resp3, resp2.as_deref())));
+            }
+            Mail::Unread { number } => {
+                worker.reads.take(number).into_iter().for_each(|joiner| joiner.contained(Joiner::failed));
+            }
+            Mail::Fenced { fence } => worker.fences.passed(fence),
         }
     }
 }

@@ -2,20 +2,16 @@
 //! to `hello`, `auth`, `client` and `console`.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use super::request::Flow;
 use super::then::Then;
-use super::waiter::{Waiter, lost_reply};
+use super::waiter::lost_reply;
 use super::{End, Mute, Session, Verdict};
 use crate::admin;
 use crate::command::Local;
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
 use crate::server::fences::Behind;
-
-/// How long an upstream may have said nothing at all before INFO does without its part.
-const INFO_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Session {
     pub(super) fn local(&mut self, local: Local, args: &Args<'_>) -> Flow {
@@ -130,7 +126,7 @@ impl Session {
         if !self.is_settled() || !self.has_taken_leave(b"RESET") {
             return Flow::Hold;
         }
-        if let Some(attached) = self.attached.take() {
+        if let Some(attached) = self.take_attached() {
             self.worker.give_back(attached, &self.outbox);
         }
         self.stop_tracking();
@@ -143,7 +139,6 @@ impl Session {
         self.set_db(0);
         self.client.labels().name.clear();
         self.client.queued.store(-1, Relaxed);
-        self.client.upstream_id.store(0, Relaxed);
         self.client.subscribed.iter().for_each(|s| s.store(0, Relaxed));
         self.show_mode(Mode::Normal);
         let nobody = self.worker.shared.identities.nobody().clone();
@@ -169,18 +164,15 @@ impl Session {
         if !self.may_pass() {
             return Flow::Hold;
         }
-        let (tell, told) = tokio::sync::oneshot::channel();
-        self.lane().send(args.raw(), Waiter::Once(tell));
-        // Answered as a request of its own verdict. Who looks at a Redis that says nothing wants to know that, not to wait for it.
-        self.operation = Some(Box::pin(async move {
-            let upstream = tokio::select! {
-                told = told => told.ok().and_then(Result::ok).unwrap_or_default(),
-                () = worker.shared.reach.silent_for(INFO_PATIENCE) => Vec::new(),
-            };
-            let mut reply = Vec::new();
-            asked.answer(&worker, &upstream, &mut reply, protocol);
-            Verdict::Reply(reply)
-        }));
-        Flow::Hold
+        let lane = self.lane();
+        // Who looks at a Redis that says nothing wants to know that, not to wait for it.
+        self.ask_while_heard(
+            |waiter| lane.send(args.raw(), waiter),
+            move |told| {
+                let mut reply = Vec::new();
+                asked.answer(&worker, &told.unwrap_or_default(), &mut reply, protocol);
+                Verdict::Reply(reply)
+            },
+        )
     }
 }

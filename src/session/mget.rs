@@ -8,11 +8,11 @@ use super::Session;
 use super::request::Flow;
 use super::then::{Then, WatchedMany};
 use crate::cache::{Millis, ViewKey};
-use crate::coherence::{FlightKey, Miss, ReadWatch, Snapshot, Source};
+use crate::coherence::{FlightKey, KeyRequest, Miss, ReadWatch, Snapshot, Source};
 use crate::command::Command;
 use crate::config::Mode;
 use crate::observe::{Bypass, Outcome};
-use crate::resp::{ArgRange, Args, encode};
+use crate::resp::{Args, encode};
 use crate::upstream::lane::REPLY_TOO_LONG;
 
 /// Room made for a reply, in bytes: that of most, without growing.
@@ -202,16 +202,11 @@ impl Session {
 
     /// Fills one key of an MGET, as the GET whose view an MGET is put together from.
     fn fill_beside(&self, get: &Command, key: &[u8], source: &Arc<Source>, now: Millis) {
-        let mut request = Vec::new();
-        encode::command(&mut request, &[b"GET", key]);
-        let end = request.len() - 2;
-        let ranges = [ArgRange { start: 8, end: 11 }, ArgRange { start: end - key.len(), end }];
-        let question = ViewKey { db: self.db, command: get.id, tail: b"" };
-        let asked = FlightKey { scope: source.scope(), key, question };
-        let args = Args::new(&request, &ranges);
+        let request = KeyRequest::bare(self.db, get.id, b"GET", key);
+        let asked = FlightKey { scope: source.scope(), key, question: request.question() };
         let flown = self.worker.flights.borrow_mut().join(&self.worker.coherence, &asked, None.into()).is_ok();
-        if !flown && let Some(ticket) = self.ticket(source, &args, &asked, now) {
-            self.launch(get, &args, &asked, ticket, None);
+        if !flown && let Some(ticket) = self.ticket(source, &request, now) {
+            self.launch(request, get.resp2, ticket, None);
         }
     }
 }

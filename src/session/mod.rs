@@ -1,7 +1,7 @@
 //! One client connection, from its first byte to its last.
 //!
 //! Owns the client's socket, its protocol version, database, identity and mode, and the order of its replies. It parses
-//! a batch of requests, plans each (`request`), and writes what is ready once per turn. It never waits inside: what
+//! a batch of requests, plans each (`request`), and has what is ready written once per turn. It never waits inside: what
 //! takes time (a lane's reply, a dedicated connection, a password check) is something its one task is woken for.
 //!
 //! | file | question |
@@ -25,6 +25,7 @@
 //! | `steer` | what of a client that changes how the proxy goes on? |
 //! | `farewell` | how is a client parted from when the proxy stops? |
 //! | `overdue` | does a client end that takes too long, or is asked to? |
+//! | `writes` | when do replies leave, and with whose? |
 //! | `gather` | when does part of a batch's replies leave before the rest? |
 //! | `outbox`, `waiter`, `then` | how does a reply find its place, and what does it set off? |
 
@@ -63,12 +64,13 @@ mod unread;
 mod waiter;
 mod why;
 mod write;
+mod writes;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cache::Millis;
 use crate::config::Config;
@@ -94,6 +96,11 @@ pub use told::Ear;
 use told::Touches;
 use tracking::Tracking;
 pub use waiter::Waiter;
+use writes::Output;
+pub use writes::Writes;
+
+/// How long an upstream may have said nothing at all before what can do without its word does.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Something the session waits for before it goes on with its requests; what comes out is done to the session.
 type Operation = Pin<Box<dyn Future<Output = Verdict>>>;
@@ -137,11 +144,13 @@ pub enum End {
     UpstreamLost,
     /// The proxy is stopping.
     Draining,
+    /// The proxy panicked while it did something for this client.
+    Fault,
 }
 
 impl End {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Left,
         Self::ProtocolError,
         Self::Killed,
@@ -153,6 +162,7 @@ impl End {
         Self::Memory,
         Self::UpstreamLost,
         Self::Draining,
+        Self::Fault,
     ];
 
     /// The word printed for it.
@@ -169,6 +179,7 @@ impl End {
             Self::Memory => "memory",
             Self::UpstreamLost => "upstream_lost",
             Self::Draining => "draining",
+            Self::Fault => "fault",
         }
     }
 }
@@ -207,7 +218,7 @@ impl Mute {
 /// See the head of this file.
 pub struct Session {
     worker: Rc<Worker>,
-    socket: Socket,
+    output: Rc<Output>,
     client: Arc<Client>,
     outbox: Rc<Outbox>,
     identity: Arc<Identity>,
@@ -269,13 +280,14 @@ pub struct Session {
 impl Session {
     /// Takes over an accepted connection. `identity` is who the upstream takes an unauthenticated client for.
     pub fn new(worker: Rc<Worker>, socket: Socket, client: Arc<Client>, identity: Arc<Identity>) -> Self {
+        let outbox = Rc::new(Outbox::new(worker.observer.clone(), client.clone()));
         Self {
             in_force: worker.in_force(),
             config: worker.config(),
             purse: Purse::of(&worker.rate_limits(), worker.index),
             rule: worker.rules().of(identity.user()),
-            socket,
-            outbox: Rc::new(Outbox::new(worker.observer.clone(), client.clone())),
+            output: Output::new(socket, outbox.clone(), client.clone()),
+            outbox,
             worker,
             client,
             identity,
@@ -320,6 +332,10 @@ impl Session {
             }
             let polled = self.poll(cx);
             if let std::task::Poll::Ready(end) = polled {
+                if self.output.waits() {
+                    // What it was answered it gets, if its socket takes it.
+                    let _ = self.output.write(&self.worker);
+                }
                 self.worker.stats.ended[end as usize].add(1);
                 tracing::debug!(client = self.client.id, addr = self.client.addr, end = end.as_str(), "client gone");
             }
@@ -342,7 +358,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.outbox.close();
         self.stop_tracking();
-        if let Some(attached) = self.attached.take() {
+        if let Some(attached) = self.take_attached() {
             self.worker.give_back(attached, &self.outbox);
         }
         self.worker.shared.client_left(self.client.id);

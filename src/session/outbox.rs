@@ -13,7 +13,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::End;
 use super::gather::Part;
+use crate::contained::contained;
 use crate::limits::Payer;
 use crate::observe::{Observer, SampleId, Timing};
 use crate::server::clients::Client;
@@ -89,12 +91,37 @@ impl Outbox {
         }
     }
 
+    /// Does something for this client in a task that serves others, too. A panic ends the session of this one, which might wait for
+    /// ever for what was to be done.
+    pub(crate) fn contain(&self, what: impl FnOnce()) {
+        if contained(what).is_none() {
+            self.is_at_fault();
+        }
+    }
+
+    /// What was to be done for this client has panicked.
+    pub(super) fn is_at_fault(&self) {
+        self.client.end_with(End::Fault);
+    }
+
+    /// The requests that follow have been read together.
+    pub(super) fn read_begins(&self) {
+        self.inner.borrow_mut().opens = true;
+    }
+
+    /// Whether the next reply in order is still to come and its request was read together with the one before it.
+    pub(super) fn is_amid_a_batch(&self) -> bool {
+        self.inner.borrow().slots.front().is_some_and(|slot| !slot.opens)
+    }
+
     /// Takes the next place in the order. A muted reply keeps its place and is dropped when it comes.
+    // In place: handed over in memory, a record just written in small pieces is read in larger ones, for which the processor waits.
+    #[inline(always)]
     pub fn reserve(&self, mute: bool, timing: Timing) -> Seq {
         let mut inner = self.inner.borrow_mut();
         let seq = Seq(inner.next());
-        let payer = inner.payer.clone();
-        inner.slots.push_back(Slot::Waiting { mute, head: 0, timing, payer });
+        let (opens, payer) = (std::mem::take(&mut inner.opens), inner.payer.clone());
+        inner.slots.push_back(Slot::awaited(mute, opens, timing, payer));
         seq
     }
 
@@ -104,8 +131,8 @@ impl Outbox {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         let next = inner.next();
-        if let Some(Slot::Waiting { head, .. }) = inner.slots.back_mut() {
-            *head = bytes.len() as u8;
+        if let Some(slot) = inner.slots.back_mut().filter(|slot| slot.is_awaited()) {
+            slot.head = bytes.len() as u8;
             inner.noted.get_or_insert_default().add(next - 1, bytes, sample);
         }
     }
@@ -134,19 +161,15 @@ impl Outbox {
     pub fn reply(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
-        let len = if inner.slots.is_empty() {
-            let before = inner.out.len();
-            write(&mut inner.out);
-            inner.out.len() - before
-        } else {
-            let mut bytes = Vec::new();
-            write(&mut bytes);
-            let len = bytes.len();
+        let opens = std::mem::take(&mut inner.opens);
+        let before = inner.out.len();
+        write(&mut inner.out);
+        let len = inner.out.len() - before;
+        if !inner.slots.is_empty() {
+            inner.slots.push_back(Slot::parked(opens, &inner.out[before..]));
+            inner.out.truncate(before);
             inner.parked += len;
-            // It is timed at the end of the turn, as if it were written then.
-            inner.slots.push_back(Slot::Ready { bytes, head: 0, asked_us: 0, timed_as: Timing::UNTIMED });
-            len
-        };
+        }
         inner.largest = inner.largest.max(len);
         if let Some(payer) = &inner.payer {
             payer.pay(len);
@@ -370,4 +393,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

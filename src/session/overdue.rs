@@ -15,7 +15,7 @@ impl Session {
         match asked {
             // One that has killed itself is told so first.
             End::Killed => self.ending != Some(End::Killed),
-            End::Memory => true,
+            End::Memory | End::Fault => true,
             _ if self.ending.is_some() => false,
             End::HandshakeTimeout | End::RequestTimeout | End::Idle => {
                 if !self.is_overdue(asked) {

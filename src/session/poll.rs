@@ -71,7 +71,7 @@ impl Session {
         }
         let behind = self.is_behind();
         self.poll_write(cx)?;
-        self.worker.observer.turn_ended(|| self.worker.now_ns());
+        self.worker.observer.turn_ended(self.output.waits(), || self.worker.now_ns());
         // What stood still because the client did not read goes on: nothing else would wake this task for it.
         moved |= behind && !self.is_behind();
         self.let_go();
@@ -81,12 +81,16 @@ impl Session {
     /// After a read: whether nothing it brought has to be looked at again, and the task will be woken for the next. Spares the
     /// usual request a second turn.
     fn is_seen_to(&self, cx: &mut Context<'_>) -> bool {
-        let quiet = self.operation.is_none()
+        self.is_plain() && self.output.poll_read_ready(cx).is_pending()
+    }
+
+    /// Whether it does nothing but answer requests as they come.
+    pub(super) fn is_plain(&self) -> bool {
+        self.operation.is_none()
             && self.attached.is_none()
             && self.backlog.is_none()
             && self.ending.is_none()
-            && !self.eof;
-        quiet && self.socket.poll_read_ready(cx).is_pending()
+            && !self.eof
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -107,18 +111,16 @@ impl Session {
         if self.worker.is_draining() && idle && self.may_part(cx) {
             return self.poll_farewell(cx);
         }
-        // A client that will send no more gets what it asked for, unless that could take for ever.
-        let unrun = self.backlog.as_ref().is_some_and(|b| !b.partial);
-        let listens = |a: &super::Attached| a.is_sticky() && a.inflight() == 0 && !unrun;
         // A reply may be on its way to a client that has just closed its half: it has a moment to come. What was asked
         // behind it is not run, as Redis would not.
         if let Some(grace) = &self.grace {
             let answered = drained && self.attached.as_ref().is_none_or(|a| a.blocking == 0);
             return if answered || grace.is_over() { Poll::Ready(End::Left) } else { Poll::Pending };
         }
-        let endless = self.attached.as_ref().is_some_and(|a| listens(a));
-        let stuck = endless || (drained && self.operation.is_none() && !unrun);
-        if self.eof && stuck {
+        // A client that will send no more gets all it asked for, what a fence still holds included; and no more of a feed than
+        // comes until then. (One that does not read is closed: `is_impatient`.)
+        let unrun = self.backlog.as_ref().is_some_and(|b| !b.partial);
+        if self.eof && drained && self.operation.is_none() && !unrun {
             return Poll::Ready(End::Left);
         }
         Poll::Pending
@@ -145,13 +147,12 @@ impl Session {
     }
 
     fn lose_attached(&mut self, why: &Lost) {
-        let Some(mut attached) = self.attached.take() else { return };
+        let Some(mut attached) = self.take_attached() else { return };
         self.untrack(&attached);
         // The client believes in a transaction, watches or subscriptions that are no more. Redis would have closed its
         // connection with them; so do we, after the errors for what it had in flight.
         let believed = attached.is_sticky() && !attached.leaving;
         attached.fail(&self.outbox, why);
-        self.client.upstream_id.store(0, Relaxed);
         self.show_mode(Mode::Normal);
         if believed {
             self.ending = Some(End::UpstreamLost);
@@ -183,11 +184,12 @@ impl Session {
             };
             self.client.mode.store(mode as u8, Relaxed);
         }
-        if attached.is_quiet() && !attached.is_sticky() && attached.tracked() == 0 {
-            self.client.upstream_id.store(0, Relaxed);
-            if let Some(attached) = self.attached.take() {
-                attached.detach();
-            }
+        if attached.is_quiet()
+            && !attached.is_sticky()
+            && attached.tracked() == 0
+            && let Some(attached) = self.take_attached()
+        {
+            attached.detach();
         }
     }
 
@@ -203,9 +205,8 @@ impl Session {
         if self.client.inflight.load(Relaxed) != pending {
             self.client.inflight.store(pending, Relaxed);
         }
-        let held = self.outbox.held_bytes() as u64;
-        if self.client.output_bytes.load(Relaxed) != held {
-            self.client.output_bytes.store(held, Relaxed);
+        if !self.output.waits() {
+            self.client.show_output(self.outbox.held_bytes());
         }
         if self.outbox.pending() == 0 && self.attached.as_ref().is_none_or(|a| a.tracked() != 0 && !a.is_sticky()) {
             self.way = Way::Lane;

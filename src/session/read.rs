@@ -14,17 +14,19 @@ use std::sync::Arc;
 
 use super::joiner::{Joiner, Seat};
 use super::request::Flow;
-use super::then::{Question, Then, Watched};
+use super::then::{Then, Watched};
 use super::waiter::Waiter;
 use super::{Session, Way};
 use crate::cache::{Millis, View, ViewKey};
 use crate::coherence::audit::Audit;
 use crate::coherence::tracker::{Asked, Fill};
-use crate::coherence::{Audited, FillTicket, FlightKey, Miss, MissReason, ReadWatch, ScopeId, Seen, Source};
+use crate::coherence::{
+    Audited, FillTicket, FlightKey, KeyRequest, Miss, MissReason, ReadWatch, ScopeId, Seen, Source,
+};
 use crate::command::Command;
 use crate::config::Mode;
 use crate::observe::{Bypass, Outcome};
-use crate::resp::Args;
+use crate::resp::{Args, Resp2Rule};
 use crate::upstream::lane::Lane;
 
 /// Bytes of a request that is made on the tracker's connection, at most: it is written there whole, beside everyone's fills.
@@ -96,7 +98,7 @@ impl Session {
                 return match (self.way, ttl_ms) {
                     (Way::Fills, None) if !self.outbox.is_on_two_ways() => {
                         let source = source.clone();
-                        self.fill_behind(command, args, &source, &asked, now, hash)
+                        self.fill_behind(command, args, &source, now, hash)
                     }
                     _ => {
                         let watch = worker.coherence.read_sent(key);
@@ -183,15 +185,16 @@ impl Session {
         let is_alone = self.outbox.pending() == 0;
         self.way = Way::Fills;
         self.reads.add(miss.hash);
-        let mut joiner = self.joiner(args, lane);
+        let request = KeyRequest::new(self.db, command.id, args);
+        let mut joiner = self.joiner(request.clone(), lane);
         if follows {
             joiner.following = self.following(vec![asked.key.into()]);
         }
         let joiner = Some(joiner);
         let joined = worker.flights.borrow_mut().join(&worker.coherence, asked, joiner.into());
         if let Err(Seat { joiner, .. }) = joined {
-            match self.ticket(source, args, asked, now) {
-                Some(ticket) => self.launch(command, args, asked, ticket, joiner),
+            match self.ticket(source, &request, now) {
+                Some(ticket) => self.launch(request, command.resp2_for(args), ticket, joiner),
                 None if follows => joiner.into_iter().for_each(|joiner| self.launch_read(command, args, joiner)),
                 // It asks for itself. Nothing of this key is in flight.
                 None => {
@@ -212,91 +215,66 @@ impl Session {
         command: &Command,
         args: &Args<'_>,
         source: &Arc<Source>,
-        asked: &FlightKey<'_>,
         now: Millis,
         hash: u64,
     ) -> Flow {
-        let Some(ticket) = self.ticket(source, args, asked, now) else {
+        let request = KeyRequest::new(self.db, command.id, args);
+        let Some(ticket) = self.ticket(source, &request, now) else {
             return self.bypass(command, args, Bypass::OwnReadInFlight);
         };
         let lane = self.lane();
-        let joiner = self.joiner(args, lane);
-        self.launch(command, args, asked, ticket, Some(joiner));
+        let joiner = self.joiner(request.clone(), lane);
+        self.launch(request, command.resp2_for(args), ticket, Some(joiner));
         self.reads.add(hash);
         Flow::Next
     }
 
-    pub(super) fn joiner(&mut self, args: &Args<'_>, lane: Rc<Lane<Waiter>>) -> Joiner {
+    pub(super) fn joiner(&mut self, request: KeyRequest, lane: Rc<Lane<Waiter>>) -> Joiner {
         let seq = self.reserve();
         Joiner {
             outbox: self.outbox.clone(),
             seq,
             protocol: self.protocol,
-            request: args.raw().into(),
+            request,
             lane,
             asked_at: self.now,
             worker: self.worker.clone(),
-            key: args.get(1).unwrap_or_default().into(),
             following: None,
         }
     }
 
     /// The right to fill, if there is room for another flight and nothing stands against it.
-    pub(super) fn ticket(
-        &self,
-        source: &Arc<Source>,
-        args: &Args<'_>,
-        asked: &FlightKey<'_>,
-        now: Millis,
-    ) -> Option<FillTicket> {
+    pub(super) fn ticket(&self, source: &Arc<Source>, request: &KeyRequest, now: Millis) -> Option<FillTicket> {
         let coherence = &self.worker.coherence;
-        if args.raw().len() > FILL_REQUEST_MAX_BYTES
-            || coherence.is_oversized(coherence.hash(asked.key), &asked.question, now)
+        if request.bytes().len() > FILL_REQUEST_MAX_BYTES
+            || coherence.is_oversized(coherence.hash(request.key()), &request.question(), now)
         {
             return None;
         }
         if !self.identity.may_fill(now) || !self.fills.has_room() || !self.worker.flights.borrow().has_room() {
             return None;
         }
-        coherence.ticket(source, asked.key, now).ok()
+        coherence.ticket(source, request.key(), now).ok()
     }
 
     /// Sends a fill to the tracker; its reply goes to the joiner and to whoever joins.
-    pub(super) fn launch(
-        &self,
-        command: &Command,
-        args: &Args<'_>,
-        asked: &FlightKey<'_>,
-        ticket: FillTicket,
-        joiner: Option<Joiner>,
-    ) {
+    pub(super) fn launch(&self, request: KeyRequest, resp2: Resp2Rule, ticket: FillTicket, joiner: Option<Joiner>) {
         let Some(tracker) = &self.identity.tracker else { return };
         let seat = Seat { joiner, _begun: Some(self.fills.begin()) };
-        let begun = self.worker.flights.borrow_mut().begin(asked, ticket.check(), seat);
+        let begun = self.worker.flights.borrow_mut().begin(ticket.scope(), request.clone(), ticket.check(), seat);
         // `ticket` has asked for room, and nothing has come between.
         let Some(flight) = begun else { return };
-        let fill = Fill {
-            ticket,
-            db: asked.question.db,
-            command: asked.question.command,
-            request: args.raw().to_vec(),
-            tail_at: args.raw().len() - asked.question.tail.len(),
-            resp2: command.resp2_for(args),
-            flight,
-            mailbox: self.worker.mailbox.clone(),
-        };
-        self.worker.round.add(tracker, Asked::Fill(fill));
+        let fill = Fill { ticket, request, resp2, flight, mailbox: self.worker.mailbox.clone() };
+        self.worker.round.add(tracker, Asked::Fill(Box::new(fill)));
     }
 
     /// A read that goes upstream beside the tier; its reply may be newer than what the tier holds.
     fn pass_read(&mut self, command: &Command, args: &Args<'_>, scope: ScopeId, hash: u64, watch: ReadWatch) -> Flow {
-        let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
-        let tail = args.raw_after(1).get(2..).unwrap_or_default();
         let then = Then::Watched(Watched {
             worker: self.worker.clone(),
-            asked: Question::new(command.id, key, tail, self.protocol),
+            request: KeyRequest::new(self.db, command.id, args),
             scope,
-            db: self.db,
+            protocol: self.protocol,
             watch,
         });
         let flow = self.pass(args, then);

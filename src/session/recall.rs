@@ -68,7 +68,7 @@ impl Session {
         let lane = self.lane();
         if !lane.is_full(|| Waker::noop().clone()) {
             // The blocked command's own reply says what came of it.
-            lane.send(&request, Waiter::Once(tokio::sync::oneshot::channel().0));
+            lane.send(&request, Waiter::once().0);
         }
     }
 }

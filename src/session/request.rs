@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::attached::Owed;
 use super::then::Then;
 use super::waiter::Waiter;
-use super::{Seq, Session, Verdict, Way};
+use super::{PATIENCE, Seq, Session, Verdict, Way};
 use crate::command::{Access, Command, Dedicated, Found, Local, Route, Table};
 use crate::limits::throttle;
 use crate::observe::{Bypass, Outcome};
@@ -135,6 +135,14 @@ impl Session {
             let seq = self.reserve();
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }
+        // Who has to authenticate has no connection; Redis looks at the number of arguments first (server.c, `processCommand`).
+        if self.must_authenticate() {
+            let text = format!("wrong number of arguments for '{}' command", command.name);
+            return self.turn_away(match command.route {
+                Route::Dedicated(Dedicated::Exec) => format!("EXECABORT Transaction discarded because of: {text}"),
+                _ => format!("ERR {text}"),
+            });
+        }
         self.pass(args, Then::Nothing)
     }
 
@@ -194,10 +202,33 @@ impl Session {
         send: impl FnOnce(Waiter),
         judge: impl FnOnce(Result<Vec<u8>, Lost>) -> Verdict + 'static,
     ) -> Flow {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        send(Waiter::Once(tell));
-        self.operation =
-            Some(Box::pin(async move { judge(told.await.unwrap_or_else(|_| Err(Lost::with_the_worker()))) }));
+        self.ask_until(std::future::pending(), send, judge)
+    }
+
+    /// The same for what can do without: an upstream that says nothing at all is not waited for.
+    pub(super) fn ask_while_heard(
+        &mut self,
+        send: impl FnOnce(Waiter),
+        judge: impl FnOnce(Result<Vec<u8>, Lost>) -> Verdict + 'static,
+    ) -> Flow {
+        let shared = self.worker.shared.clone();
+        self.ask_until(async move { shared.reach.silent_for(PATIENCE).await }, send, judge)
+    }
+
+    fn ask_until(
+        &mut self,
+        given_up: impl Future<Output = ()> + 'static,
+        send: impl FnOnce(Waiter),
+        judge: impl FnOnce(Result<Vec<u8>, Lost>) -> Verdict + 'static,
+    ) -> Flow {
+        let (waiter, told) = Waiter::once();
+        send(waiter);
+        self.operation = Some(Box::pin(async move {
+            judge(tokio::select! {
+                told = told => told.unwrap_or_else(|_| Err(Lost::with_the_worker())),
+                () = given_up => Err(Lost { sent: true, reason: "it says nothing".into() }),
+            })
+        }));
         Flow::Hold
     }
 

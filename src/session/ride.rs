@@ -10,12 +10,14 @@ use super::attached::{Attached, Entered, Owed, Transaction};
 use super::request::Flow;
 use super::then::Then;
 use super::told::Touches;
+use super::waiter::lost_reply;
 use super::write::{evidence, may_swap};
 use super::{End, Session, Verdict, Way};
 use crate::coherence::listener::OwnKey;
 use crate::command::{Command, Dedicated, Effect, Local, Route};
 use crate::resp::{Args, Protocol, decimal, encode};
 use crate::server::clients::Mode;
+use crate::upstream::lane::Lost;
 use crate::upstream::pause::Asked;
 
 impl Session {
@@ -24,7 +26,7 @@ impl Session {
     pub(super) fn on_dedicated(&mut self, why: Dedicated, command: &Command, args: &Args<'_>) -> Flow {
         match self.verdict.take() {
             Some(Verdict::Attached(attached)) => {
-                self.client.upstream_id.store(attached.upstream_id(), Relaxed);
+                self.client.upstream.attach(attached.upstream_id());
                 self.attached = Some(attached);
                 self.way = Way::Attached;
                 self.track_attached();
@@ -52,11 +54,7 @@ impl Session {
                     worker.shared.pause.until_dialling_helps().await;
                     match checkout.await {
                         Ok(loan) => Verdict::Attached(Box::new(Attached::new(loan, &limits))),
-                        Err(error) => {
-                            let mut reply = Vec::new();
-                            encode::error(&mut reply, format!("ERR anteroom: upstream unavailable ({error})"));
-                            Verdict::Reply(reply)
-                        }
+                        Err(error) => Verdict::Reply(lost_reply(&Lost { sent: false, reason: error.to_string() })),
                     }
                 }));
                 Flow::Hold
@@ -66,11 +64,19 @@ impl Session {
 
     /// Gives a connection that is kept for what was read over it back, if there is one: it is not heard of any more.
     pub(super) fn let_attached_go(&mut self) {
-        if let Some(attached) = self.attached.take() {
+        if let Some(attached) = self.take_attached() {
             self.untrack(&attached);
-            self.client.upstream_id.store(0, Relaxed);
             self.worker.give_back(attached, &self.outbox);
         }
+    }
+
+    /// Ends the session's hold on its connection, whatever becomes of it.
+    pub(super) fn take_attached(&mut self) -> Option<Box<Attached>> {
+        let mut attached = self.attached.take()?;
+        // What another client has said of it (CLIENT UNBLOCK, REDIRECT) is meant for this one, and may still be on its way: nobody
+        // else is to meet it.
+        attached.spoiled |= self.client.upstream.detach();
+        Some(attached)
     }
 
     /// A request of a session that has a dedicated connection in use: everything but what is ours to answer rides it.

@@ -6,8 +6,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use triomphe::ThinArc;
-
 use super::beside::Beside;
 use super::followed::Following;
 use super::outbox::{Outbox, Seq};
@@ -15,7 +13,7 @@ use super::waiter::lost_reply;
 use crate::admin::info::Asked;
 use crate::cache::{Millis, NewView, ViewKey};
 use crate::coherence::listener::Own;
-use crate::coherence::{FillTicket, FlushMark, ReadWatch, ScopeId, Sight, Source, WriteMark};
+use crate::coherence::{FillTicket, FlushMark, KeyRequest, ReadWatch, ScopeId, Sight, Source, WriteMark};
 use crate::resp::{FrameKind, Protocol, ReplySplitter};
 use crate::server::fences::Behind;
 use crate::server::worker::Worker;
@@ -99,34 +97,13 @@ pub struct Watched {
     /// Whose coherence state.
     pub worker: Rc<Worker>,
     /// What was read.
-    pub asked: Question,
+    pub request: KeyRequest,
     /// Whose data.
     pub scope: ScopeId,
-    /// The database read.
-    pub db: u32,
+    /// How the reply is written.
+    pub protocol: Protocol,
     /// What was known when the read was sent.
     pub watch: ReadWatch,
-}
-
-/// A read of one key, behind one pointer: it rides with the request.
-pub struct Question(ThinArc<Asking, u8>);
-
-struct Asking {
-    key_end: usize,
-    command: u16,
-    protocol: Protocol,
-}
-
-impl Question {
-    /// By this command, of this key, with these arguments behind it; the reply is in `protocol`.
-    pub fn new(command: u16, key: &[u8], tail: &[u8], protocol: Protocol) -> Self {
-        let asking = Asking { key_end: key.len(), command, protocol };
-        Self(if tail.is_empty() {
-            ThinArc::from_header_and_slice(asking, key)
-        } else {
-            ThinArc::from_header_and_slice(asking, &[key, tail].concat())
-        })
-    }
 }
 
 /// See [`Then::WatchedMany`].
@@ -245,11 +222,8 @@ impl Then {
 
 impl Watched {
     fn answered(&self, reply: &[u8]) {
-        let (asking, bytes) = (&self.asked.0.header.header, &self.asked.0.slice);
-        let (key, tail) = bytes.split_at(asking.key_end);
-        let question = ViewKey { db: self.db, command: asking.command, tail };
-        let sight = Sight { scope: self.scope, question, reply, protocol: asking.protocol };
-        self.worker.coherence.read_answered_with(key, &sight, self.watch);
+        let sight = Sight { scope: self.scope, question: self.request.question(), reply, protocol: self.protocol };
+        self.worker.coherence.read_answered_with(self.request.key(), &sight, self.watch);
     }
 }
 

@@ -15,7 +15,6 @@
 //! far heavier than what came before: a reply on a shared lane cannot be held back.
 
 use std::io;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -74,34 +73,29 @@ impl Session {
         if self.worker.gathering.may_wait(&self.outbox) {
             return Ok(());
         }
+        // Whatever makes it another session than one that is just answered wakes it, and it comes past here again.
+        if self.is_plain() && !self.worker.is_draining() && !self.is_behind() && self.output.may_wait() {
+            self.worker.writes.add(&self.output, &self.worker);
+            return Ok(());
+        }
         loop {
-            let written = self
-                .outbox
-                .with_unwritten(|bytes| if bytes.is_empty() { None } else { Some(self.socket.try_write(bytes)) });
-            match written {
-                None => {
-                    self.patience = None;
-                    return Ok(());
-                }
-                Some(Ok(n)) => {
-                    self.patience = None;
-                    if self.config.clients.idle_timeout_ms > 0 {
-                        self.client.active.store(self.worker.now().0, Relaxed);
-                    }
-                    self.worker.stats.figures.bytes.clients_sent.add(n as u64);
-                    self.outbox.written(n);
-                }
-                Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
+            let (written, ended) = self.output.write(&self.worker);
+            if written > 0 || ended.is_ok() {
+                self.patience = None;
+            }
+            match ended {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     if self.outbox.piled_bytes() > self.output_max_bytes() {
                         return Err(End::OutputFull);
                     }
-                    match self.socket.poll_write_ready(cx) {
+                    match self.output.poll_write_ready(cx) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(_)) => return Err(End::Left),
                         Poll::Pending => return self.poll_patience(cx),
                     }
                 }
-                Some(Err(_)) => return Err(End::Left),
+                Err(_) => return Err(End::Left),
             }
         }
     }

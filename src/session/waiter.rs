@@ -27,10 +27,24 @@ pub enum Waiter {
     Once(oneshot::Sender<Result<Vec<u8>, Lost>>),
 }
 
+/// What becomes of what the proxy asked for itself.
+pub type Told = oneshot::Receiver<Result<Vec<u8>, Lost>>;
+
+impl Waiter {
+    /// For what the proxy asks for itself, and where it is told.
+    pub fn once() -> (Self, Told) {
+        let (tell, told) = oneshot::channel();
+        (Self::Once(tell), told)
+    }
+}
+
 impl lane::Waiter for Waiter {
     fn answered(self, frame: &[u8], kind: FrameKind) {
         match self {
-            Self::Client { outbox, seq, then } => then.answered(&outbox, seq, frame, kind),
+            Self::Client { outbox, seq, then } => {
+                let due = Due(outbox);
+                then.answered(&due.0, seq, frame, kind);
+            }
             // The session may be gone; then nobody wants to know.
             Self::Once(tell) => drop(tell.send(Ok(frame.to_vec()))),
         }
@@ -38,8 +52,23 @@ impl lane::Waiter for Waiter {
 
     fn lost(self, why: &Lost) {
         match self {
-            Self::Client { outbox, seq, then } => then.lost(&outbox, seq, why),
+            Self::Client { outbox, seq, then } => {
+                let due = Due(outbox);
+                then.lost(&due.0, seq, why);
+            }
             Self::Once(tell) => drop(tell.send(Err(why.clone()))),
+        }
+    }
+}
+
+/// The client whose reply is at hand. The same as [`Outbox::contain`], for less: one passes here for each reply, and what stops the
+/// panic stands in the lane.
+struct Due(Rc<Outbox>);
+
+impl Drop for Due {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.is_at_fault();
         }
     }
 }
@@ -63,4 +92,28 @@ pub fn lost_reply(why: &Lost) -> Vec<u8> {
 fn is_upstreams_word(reason: &str) -> bool {
     const WORDS: [&str; 8] = ["BUSY", "LOADING", "MASTERDOWN", "NOAUTH", "NOPERM", "WRONGPASS", "READONLY", "ERR DB"];
     WORDS.iter().any(|word| reason.strip_prefix(word).is_some_and(|rest| rest.starts_with(' ')))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::super::outbox::tests::{asked_to_end, outbox};
+    use super::{FrameKind, Then, Waiter};
+    use crate::contained::contained;
+    use crate::observe::Timing;
+    use crate::session::End;
+    use crate::upstream::lane::Waiter as _;
+
+    #[test]
+    fn who_is_not_answered_because_of_a_panic_does_not_wait_for_ever() {
+        let outbox = Rc::new(outbox());
+        let (_first, seq) = (outbox.reserve(false, Timing::NONE), outbox.reserve(false, Timing::NONE));
+        let answer =
+            |outbox| Waiter::Client { outbox, seq, then: Then::Nothing }.answered(b"+OK\r\n", FrameKind::Simple);
+        answer(outbox.clone());
+        assert_eq!(asked_to_end(&outbox), None);
+        assert!(contained(|| answer(outbox.clone())).is_none(), "a slot is completed once");
+        assert_eq!(asked_to_end(&outbox), Some(End::Fault));
+    }
 }

@@ -112,10 +112,28 @@ pub struct Connection {
     pub upstream_id: i64,
     /// Whether the upstream lets this connection run commands (false: it wants a password we were not given).
     pub authenticated: bool,
+    /// Whether the upstream knows HELLO. Without it there is no RESP3.
+    pub knows_hello: bool,
     /// The database selected on it.
     pub db: u32,
     /// When it was opened: once that is over, another server answers.
     pub era: Era,
+}
+
+impl Connection {
+    /// Whether commands of clients who speak `wanted` may run on it; if not, why.
+    ///
+    /// A connection that is let in without a password is no use later either: Redis serves it as soon as the password is
+    /// taken away again, in database 0 and in RESP2, since nothing else was agreed on when it was made.
+    pub fn may_serve(&self, wanted: Protocol) -> Result<(), ConnectError> {
+        if !self.authenticated {
+            return Err(ConnectError::Refused("NOAUTH Authentication required.".into()));
+        }
+        if self.protocol != wanted {
+            return Err(ConnectError::Refused(format!("it does not speak RESP{}", wanted.version())));
+        }
+        Ok(())
+    }
 }
 
 /// Why a connection could not be had.
@@ -154,8 +172,8 @@ pub fn reason(error: &io::Error) -> String {
 impl Connector {
     /// Opens a connection that speaks `wanted`, named `name` in the upstream's `CLIENT LIST`.
     ///
-    /// A server too old for HELLO, or one that wants a password we were not given, leaves the connection in RESP2:
-    /// read `protocol` before relying on it.
+    /// A server too old for HELLO, or one that wants a password we were not given, leaves the connection in RESP2
+    /// and, in the latter case, in database 0: ask [`Connection::may_serve`], or read the fields, before relying on it.
     pub async fn open(&self, wanted: Protocol, name: &str) -> Result<Connection, ConnectError> {
         let mut opened = pin!(self.open_unbounded(wanted, name));
         loop {
@@ -184,9 +202,9 @@ impl Connector {
                 selected => selected?,
             }
         }
-        let Greeting { protocol, upstream_id, authenticated } = greeting;
+        let Greeting { protocol, upstream_id, authenticated, knows_hello } = greeting;
         let connection = asked.into_connection(protocol, upstream_id, authenticated, era)?;
-        Ok(Connection { db: if authenticated { self.db } else { 0 }, ..connection })
+        Ok(Connection { db: if authenticated { self.db } else { 0 }, knows_hello, ..connection })
     }
 
     async fn stream(&self) -> io::Result<Socket> {
@@ -221,11 +239,11 @@ impl Connector {
         let reply = asked.ask(&hello).await?;
         let Some(text) = error_text(&reply) else {
             let upstream_id = Understood::decode(&reply).and_then(|hello| hello.integer("id")).unwrap_or(0);
-            return Ok(Greeting { protocol: wanted, upstream_id, authenticated: true });
+            return Ok(Greeting { protocol: wanted, upstream_id, authenticated: true, knows_hello: true });
         };
-        let plain = |authenticated| Greeting { protocol: Protocol::Resp2, upstream_id: 0, authenticated };
+        let plain = Greeting { protocol: Protocol::Resp2, upstream_id: 0, authenticated: true, knows_hello: false };
         if text.starts_with("NOAUTH") && credentials.is_none() {
-            return Ok(plain(false));
+            return Ok(Greeting { authenticated: false, knows_hello: true, ..plain });
         }
         if !text.starts_with("ERR unknown command") && !text.starts_with("NOPERM") {
             return Err(ConnectError::Refused(if credentials.is_some() { harmless(&text) } else { text }));
@@ -241,7 +259,7 @@ impl Connector {
                 return Err(ConnectError::Refused(harmless(&text)));
             }
         }
-        Ok(plain(true))
+        Ok(plain)
     }
 }
 
@@ -250,6 +268,7 @@ struct Greeting {
     protocol: Protocol,
     upstream_id: i64,
     authenticated: bool,
+    knows_hello: bool,
 }
 
 /// The text of an error reply, without the leading `-`.
@@ -380,7 +399,8 @@ impl Conversation {
         if !self.buffer.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a reply that no one asked for"));
         }
-        Ok(Connection { socket: self.socket, protocol, upstream_id, authenticated, db: 0, era })
+        let socket = self.socket;
+        Ok(Connection { socket, protocol, upstream_id, authenticated, knows_hello: true, db: 0, era })
     }
 }
 

@@ -48,6 +48,7 @@ impl ManageConnection for Manager {
 
     async fn connect(&self) -> Result<Dedicated, ConnectError> {
         let connection = self.connector.open(self.protocol, "anteroom:dedicated").await?;
+        connection.may_serve(self.protocol)?;
         Ok(Dedicated { connection, clean: true })
     }
 
@@ -83,6 +84,13 @@ pub enum CheckoutError {
         /// The bound that was met.
         max: u32,
     },
+}
+
+impl CheckoutError {
+    /// Whether the upstream lets nobody in who gives no password.
+    pub fn wants_password(&self) -> bool {
+        matches!(self, Self::Connect(ConnectError::Refused(text)) if text.starts_with("NOAUTH"))
+    }
 }
 
 /// How a pool of dedicated connections stands, for those who look from other threads.

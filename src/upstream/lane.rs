@@ -22,6 +22,7 @@
 //! - A waiter's place in the FIFO outlives its client: a reply is consumed by whoever asked, wanted or not.
 //! - Any doubt about framing kills the connection and fails everything in flight; a reply is never guessed to
 //!   belong to someone.
+//! - A panic, whoever's it is, ends the connection and nothing else: the lane goes on with another one.
 //! - Nothing is ever sent twice. What was queued when the connection was lost fails, it is not carried over.
 
 mod lookout;
@@ -40,8 +41,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connect::{Connection, Connector};
+use super::connect::{ConnectError, Connection, Connector};
 use super::pause::Pause;
+use crate::contained::{caught, contained};
 use crate::resp::FrameKind;
 use pump::{Ended, Pump};
 pub use refusal::Refusal;
@@ -90,8 +92,8 @@ pub struct LaneLimits {
 
 /// What the lane reports of its connection.
 pub trait LaneEvents {
-    /// A connection stands. `authenticated` is false where the upstream wants a password we were not given.
-    fn connected(&self, connection: &Connection);
+    /// A connection stands. An error gives it up before anything is sent on it.
+    fn connected(&self, connection: &Connection) -> Result<(), ConnectError>;
     /// The connection is gone, or could not be had.
     fn disconnected(&self, why: &Lost);
     /// So many bytes have just been sent.
@@ -254,7 +256,8 @@ impl<W: Waiter + 'static> Lane<W> {
         };
         self.standing.inflight.store(0, Relaxed);
         for waiter in entries {
-            waiter.lost(why);
+            // Others wait behind it.
+            contained(|| waiter.lost(why));
         }
         room.into_iter().for_each(Waker::wake);
     }
@@ -300,31 +303,36 @@ fn jitter() -> f64 {
 }
 
 async fn drive<W: Waiter + 'static>(lane: Rc<Lane<W>>, mut connector: Connector, events: Rc<dyn LaneEvents>) {
-    let standing = lane.standing.clone();
     while poll_fn(|cx| lane.poll_wanted(cx)).await {
         connector.timeout = lane.limits.get().timeout;
-        let why = match connector.open(standing.protocol, standing.name).await {
-            Ok(connection) => {
-                standing.connected();
-                events.connected(&connection);
-                {
-                    let mut state = lane.state.borrow_mut();
-                    state.up = true;
-                    state.last_progress = Instant::now();
-                }
-                let mut pump = Pump::new(&lane, connection, &*events);
-                match poll_fn(|cx| pump.poll(cx)).await {
-                    Ended::Replaced => continue,
-                    Ended::Shut => return,
-                    Ended::Lost(why) => why,
-                }
-            }
-            Err(error) => Lost { sent: false, reason: error.to_string() },
+        let why = match caught(live(&lane, &connector, &*events)).await {
+            Some(Ended::Replaced) => continue,
+            Some(Ended::Shut) => return,
+            Some(Ended::Lost(why)) => why,
+            // Which replies are whose is in doubt.
+            None => Lost { sent: true, reason: "a fault in the proxy".into() },
         };
-        standing.disconnected(&why.reason);
+        lane.standing.disconnected(&why.reason);
         events.disconnected(&why);
         // The back-off stands before anyone hears of the loss, so that a waiter that asks again at once is refused.
         lane.back_off(&why);
         lane.fail_all(&why);
     }
+}
+
+/// One connection, from the attempt to have it to its end.
+async fn live<W: Waiter + 'static>(lane: &Lane<W>, connector: &Connector, events: &dyn LaneEvents) -> Ended {
+    let opened = connector.open(lane.standing.protocol, lane.standing.name).await;
+    let connection = match opened.and_then(|connection| events.connected(&connection).map(|()| connection)) {
+        Ok(connection) => connection,
+        Err(error) => return Ended::Lost(Lost { sent: false, reason: error.to_string() }),
+    };
+    lane.standing.connected();
+    {
+        let mut state = lane.state.borrow_mut();
+        state.up = true;
+        state.last_progress = Instant::now();
+    }
+    let mut pump = Pump::new(lane, connection, events);
+    poll_fn(|cx| pump.poll(cx)).await
 }

@@ -103,6 +103,36 @@ fn before_a_password_nothing_is_shown() {
     assert!(WORDS.iter().all(|words| !matches!(ask(&mut client, words), Reply::Error(_))));
 }
 
+/// As managed servers do: then it refuses nobody a word that nobody can say to it.
+#[test]
+fn what_the_upstream_does_not_know_nobody_is_permitted_by_it() {
+    let redis = Redis::start_with(&["--rename-command", "CONFIG", "", "--rename-command", "CLIENT", ""]);
+    let proxy = Proxy::start(&redis);
+    let mut other = proxy.client();
+    let id = other.text(&["CLIENT", "ID"]);
+    for mut client in [proxy.client(), proxy.client3()] {
+        for (request, command) in [
+            (&["PROXY", "CONFIG", "SET", "cache.max_age_ms", "1000"][..], "CONFIG SET"),
+            (&["PROXY", "CACHE", "OFF"], "CONFIG SET"),
+            (&["PROXY", "DRAIN"], "CONFIG SET"),
+            (&["PROXY", "KEYS"], "CONFIG GET"),
+            (&["PROXY", "CLIENTS"], "CONFIG GET"),
+            (&["CLIENT", "LIST"], "CLIENT LIST"),
+            (&["CLIENT", "KILL", "ID", id.trim_matches([':', '\r', '\n'])], "CLIENT KILL"),
+        ] {
+            let told = client.text(request);
+            let expected =
+                format!("-ERR anteroom: this is for who may run {command}, which the upstream does not know");
+            assert!(told.starts_with(&expected), "{request:?}: {told}");
+        }
+        // It is about the client alone, or figures; and the data is served.
+        assert!(client.text(&["CLIENT", "ID"]).starts_with(':'));
+        assert!(client.text(&["PROXY", "STATS"]).contains("uptime_seconds"));
+        assert_eq!(client.text(&["SET", "k", "v"]), "+OK\r\n");
+    }
+    assert_eq!(other.text(&["PING"]), "+PONG\r\n", "it was closed");
+}
+
 #[test]
 fn inside_multi_the_console_is_refused_and_dooms_the_transaction() {
     let redis = Redis::start();

@@ -1,23 +1,37 @@
 //! What is kept, and what is not served from it.
 
+use std::net::SocketAddr;
+
 use anteroom::config::{Glob, Mode, Policy};
 
-use super::support::Redis;
+use super::support::{Client, Proxy, Redis, eventually};
 use super::{Driven, looked_into};
+
+/// In front of `redis`, with `k` in memory after a single fill, and five hits. On a machine that is busy otherwise what was read
+/// is seldom, but may be, discarded; then from the beginning.
+fn with_k_kept(redis: &Redis) -> (Proxy, SocketAddr, Client) {
+    for _ in 0..5 {
+        let (proxy, admin) = looked_into(redis.addr(), |config| {
+            config.cache.entry_max_bytes = 4096;
+            config.cache.policy = vec![Policy { pattern: Glob::new("secret:*"), mode: Mode::Strict }];
+        });
+        proxy.wait_armed();
+        let mut client = proxy.client();
+        for _ in 0..6 {
+            client.ask(&["GET", "k"]);
+        }
+        if proxy.count("anteroom_cache_hits") == 5 {
+            return (proxy, admin, client);
+        }
+    }
+    panic!("what is read is not kept");
+}
 
 pub(super) fn hits_and_misses(driven: &mut Driven) {
     let redis = Redis::start();
-    let (proxy, admin) = looked_into(redis.addr(), |config| {
-        config.cache.entry_max_bytes = 4096;
-        config.cache.policy = vec![Policy { pattern: Glob::new("secret:*"), mode: Mode::Strict }];
-    });
-    proxy.wait_armed();
-    let (mut direct, mut client) = (redis.client(), proxy.client());
+    let mut direct = redis.client();
     direct.ask(&["MSET", "k", "v", "secret:1", "v", "big", &"v".repeat(8192)]);
-    client.ask(&["GET", "k"]);
-    for _ in 0..5 {
-        client.ask(&["GET", "k"]);
-    }
+    let (proxy, admin, mut client) = with_k_kept(&redis);
     client.ask(&["GET", "secret:1"]);
     client.ask(&["GET", "secret:1"]);
     client.ask(&["GET", "big"]);
@@ -52,8 +66,11 @@ pub(super) fn hits_and_misses(driven: &mut Driven) {
     client.ask(&["SET", "k", "w"]);
     driven.is(admin, "anteroom_entries_dropped_total{cause=\"write\"}", 1.0);
     driven.holds(admin, "anteroom_invalidations_total{cause=\"write\"}", "at both its ends", |now| now >= 1.0);
-    client.ask(&["GET", "k"]);
-    driven.is(admin, "anteroom_cache_fills_total", 2.0);
+    // What is read while the write's own invalidation is on its way is discarded.
+    eventually("it is kept again", || {
+        client.ask(&["GET", "k"]);
+        driven.value(admin, "anteroom_cache_fills_total") == Some(2.0)
+    });
     direct.ask(&["SET", "k", "x"]);
     driven.is(admin, "anteroom_entries_dropped_total{cause=\"push\"}", 1.0);
     direct.ask(&["FLUSHALL"]);

@@ -1,6 +1,7 @@
 //! Fills against writes: what may be stored, who may join, what a question is.
 
 use super::support::Client;
+use super::support::scripted::Line;
 use super::support::scripted::Way::{Down, Up};
 use super::{NIL, OK, Stage, bulk};
 
@@ -29,9 +30,8 @@ fn a_push_between_the_two_replies_of_a_fill_voids_it() {
     tracker.hold(Up);
     let mut client = stage.proxy.client();
     client.send(&["GET", "k"]);
-    tracker.release_through(Up, b"$4\r\nPTTL\r\n$1\r\nk\r\n");
+    pttl_runs(&stage, &tracker);
     // Registered by PTTL, k is now pushed about; the write gives it an expiry that PTTL has not seen.
-    super::support::eventually("PTTL has run", || stage.foreign(&["INFO", "commandstats"]).contains("cmdstat_pttl"));
     stage.foreign(&["SET", "k", "new", "PX", "100"]);
     tracker.release(Up);
     assert_eq!(String::from_utf8_lossy(&client.frame()), bulk("new"));
@@ -276,8 +276,7 @@ fn a_reader_who_comes_after_a_value_written_between_the_two_replies_has_expired_
     tracker.hold(Up);
     let mut clients: Vec<Client> = (0..4).map(|_| stage.proxy.client()).collect();
     clients[0].send(&["GET", "k"]);
-    tracker.release_through(Up, b"$4\r\nPTTL\r\n$1\r\nk\r\n");
-    super::support::eventually("PTTL has run", || stage.foreign(&["INFO", "commandstats"]).contains("cmdstat_pttl"));
+    pttl_runs(&stage, &tracker);
     // PTTL said that k does not expire.
     tracker.hold(Down);
     stage.foreign(&["SET", "k", "new", "PX", "50"]);
@@ -289,6 +288,12 @@ fn a_reader_who_comes_after_a_value_written_between_the_two_replies_has_expired_
     for client in &mut clients[1..] {
         assert_eq!(String::from_utf8_lossy(&client.frame()), NIL);
     }
+}
+
+/// Of a fill of k that is held on its way up, the first of its two commands runs.
+fn pttl_runs(stage: &Stage, tracker: &Line) {
+    tracker.release_through(Up, b"$4\r\nPTTL\r\n$1\r\nk\r\n");
+    super::support::eventually("PTTL has run", || stage.foreign(&["INFO", "commandstats"]).contains("cmdstat_pttl"));
 }
 
 /// One worker with room for so many fills, and a lane that stands.

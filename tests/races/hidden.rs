@@ -1,5 +1,7 @@
 //! Writes whose keys are not all in sight: scripts, transactions, commands that block.
 
+use std::net::Shutdown;
+
 use super::support::scripted::DEDICATED;
 use super::support::scripted::Way::Down;
 use super::support::{Client, eventually};
@@ -15,6 +17,34 @@ fn held_back(stage: &Stage, write: &[&str]) -> Client {
     stage.tracker().await_held(Down, b"$16\r\nanteroom:tracker\r\n");
     assert_eq!(writer.soon(), None, "{write:?} was answered before what it wrote was known");
     writer
+}
+
+#[test]
+fn a_client_that_closes_its_half_is_given_what_a_fence_still_holds() {
+    let script = ["EVAL", "return redis.call('SET', 'hidden', 'new')", "0"];
+    let cases: [(&[&[&str]], String); 3] = [
+        (&[&["WATCH", "w"], &script], OK.repeat(2)),
+        (
+            &[&["MULTI"], &script, &["EXEC"], &["WATCH", "w"], &["GET", "hidden"]],
+            format!("{OK}+QUEUED\r\n*1\r\n{OK}{OK}{}", bulk("new")),
+        ),
+        (&[&["HELLO", "3"], &["SUBSCRIBE", "c"], &script], format!(">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n{OK}")),
+    ];
+    for (commands, expected) in cases {
+        let stage = Stage::new();
+        let mut client = stage.proxy.client();
+        stage.tracker().hold(Down);
+        commands.iter().for_each(|command| client.send(command));
+        client.stream.shutdown(Shutdown::Write).expect("it stands");
+        stage.tracker().await_held(Down, b"$16\r\nanteroom:tracker\r\n");
+        let mut told = String::new();
+        while let Some(frame) = client.soon() {
+            told += &String::from_utf8_lossy(&frame);
+        }
+        stage.tracker().release(Down);
+        told += &String::from_utf8_lossy(&client.rest());
+        assert!(told.ends_with(&expected), "{commands:?} was answered {told:?}");
+    }
 }
 
 const HIDDEN: [&[&str]; 4] = [

@@ -35,6 +35,18 @@ fn a_client_that_has_copied_a_value_is_not_shown_an_older_one_of_its_source() {
 }
 
 #[test]
+fn the_set_of_a_tag_that_was_invalidated_is_read_without_the_keys_it_had() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    stage.foreign(&["SADD", "tag:x", "k"]);
+    assert_eq!(stage.warm(&mut client, &["SMEMBERS", "tag:x"]), "*1\r\n$1\r\nk\r\n");
+    stage.tracker().hold(Down);
+    assert_eq!(client.text(&["PROXY", "INVALIDATE", "TAG", "x"]), ":1\r\n");
+    let told = stage.asked_while_held(&mut [&mut client], &["SMEMBERS", "tag:x"]);
+    assert_eq!(told, ["*0\r\n"]);
+}
+
+#[test]
 fn while_a_write_is_in_flight_its_key_is_not_answered_from_memory_and_not_filled() {
     let stage = Stage::new();
     let (mut writer, mut reader) = stage.two_workers();

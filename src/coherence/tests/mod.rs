@@ -20,6 +20,11 @@ use crate::resp::Protocol;
 /// GET, in db 0.
 pub(super) const GET: ViewKey<'static> = ViewKey { db: 0, command: 1, tail: b"" };
 
+/// The request of a GET of this key.
+pub(super) fn get_request(key: &[u8]) -> KeyRequest {
+    KeyRequest::bare(GET.db, GET.command, b"GET", key)
+}
+
 /// The time at which tests begin.
 pub(super) const T0: Millis = Millis(1_000);
 

@@ -260,7 +260,7 @@ impl World {
             return None;
         }
         let ticket = coherence.ticket(source, name(key), T0).ok()?;
-        let flight = flights.begin(&asked, ticket.check(), client)?;
+        let flight = flights.begin(source.scope(), get_request(name(key)), ticket.check(), client)?;
         let fill = Fill { ticket, key, worker, flight };
         self.fills.insert(self.next_fill, fill);
         self.sent.push_back((self.next_fill, key));

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::handshake;
 use super::{Asked, Fill, Raised, Read, Signal, Tracker, TrackerLimits, TrackerState, post_all};
-use crate::cache::{Clock, Millis, NewView, ViewKey};
+use crate::cache::{Clock, Millis, NewView};
 use crate::coherence::audit::{Audit, Finding};
 use crate::coherence::events::{self, Event};
 use crate::coherence::mail::Mail;
@@ -156,15 +156,15 @@ impl<'a> Line<'a> {
         for asked in asked {
             match asked {
                 Asked::Fill(fill) => {
-                    self.select(fill.db);
-                    encode::command(&mut self.wire.out, &[b"PTTL", fill.ticket.key()]);
-                    self.wire.out.extend_from_slice(&fill.request);
-                    self.owed.push_back(Owed::Pttl(Box::new(fill), now));
+                    self.select(fill.request.question().db);
+                    encode::command(&mut self.wire.out, &[b"PTTL", fill.request.key()]);
+                    self.wire.out.extend_from_slice(fill.request.bytes());
+                    self.owed.push_back(Owed::Pttl(fill, now));
                 }
                 Asked::Read(read) => {
-                    self.select(read.db);
-                    self.wire.out.extend_from_slice(&read.request);
-                    self.owed.push_back(Owed::Read(Box::new(read)));
+                    self.select(read.request.question().db);
+                    self.wire.out.extend_from_slice(read.request.bytes());
+                    self.owed.push_back(Owed::Read(read));
                 }
                 Asked::Audit(audit) => {
                     self.select(audit.view.question().db);
@@ -287,7 +287,7 @@ impl<'a> Line<'a> {
             resp2 = Some(converted);
         }
         // Before the commit: should it be refused for what has moved by then, that is only seen once more.
-        let seen = self.coherence.seen(&self.tracker.source, fill.ticket.key());
+        let seen = self.coherence.seen(&self.tracker.source, fill.request.key());
         let expires = match pttl {
             // A write came between the two replies, if not before: PTTL spoke of another value. This one lives a millisecond at least.
             _ if fill.ticket.has_moved() => sent + 1,
@@ -300,10 +300,9 @@ impl<'a> Line<'a> {
         {
             let longest = if pttl == -2 { self.limits.negative_max_age_ms } else { self.limits.max_age_ms };
             let left = if pttl >= 0 { longest.min(pttl as u64) } else { longest };
-            let question = ViewKey { db: fill.db, command: fill.command, tail: &fill.request[fill.tail_at..] };
             // A refusal is counted where it is decided; the reply is right for those who joined all the same.
             let _ = fill.ticket.commit(&NewView {
-                question,
+                question: fill.request.question(),
                 deadline: Millis(sent.0.saturating_add(left)),
                 filled_at,
                 resp3: frame,

@@ -14,7 +14,7 @@ use crate::server::identity::Identity;
 use crate::server::kept::{Keep, Kept, looking_every};
 use crate::server::shared::SaidBy;
 use crate::session::Waiter;
-use crate::upstream::connect::{Connection, Connector};
+use crate::upstream::connect::{ConnectError, Connection, Connector};
 use crate::upstream::dedicated::{CheckoutError, DedicatedPool, Loan};
 use crate::upstream::lane::{Lane, LaneEvents, LaneLimits, LaneStanding, Lost, Refusal};
 
@@ -100,7 +100,7 @@ impl Worker {
         let mut lanes = self.connections.lanes.borrow_mut();
         let lane = lanes.get(LaneFor::Requests((identity.id, protocol, db)), || {
             let connector = Connector { db, ..self.shared.connector(Some(identity)) };
-            self.spawn_lane(connector, protocol, "anteroom:lane", identity)
+            self.spawn_lane(connector, Some(protocol), "anteroom:lane", identity)
         });
         lane.clone()
     }
@@ -109,9 +109,8 @@ impl Worker {
     pub fn auth_lane(self: &Rc<Self>) -> Rc<Lane<Waiter>> {
         let mut lanes = self.connections.lanes.borrow_mut();
         let nobody = self.shared.identities.nobody();
-        let lane = lanes.get(LaneFor::Auth, || {
-            self.spawn_lane(self.shared.connector(None), Protocol::Resp2, "anteroom:auth", nobody)
-        });
+        let lane =
+            lanes.get(LaneFor::Auth, || self.spawn_lane(self.shared.connector(None), None, "anteroom:auth", nobody));
         lane.clone()
     }
 
@@ -120,19 +119,21 @@ impl Worker {
     pub fn select_lane(self: &Rc<Self>, identity: &Arc<Identity>) -> Rc<Lane<Waiter>> {
         let mut lanes = self.connections.lanes.borrow_mut();
         let lane = lanes.get(LaneFor::Select(identity.id), || {
-            self.spawn_lane(self.shared.connector(Some(identity)), Protocol::Resp2, "anteroom:select", identity)
+            self.spawn_lane(self.shared.connector(Some(identity)), Some(Protocol::Resp2), "anteroom:select", identity)
         });
         lane.clone()
     }
 
+    /// A lane for requests in the protocol `serves`; for passwords alone if there is none.
     fn spawn_lane(
         self: &Rc<Self>,
         connector: Connector,
-        protocol: Protocol,
+        serves: Option<Protocol>,
         name: &'static str,
         identity: &Arc<Identity>,
     ) -> Rc<Lane<Waiter>> {
-        let events = Rc::new(Events { worker: self.clone(), wanted: protocol, identity: identity.clone() });
+        let events = Rc::new(Events { worker: self.clone(), serves, identity: identity.clone() });
+        let protocol = serves.unwrap_or_default();
         let standing = Arc::new(LaneStanding::new(self.index, name, identity.user(), protocol, connector.db));
         self.shared.lanes.add(&standing);
         Lane::spawn(connector, standing, self.limits(), events)
@@ -160,8 +161,14 @@ impl Worker {
             self.shared.pools.add(pool.standing());
             pool
         });
-        let pool = pool.clone();
-        async move { pool.checkout().await }
+        let (pool, shared, is_nobody) = (pool.clone(), self.shared.clone(), identity.id == 0);
+        async move {
+            let lent = pool.checkout().await;
+            if is_nobody && matches!(&lent, Err(error) if error.wants_password()) {
+                shared.learn_auth_required(true);
+            }
+            lent
+        }
     }
 
     /// No new work: lanes end once they are quiet.
@@ -191,21 +198,23 @@ pub(in crate::server) async fn keep_tidy(worker: Rc<Worker>) {
 /// What the worker does when one of its lanes comes or goes.
 struct Events {
     worker: Rc<Worker>,
-    wanted: Protocol,
+    /// What requests on it are answered in; absent where only passwords are tried, which whoever is let in nowhere may.
+    serves: Option<Protocol>,
     identity: Arc<Identity>,
 }
 
 impl LaneEvents for Events {
-    fn connected(&self, connection: &Connection) {
-        self.worker.stats.lane_connects.add(1);
-        // By its name it may be another server than before.
-        self.worker.shared.survey_bell.notify_one();
+    fn connected(&self, connection: &Connection) -> Result<(), ConnectError> {
         if self.identity.id == 0 {
             self.worker.shared.learn_auth_required(!connection.authenticated);
         }
-        if connection.protocol != self.wanted {
-            tracing::warn!(wanted = ?self.wanted, "the upstream does not speak the protocol asked for");
+        if let Some(protocol) = self.serves {
+            connection.may_serve(protocol)?;
         }
+        self.worker.stats.lane_connects.add(1);
+        // By its name it may be another server than before.
+        self.worker.shared.survey_bell.notify_one();
+        Ok(())
     }
 
     fn sent(&self, bytes: usize) {

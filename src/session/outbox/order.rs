@@ -5,26 +5,45 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use triomphe::ThinArc;
+
 use super::noted::Noted;
 use super::{Outbox, Seq};
 use crate::limits::Payer;
 use crate::observe::{SlowRequest, Timing};
 
 /// The place of one reply.
-pub(super) enum Slot {
-    Waiting {
-        mute: bool,
-        /// Bytes of the request that are noted.
-        head: u8,
-        timing: Timing,
-        payer: Option<Arc<Payer>>,
-    },
-    Ready {
-        bytes: Vec<u8>,
-        head: u8,
-        asked_us: u32,
-        timed_as: u16,
-    },
+///
+/// A plain record, not an enum of what is awaited and what is there: each of a million requests a second enters one, and an enum
+/// is put together in memory and copied from there before it has arrived.
+pub(super) struct Slot {
+    timing: Timing,
+    /// Bytes of the request that are noted.
+    pub(super) head: u8,
+    mute: bool,
+    /// Its request was the first of those that were read together.
+    pub(super) opens: bool,
+    payer: Option<Arc<Payer>>,
+    /// There, but another before it is not. Nothing of a muted one.
+    reply: Option<ThinArc<(), u8>>,
+}
+
+impl Slot {
+    /// Of a reply that is still to come.
+    #[inline]
+    pub(super) fn awaited(mute: bool, opens: bool, timing: Timing, payer: Option<Arc<Payer>>) -> Self {
+        Self { timing, head: 0, mute, opens, payer, reply: None }
+    }
+
+    /// Of one that is there already. It is timed at the end of the turn, as if it were written then.
+    pub(super) fn parked(opens: bool, reply: &[u8]) -> Self {
+        let reply = Some(ThinArc::from_header_and_slice((), reply));
+        Self { timing: Timing::NONE, head: 0, mute: false, opens, payer: None, reply }
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.reply.is_none()
+    }
 }
 
 /// Bytes to be written right behind the reply at each place.
@@ -48,6 +67,8 @@ pub(super) struct Inner {
     /// How often `out` had been written whole.
     pub(super) emptied: u32,
     pub(super) closed: bool,
+    /// The next request is the first of those that were read together.
+    pub(super) opens: bool,
     /// Who pays for the bytes of the reply to the request at hand.
     pub(super) payer: Option<Arc<Payer>>,
     /// Reads before this place that wait for a fill are to change over to the lane.
@@ -75,10 +96,10 @@ impl Inner {
         let len = u32::try_from(reply.len()).unwrap_or(u32::MAX);
         self.weight = len.max(self.weight - self.weight / 8).max(1);
         let index = (seq.0 - self.base) as usize;
-        let Slot::Waiting { mute, head, timing, ref payer } = self.slots[index] else {
-            unreachable!("a reply slot is completed once");
-        };
-        if let Some(payer) = payer.as_ref().filter(|_| !mute) {
+        let slot = &self.slots[index];
+        assert!(slot.is_awaited(), "a reply slot is completed once");
+        let (mute, timing) = (slot.mute, slot.timing);
+        if let Some(payer) = slot.payer.as_ref().filter(|_| !mute) {
             payer.pay(reply.len());
         }
         if let Some(of) = of {
@@ -91,9 +112,9 @@ impl Inner {
             }
         }
         if index > 0 {
-            let bytes = if mute { Vec::new() } else { reply.to_vec() };
+            let bytes = if mute { &[] } else { reply };
             self.parked += bytes.len();
-            self.slots[index] = Slot::Ready { bytes, head, asked_us: timing.asked_us, timed_as: timing.command };
+            self.slots[index].reply = Some(ThinArc::from_header_and_slice((), bytes));
             return;
         }
         if !mute {
@@ -101,24 +122,17 @@ impl Inner {
         }
         let Some(of) = of else { return };
         self.in_order();
-        while let Some(Slot::Ready { bytes, .. }) = self.slots.front() {
-            self.parked -= bytes.len();
-            self.out.extend_from_slice(bytes);
-            if let Some(timing) = self.in_order() {
-                of.observer.in_place(timing);
-            }
+        while let Some(Slot { reply: Some(reply), timing, .. }) = self.slots.front() {
+            self.parked -= reply.slice.len();
+            self.out.extend_from_slice(&reply.slice);
+            of.observer.in_place(Timing { sent_us: timing.asked_us, ..*timing });
+            self.in_order();
         }
     }
 
-    /// The first reply has been written out. When it was asked for, if it had been there before.
-    fn in_order(&mut self) -> Option<Timing> {
-        let (head, timing) = match self.slots.pop_front() {
-            Some(Slot::Ready { head, asked_us, timed_as, .. }) => {
-                (head, Some(Timing { asked_us, sent_us: asked_us, command: timed_as }))
-            }
-            Some(Slot::Waiting { head, .. }) => (head, None),
-            None => (0, None),
-        };
+    /// The first reply has been written out.
+    fn in_order(&mut self) {
+        let head = self.slots.pop_front().map_or(0, |slot| slot.head);
         self.base += 1;
         if self.slots.is_empty() {
             // It begins anew at its first place: on its way round through all of them, each would be a cache miss.
@@ -130,14 +144,11 @@ impl Inner {
         if self.behind.is_some() {
             self.write_behind();
         }
-        timing
     }
 
     #[cold]
     fn note_slow(&self, index: usize, timing: Timing, of: &Outbox) {
-        let head_of = |slot: &Slot| match slot {
-            Slot::Waiting { head, .. } | Slot::Ready { head, .. } => usize::from(*head),
-        };
+        let head_of = |slot: &Slot| usize::from(slot.head);
         let before = self.slots.iter().take(index).map(head_of).sum();
         let len = head_of(&self.slots[index]);
         of.observer.note_slow(&SlowRequest {

@@ -3,8 +3,12 @@ use crate::cache::Millis;
 use crate::observe::{Figures, SlowLog, Timings};
 use crate::server::clients::Clients;
 
-fn outbox() -> Outbox {
+pub(in crate::session) fn outbox() -> Outbox {
     watched(&Arc::default(), &Arc::new(SlowLog::new(-1, 0))).1
+}
+
+pub(in crate::session) fn asked_to_end(outbox: &Outbox) -> Option<End> {
+    outbox.client.asked_to_end()
 }
 
 fn noted_bytes(outbox: &Outbox) -> usize {
@@ -155,4 +159,12 @@ fn what_is_kept_of_requests_in_flight_does_not_pile_up() {
         }
     }
     assert!(noted_bytes(&outbox) < 2 * noted::GONE_MAX_BYTES);
+}
+
+#[test]
+fn a_panic_over_one_client_ends_that_one() {
+    let (one, two) = (outbox(), outbox());
+    one.contain(|| panic!("over one of them"));
+    two.contain(|| ());
+    assert_eq!((asked_to_end(&one), asked_to_end(&two)), (Some(End::Fault), None));
 }
