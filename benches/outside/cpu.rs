@@ -2,7 +2,8 @@
 //!
 //! Processor time is the sum of its threads' `/proc/<pid>/task/*/schedstat`, which counts nanoseconds; where the kernel does
 //! not keep it, the ticks of `/proc/<pid>/stat` (10 ms each). It holds user and system time, the loopback's included as far
-//! as it runs in the process's own system calls.
+//! as it runs in the process's own system calls. How much of it was spent in the kernel only the ticks tell, by where the
+//! process was at each of them.
 
 use std::fs;
 
@@ -17,7 +18,21 @@ pub fn source() -> &'static str {
 /// Processor time the process has used so far, in nanoseconds.
 pub fn of_process_ns(pid: u32) -> u64 {
     let pid = pid.to_string();
-    schedstat(&pid).unwrap_or_else(|| ticks(&pid).unwrap_or(0) * TICK_NS)
+    schedstat(&pid).unwrap_or_else(|| ticks(&pid).map_or(0, |ticks| ticks.user + ticks.kernel) * TICK_NS)
+}
+
+/// Ticks of 10 ms, by where a process was at each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ticks {
+    /// In its own code.
+    pub user: u64,
+    /// In system calls.
+    pub kernel: u64,
+}
+
+/// Ticks the process has been seen running so far; none if it is gone.
+pub fn ticks_of_process(pid: u32) -> Ticks {
+    ticks(&pid.to_string()).unwrap_or_default()
 }
 
 /// Processor time the calling thread has used so far, in nanoseconds; 0 where the kernel does not keep it.
@@ -42,10 +57,10 @@ fn schedstat(pid: &str) -> Option<u64> {
     (total > 0).then_some(total)
 }
 
-fn ticks(pid: &str) -> Option<u64> {
+fn ticks(pid: &str) -> Option<Ticks> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+    Some(Ticks { user: first(fields.next()?)?, kernel: first(fields.next()?)? })
 }
 
 fn first(text: &str) -> Option<u64> {

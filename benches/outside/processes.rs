@@ -162,6 +162,11 @@ impl Process {
         cpu::of_process_ns(self.pid())
     }
 
+    /// The ticks among it, by where they fell.
+    pub fn cpu_ticks(&self) -> cpu::Ticks {
+        cpu::ticks_of_process(self.pid())
+    }
+
     /// Resident memory, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         cpu::resident_bytes(self.pid())

@@ -110,6 +110,8 @@ fn sample(contender: Contender, running: &Running, case: &Case, batches: &[Batch
         p50_us: 0.0,
         p99_us: 0.0,
         cpu_us: each(after.server, before.server),
+        ticks: (after.ticks.user + after.ticks.kernel) - (before.ticks.user + before.ticks.kernel),
+        kernel_ticks: after.ticks.kernel - before.ticks.kernel,
         upstream_cpu_us: running.upstream.is_some().then(|| each(after.upstream, before.upstream)),
         ratio: f64::NAN,
         upstream_ratio: None,
@@ -172,6 +174,8 @@ fn percentile_us(tally: &mut Tally, percent: usize) -> f64 {
 /// Processor time used so far, in nanoseconds.
 struct Cpu {
     server: u64,
+    /// How the server's divides.
+    ticks: cpu::Ticks,
     upstream: u64,
     generator: u64,
 }
@@ -180,6 +184,7 @@ impl Cpu {
     fn of(running: &Running) -> Cpu {
         Cpu {
             server: running.server.cpu_ns(),
+            ticks: running.server.cpu_ticks(),
             upstream: running.upstream.as_ref().map_or(0, |redis| redis.cpu_ns()),
             generator: cpu::of_this_thread_ns(),
         }

@@ -19,6 +19,10 @@ pub struct Run {
     pub p99_us: f64,
     /// Processor time of the process under test per request, in microseconds.
     pub cpu_us: f64,
+    /// Ticks of 10 ms at which the process under test was running.
+    pub ticks: u64,
+    /// Those of them at which it was in the kernel.
+    pub kernel_ticks: u64,
     /// Processor time of the Redis behind it per request, in microseconds.
     pub upstream_cpu_us: Option<f64>,
     /// `cpu_us` over that of Redis asked directly in the same round.
@@ -70,6 +74,12 @@ impl Row {
     /// The least and the most of one figure.
     pub fn spread(&self, of: impl Fn(&Run) -> f64) -> (f64, f64) {
         figures::spread(self.runs.iter().map(of))
+    }
+
+    /// How much of the processor time the kernel took, of a hundred, over all runs: one has too few ticks to tell.
+    pub fn kernel_percent(&self) -> f64 {
+        let sum = |of: fn(&Run) -> u64| self.runs.iter().map(of).sum::<u64>() as f64;
+        sum(|run| run.kernel_ticks) * 100.0 / sum(|run| run.ticks)
     }
 
     /// How a figure stands to what it should be at most.

@@ -1,14 +1,15 @@
-//! The table a reader sees, as Markdown, so that it can be pasted into the README as it is.
+//! The table a reader sees, as Markdown, so that it can be pasted into benches/README.md as it is.
 
 use crate::row::Row;
 
 const HEAD: &str = "\
-| request | conns | pipeline | asked | requests/s | p50 µs | p99 µs | CPU µs | Redis µs | ratio | spread | goal | Redis ratio | goal | verdict |
-| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | --- |";
+| request | conns | pipeline | asked | requests/s | p50 µs | p99 µs | CPU µs | kernel % | Redis µs | ratio | spread | goal | Redis ratio | goal | verdict |
+| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | ---: | --- |";
 
 /// What the columns mean, for below the table.
 pub const LEGEND: &str = "\
 CPU µs: processor time (user and system) of the process asked, per request; Redis µs: that of the Redis behind it.
+kernel %: how much of CPU µs the kernel took, by ticks of 10 ms over all rounds.
 ratio: CPU µs over that of Redis asked directly in the same round, median; spread: its least and most over the rounds.
 Redis ratio: Redis µs over the same. p50 and p99: from sending a batch to the last reply of it, so of `pipeline` requests.
 met/missed: the median against the goal; with a `?` where single rounds say otherwise.";
@@ -24,7 +25,7 @@ pub fn line(row: &Row) {
     let upstream = row.median(|run| run.upstream_cpu_us.unwrap_or(f64::NAN));
     let upstream_ratio = row.median(|run| run.upstream_ratio.unwrap_or(f64::NAN));
     println!(
-        "| {} | {} | {} | {} | {:.0} | {} | {} | {:.3} | {} | {:.2} | {least:.2} to {most:.2} | {} | {} | {} | {} |",
+        "| {} | {} | {} | {} | {:.0} | {} | {} | {:.3} | {} | {} | {:.2} | {least:.2} to {most:.2} | {} | {} | {} | {} |",
         row.workload,
         row.connections,
         row.pipeline,
@@ -33,6 +34,7 @@ pub fn line(row: &Row) {
         latency(row.median(|run| run.p50_us)),
         latency(row.median(|run| run.p99_us)),
         row.median(|run| run.cpu_us),
+        number(row.kernel_percent(), 0),
         number(upstream, 3),
         row.median(|run| run.ratio),
         goal(row.goal),
