@@ -286,6 +286,44 @@ fn a_new_name_brings_no_new_budget_to_a_connection_that_has_used_up_its_own() {
 }
 
 #[test]
+fn who_takes_a_name_brings_what_it_has_used_itself_and_nothing_of_what_strangers_have() {
+    let redis = Redis::start();
+    let by_name = || limit("named", 20).by(By::ClientName);
+    let window = Algorithm::SlidingWindow { window_ms: 3_600_000 };
+    // How many come back in a second: of a window so long none, of 2000 bytes about seventy.
+    let rates = [
+        (by_name(), 1),
+        (Rate { algorithm: window, ..by_name() }, 0),
+        (Rate { bytes_per_second: 2000, commands_per_second: 0, ..by_name() }, 70),
+    ];
+    for (rate, per_second) in rates {
+        let kind = format!("{:?}", (&rate.algorithm, rate.bytes_per_second));
+        let proxy = proxy(&redis, vec![rate]);
+        let mut stranger = proxy.client();
+        let mut asked = 0;
+        while !is_throttled(&stranger.text(&["GET", "k"])) {
+            asked += 1;
+            assert!(asked < 4000, "{kind}");
+        }
+        let start = Instant::now();
+        for _ in 0..3 {
+            let mut app = proxy.client();
+            let as_stranger = app.text(&["GET", "k"]);
+            assert!(is_throttled(&as_stranger) || per_second > 0, "{kind}: without a name it is one of the strangers");
+            app.ask(&["CLIENT", "SETNAME", "app"]);
+            assert_eq!(app.text(&["GET", "k"]), "$-1\r\n", "{kind}");
+        }
+        // The stranger itself gains nothing by it, not by way of a third name, either.
+        for name in ["app-2", "app-3"] {
+            stranger.ask(&["CLIENT", "SETNAME", name]);
+            let allowed = (0..5).filter(|_| !is_throttled(&stranger.text(&["GET", "k"]))).count();
+            let back = per_second * (start.elapsed().as_secs() as usize + 1);
+            assert!(allowed <= back, "{kind}: {allowed}");
+        }
+    }
+}
+
+#[test]
 fn a_limit_applies_to_the_users_and_commands_it_names_and_to_hits_as_to_misses() {
     let redis = Redis::start();
     redis.client().ask(&["ACL", "SETUSER", "app-1", "on", ">a", "~*", "&*", "+@all"]);

@@ -96,6 +96,11 @@ impl Budget {
         self.shared.as_deref().filter(|shared| !shared.standing.is_local())
     }
 
+    /// What so many count for now.
+    pub fn weighed(&self, cost: u64) -> u64 {
+        if self.leased().is_some() { cost } else { cost.saturating_mul(self.weight()) }
+    }
+
     /// What one counts for here: as many, while each of several proxies counts its own share of a shared budget.
     fn weight(&self) -> u64 {
         self.shared.as_ref().map_or(1, |shared| shared.standing.proxies())
@@ -202,14 +207,14 @@ impl Budget {
         self.meter.is_unused(now) && !self.leased().is_some_and(is_leased)
     }
 
-    /// Has no more left than `from`, which is of the same limit.
-    pub fn inherit(&self, now: Nanos, from: &Self) {
-        self.meter.inherit(&from.meter);
-        let (own, from) = (self.shared.iter(), from.shared.iter());
-        for ((own, _), (from, _)) in own.flat_map(|shared| shared.parts()).zip(from.flat_map(|shared| shared.parts())) {
-            // One after the other: two that take each other's must not wait for each other.
-            let left = from.lease().left(now);
-            own.lease().inherit(now, left);
+    /// Has no more left than `used`, which is of the same limit and was charged as this one was.
+    pub fn inherit(&self, now: Nanos, used: &Meter) {
+        self.meter.inherit(used);
+        let left = used.left(now);
+        for (part, of_bytes) in self.shared.iter().flat_map(|shared| shared.parts()) {
+            if let Some(left) = if of_bytes { left.bytes } else { left.commands } {
+                part.lease().inherit(now, left);
+            }
         }
     }
 }

@@ -198,7 +198,7 @@ impl Windows {
     fn inherit(&self, from: &Self) {
         // One after the other: two that take each other's must not wait for each other.
         let from = *from.used();
-        self.used().inherit(from);
+        self.used().inherit(self.window, from);
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {

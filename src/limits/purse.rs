@@ -11,6 +11,7 @@ use super::budget::Budget;
 use super::clock::Nanos;
 use super::cost::cost;
 use super::limit::{Held, Who};
+use super::meter::Meter;
 use super::prepaid::Prepaid;
 use super::{Applying, Counts, Limits};
 use crate::command::{Command, Toll};
@@ -48,10 +49,14 @@ pub struct Purse {
     /// Which count by key prefix, and which count bytes.
     keyed: u64,
     bytes: u64,
+    /// Which count by client name.
+    named: u64,
     /// Which are shared by several proxies.
     shared: u64,
     /// The budget of each limit, unless it is none of the session's.
     held: Vec<Option<Held>>,
+    /// What this connection itself has used of each limit by client name, under whatever names.
+    own: Vec<Option<Arc<Meter>>>,
     /// User or name have changed, or it is another batch and a budget is a makeshift.
     is_stale: bool,
     is_makeshift: bool,
@@ -68,16 +73,24 @@ pub struct Purse {
 #[derive(Debug)]
 pub struct Payer {
     limits: Arc<Limits>,
-    budgets: Vec<Arc<Budget>>,
+    /// Each with what the connection itself has used of it, if that is counted.
+    budgets: Vec<(Arc<Budget>, Option<Arc<Meter>>)>,
 }
 
 impl Payer {
     /// A reply of so many bytes goes to the client.
     pub fn pay(&self, bytes: usize) {
         let now = self.limits.now();
-        for budget in &self.budgets {
-            budget.charge_bytes(now, bytes as u64);
-            budget.line_up(now);
+        self.charge(now, bytes as u64);
+        self.budgets.iter().for_each(|(budget, _)| budget.line_up(now));
+    }
+
+    fn charge(&self, now: Nanos, bytes: u64) {
+        for (budget, own) in &self.budgets {
+            budget.charge_bytes(now, bytes);
+            if let Some(own) = own {
+                own.charge_bytes(now, budget.weighed(bytes));
+            }
         }
     }
 }
@@ -106,8 +119,10 @@ impl Purse {
                 mask: 0,
                 keyed: bits(|limit| matches!(limit.rate.by, By::KeyPrefix { .. })),
                 bytes: bits(|limit| limit.rate.bytes_per_second > 0),
+                named: bits(|limit| limit.rate.by == By::ClientName),
                 shared: bits(|limit| limit.rate.scope == Scope::Shared),
                 held: Vec::new(),
+                own: Vec::new(),
                 is_stale: true,
                 is_makeshift: false,
                 payer: None,
@@ -124,8 +139,9 @@ impl Purse {
         let mut new = Self::of(limits, self.worker)?;
         for limit in &limits.all {
             let at = self.limits.all.iter().position(|old| Arc::ptr_eq(old, limit));
-            let own = at.filter(|_| limit.rate.by == By::Connection).and_then(|at| self.held.get_mut(at)?.take());
-            new.held.push(own);
+            let held = at.filter(|_| limit.rate.by == By::Connection).and_then(|at| self.held.get_mut(at)?.take());
+            new.held.push(held);
+            new.own.push(at.and_then(|at| self.own.get_mut(at)?.take()));
         }
         Some(new)
     }
@@ -154,6 +170,7 @@ impl Purse {
             let (used, left) = self.prepaid.settle(at);
             self.counts(at).allowed.add(u64::from(used));
             let Some(held) = &self.held[at] else { continue };
+            self.used_itself(at, u64::from(used));
             if left > 0 {
                 held.give_back(self.now, u64::from(left));
             }
@@ -215,11 +232,21 @@ impl Purse {
         self.is_stale
     }
 
-    /// Takes the budgets of this user and name. Whoever only changes its name takes what it has used up with it.
+    /// Notes what this connection itself has used of a limit by client name.
+    fn used_itself(&self, limit: usize, commands: u64) {
+        if let (Some(own), Some(held)) = (&self.own[limit], &self.held[limit]) {
+            own.charge(self.now, held.weighed(commands));
+        }
+    }
+
+    /// Takes the budgets of this user and name. Whoever changes its name takes along what it has used up itself, and nothing of what
+    /// others of that name have.
     pub fn fill(&mut self, who: Who<'_>) {
         (self.is_stale, self.payer, self.refused, self.mask) = (false, None, None, 0);
         self.held.resize_with(self.limits.all.len(), || None);
-        for (at, (limit, held)) in self.limits.all.iter().zip(&mut self.held).enumerate() {
+        self.own.resize_with(self.limits.all.len(), || None);
+        for (at, limit) in self.limits.all.iter().enumerate() {
+            let held = &mut self.held[at];
             if !limit.concerns_user(who.user) {
                 *held = None;
                 continue;
@@ -228,11 +255,13 @@ impl Purse {
             if limit.rate.by == By::Connection && held.is_some() {
                 continue;
             }
-            let new = limit.held(who);
-            if let (By::ClientName, Some(old), Some(new)) = (&limit.rate.by, &*held, &new) {
-                new.inherit(self.now, old);
+            *held = limit.held(who);
+            if let (By::ClientName, Some(held)) = (&limit.rate.by, held) {
+                match &self.own[at] {
+                    Some(own) => held.inherit(self.now, own),
+                    None => self.own[at] = Some(Arc::new(Meter::new(&limit.rate))),
+                }
             }
-            *held = new;
         }
         let mut held = self.limits.all.iter().zip(&self.held);
         self.is_makeshift = held.any(|(limit, held)| held.as_ref().is_some_and(|held| limit.is_makeshift(held)));
@@ -313,6 +342,7 @@ impl Purse {
         // A command without a key has no prefix to count it by.
         let keyless = if bill.keyed.is_empty() { self.keyed } else { 0 };
         each_bit(applying & !dry & !keyless).for_each(|at| self.counts(at).allowed.add(1));
+        each_bit(applying & !dry & self.named).for_each(|at| self.used_itself(at, bill.price));
         let counting = applying & self.bytes;
         Ok((counting != 0).then(|| self.pay_bytes(counting, &bill, args.raw().len())))
     }
@@ -367,15 +397,16 @@ impl Purse {
         let payer = match &self.payer {
             Some((same, payer)) if *same == counting && !of_keys => payer.clone(),
             _ => {
-                let own = each_bit(counting).filter_map(|at| self.held[at].as_ref().map(|held| held.budget().clone()));
+                let held = each_bit(counting)
+                    .filter_map(|at| Some((self.held[at].as_ref()?.budget().clone(), self.own[at].clone())));
                 let keyed = bill.keyed.iter().filter(|(at, ..)| counting >> at & 1 == 1);
-                let budgets = own.chain(keyed.map(|(_, budget, _)| budget.clone())).collect();
+                let budgets = held.chain(keyed.map(|(_, budget, _)| (budget.clone(), None))).collect();
                 let payer = Arc::new(Payer { limits: self.limits.clone(), budgets });
                 self.payer = (!of_keys).then(|| (counting, payer.clone()));
                 payer
             }
         };
-        payer.budgets.iter().for_each(|budget| budget.charge_bytes(self.now, bytes as u64));
+        payer.charge(self.now, bytes as u64);
         payer
     }
 }

@@ -50,8 +50,12 @@ pub struct Used {
 
 impl Used {
     fn turn(&mut self, window: Window, now: Nanos) {
+        self.turn_to(window, window.number(now));
+    }
+
+    fn turn_to(&mut self, window: Window, number: u64) {
         // A clock of another thread may be a moment behind.
-        let passed = window.number(now).saturating_sub(self.number);
+        let passed = number.saturating_sub(self.number);
         if passed == 0 {
             return;
         }
@@ -126,13 +130,12 @@ impl Used {
         window.limit.saturating_sub(u64::try_from(used).unwrap_or(u64::MAX))
     }
 
-    /// Has no more left than `from`.
-    pub fn inherit(&mut self, from: Self) {
-        if from.number > self.number {
-            *self = from;
-        } else if from.number == self.number {
-            (self.current, self.previous) = (self.current.max(from.current), self.previous.max(from.previous));
-        }
+    /// Has no more left than `from`, which counts in windows of the same length.
+    pub fn inherit(&mut self, window: Window, mut from: Self) {
+        let number = self.number.max(from.number);
+        self.turn_to(window, number);
+        from.turn_to(window, number);
+        (self.current, self.previous) = (self.current.max(from.current), self.previous.max(from.previous));
     }
 }
 
@@ -279,8 +282,17 @@ mod tests {
         for window in [FIXED, SLIDING] {
             let (mut old, mut new) = (Used::default(), Used::default());
             assert_eq!(old.take(window, at_ms(150), 9, 9), Ok(()));
-            new.inherit(old);
+            new.inherit(window, old);
             assert_eq!(allowed(5, || new.take(window, at_ms(150), 1, 1)), 1);
         }
+    }
+
+    #[test]
+    fn what_comes_from_a_later_window_forgives_nothing_of_the_one_before() {
+        let (mut old, mut late) = (Used::default(), Used::default());
+        assert_eq!(old.take(SLIDING, at_ms(150), 10, 10), Ok(()));
+        assert_eq!(late.take(SLIDING, at_ms(210), 1, 1), Ok(()));
+        old.inherit(SLIDING, late);
+        assert!(old.take(SLIDING, at_ms(210), 1, 1).is_err(), "nine of ten are still covered");
     }
 }
