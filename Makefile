@@ -52,6 +52,7 @@ lint: redis tools
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
 compat: release suite
+	tests/compat/selftest
 	tests/compat/run $(COMPAT)
 
 clients: release libraries

@@ -94,9 +94,11 @@ def run(unit, options, skip=()):
 def again(first, options, skip, wanted):
     """Runs a unit once more for the names in `wanted`; what it brings is added and remembered as retried."""
     second = run(first.unit, options, skip)
-    first.retried = {name for name in wanted if second.passed[name] > first.passed[name]}
-    for name in first.retried:
+    healed = {name for name in wanted if second.passed[name] > first.passed[name]}
+    for name in healed:
         first.passed[name] = second.passed[name]
+    first.retried |= healed
+    first.failures += [(name, text) for name, text in second.failures if name in wanted]
     first.seconds += second.seconds
 
 
