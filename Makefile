@@ -41,9 +41,9 @@ run: release
 test: lint
 	cargo test --doc
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		echo cargo nextest run; cargo nextest run; \
+		echo cargo nextest run --no-fail-fast; cargo nextest run --no-fail-fast; \
 	else \
-		echo cargo test --lib --bins --tests; cargo test --lib --bins --tests; \
+		echo cargo test --no-fail-fast --lib --bins --tests; cargo test --no-fail-fast --lib --bins --tests; \
 	fi
 
 lint: redis tools
