@@ -3,7 +3,7 @@
 //! The tracker may run on another thread than the sessions it serves. A worker's mailbox is the only way back. It is bounded
 //! by what the worker itself has asked for: one letter for each fill in flight and for each fence raised.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -52,6 +52,57 @@ pub enum Mail {
     },
 }
 
+/// What somebody at a worker waits for.
+pub trait Awaited: Copy {
+    /// It will not come.
+    fn in_vain(self) -> Mail;
+}
+
+impl Awaited for FlightId {
+    fn in_vain(self) -> Mail {
+        Mail::Failed { flight: self }
+    }
+}
+
+/// A read's number.
+impl Awaited for u64 {
+    fn in_vain(self) -> Mail {
+        Mail::Unread { number: self }
+    }
+}
+
+/// The word owed to those who wait for a fill or a read; it is given once. Who drops it instead, be it in a panic, has told them that it
+/// will not come: they would wait for ever, as nothing bounds how long.
+#[derive(Debug)]
+pub struct Promise<T: Awaited> {
+    mailbox: Arc<Mailbox>,
+    awaited: Option<T>,
+}
+
+impl<T: Awaited> Promise<T> {
+    /// To those who wait for it at the worker with this mailbox.
+    pub fn new(mailbox: &Arc<Mailbox>, awaited: T) -> Self {
+        Self { mailbox: mailbox.clone(), awaited: Some(awaited) }
+    }
+
+    /// It has come.
+    pub fn keep(mut self, letter: impl FnOnce(T) -> Mail) {
+        if let Some(awaited) = self.awaited {
+            let letter = letter(awaited);
+            self.awaited = None;
+            self.mailbox.post(letter);
+        }
+    }
+}
+
+impl<T: Awaited> Drop for Promise<T> {
+    fn drop(&mut self) {
+        if let Some(awaited) = self.awaited.take() {
+            self.mailbox.post(awaited.in_vain());
+        }
+    }
+}
+
 /// A worker's mailbox.
 #[derive(Debug, Default)]
 pub struct Mailbox {
@@ -76,5 +127,29 @@ impl Mailbox {
             }
             self.bell.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contained::contained;
+
+    #[tokio::test]
+    async fn a_promise_is_kept_once_or_those_who_wait_are_told() {
+        let mailbox = Arc::<Mailbox>::default();
+        let promise = |number: u64| Promise::new(&mailbox, number);
+        promise(1).keep(|number| Mail::Read { number, resp3: b"+1\r\n".to_vec(), resp2: None });
+        drop(promise(2));
+        let unkept = promise(3);
+        assert!(contained(|| unkept.keep(|_| panic!("the letter was not to be written"))).is_none());
+        let letters = mailbox.collect().await;
+        assert!(
+            matches!(
+                letters[..],
+                [Mail::Read { number: 1, .. }, Mail::Unread { number: 2 }, Mail::Unread { number: 3 }]
+            ),
+            "{letters:?}"
+        );
     }
 }

@@ -41,7 +41,7 @@ use tokio::sync::Notify;
 
 use super::audit::Audit;
 use super::listener::Listener;
-use super::mail::{Mail, Mailbox};
+use super::mail::{Mail, Mailbox, Promise};
 use super::{Coherence, FillTicket, FlightId, KeyRequest, Source};
 use crate::cache::{Clock, Millis};
 use crate::resp::Resp2Rule;
@@ -61,10 +61,8 @@ pub struct Fill {
     pub request: KeyRequest,
     /// How its reply is written for a RESP2 client.
     pub resp2: Resp2Rule,
-    /// Who waits for it.
-    pub flight: FlightId,
-    /// Where.
-    pub mailbox: Arc<Mailbox>,
+    /// To those who wait for it. (After the ticket, so that a fill that is dropped is closed first.)
+    pub promise: Promise<FlightId>,
 }
 
 /// One read to be made on the tracking connection, so that Redis tells of changes to its keys, and kept nowhere.
@@ -77,10 +75,8 @@ pub struct Read {
     pub keys: Vec<Box<[u8]>>,
     /// Who is to be told when they change.
     pub listener: Arc<Listener>,
-    /// Its number, by which its worker knows who waits for it.
-    pub number: u64,
-    /// Where.
-    pub mailbox: Arc<Mailbox>,
+    /// To who waits for it, whom the worker knows by this number.
+    pub promise: Promise<u64>,
 }
 
 /// What workers ask for, in the order in which they do.
@@ -164,7 +160,7 @@ impl Tracker {
         })
     }
 
-    /// Hands over what is asked. Each is answered through its mailbox in any case.
+    /// Hands over what is asked.
     pub fn ask(&self, asked: impl IntoIterator<Item = Asked>) {
         let mut queue = self.queue();
         if queue.up {
@@ -173,7 +169,7 @@ impl Tracker {
             self.bell.notify_one();
         } else {
             drop(queue);
-            asked.into_iter().for_each(Asked::fail);
+            asked.into_iter().for_each(drop);
         }
     }
 
@@ -294,43 +290,22 @@ impl Tracker {
             queue.restart = false;
             (std::mem::take(&mut queue.asked), std::mem::take(&mut queue.fences))
         };
-        asked.into_iter().for_each(Asked::fail);
+        drop(asked);
         post_all(fences);
     }
 }
 
-impl Asked {
-    fn fail(self) {
-        match self {
-            Self::Fill(fill) => fill.fail(),
-            Self::Read(read) => read.fail(),
-            // Nobody waits for it.
-            Self::Audit(_) => {}
-        }
-    }
-}
-
 impl Read {
-    fn fail(self) {
-        self.mailbox.post(Mail::Unread { number: self.number });
-    }
-
     /// As many bytes of its reply have come, and there will be no more.
     fn give_up(self, coherence: &Coherence, bytes: usize, now: Millis) {
         self.keys.iter().for_each(|key| coherence.given_up(key, bytes, now));
-        self.fail();
     }
 }
 
 impl Fill {
-    fn fail(self) {
-        self.mailbox.post(Mail::Failed { flight: self.flight });
-    }
-
     /// As many bytes of its reply have come, and there will be no more.
     fn give_up(self, bytes: usize, now: Millis) {
         self.ticket.given_up(bytes, now);
-        self.mailbox.post(Mail::Failed { flight: self.flight });
     }
 }
 

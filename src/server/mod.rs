@@ -292,6 +292,14 @@ where
     tokio::task::spawn_local(kept_up(task, move || begin(worker.clone())))
 }
 
+/// A session is over; if by a panic, that was printed when it happened: its client is gone, everyone else goes on.
+fn note_fault(worker: &Worker, ended: &Result<End, tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        worker.stats.ended[End::Fault as usize].add(1);
+        tracing::error!(worker = worker.index, %error, "a session panicked");
+    }
+}
+
 /// One worker's life: sessions come in until the acceptor has let in the last, then have `drain.timeout_ms` to end.
 async fn work(index: usize, shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Arrival>) {
     let worker = Worker::new(index, shared.clone());
@@ -338,19 +346,17 @@ async fn work(index: usize, shared: Arc<Shared>, mut arrivals: mpsc::Receiver<Ar
                     sessions.spawn_local(session.run());
                 }
             }
-            Some(ended) = sessions.join_next() => {
-                if let Err(error) = ended {
-                    // The panic was printed when it happened; its client is gone, everyone else goes on.
-                    worker.stats.ended[End::Fault as usize].add(1);
-                    tracing::error!(worker = index, %error, "a session panicked");
-                }
-            }
+            Some(ended) = sessions.join_next() => note_fault(&worker, &ended),
         }
     }
     entering.shutdown().await;
     worker.begin_drain();
     let drain = Duration::from_millis(worker.config().drain.timeout_ms);
-    let ended = async { while sessions.join_next().await.is_some() {} };
+    let ended = async {
+        while let Some(ended) = sessions.join_next().await {
+            note_fault(&worker, &ended);
+        }
+    };
     if tokio::time::timeout(drain, ended).await.is_err() {
         tracing::warn!(worker = index, sessions = sessions.len(), "drain timed out; closing what is left");
     }

@@ -23,6 +23,7 @@ use super::then::Then;
 use super::told::{Ear, Touches};
 use super::{Way, attached::Attached};
 use crate::cache::ViewKey;
+use crate::coherence::mail::Promise;
 use crate::coherence::tracker::{Asked, Read};
 use crate::coherence::{KeyRequest, Source};
 use crate::command::{Access, Command, Dedicated, Effect, Route};
@@ -156,8 +157,7 @@ impl Session {
             resp2: command.resp2_for(args),
             keys,
             listener,
-            number,
-            mailbox: self.worker.mailbox.clone(),
+            promise: Promise::new(&self.worker.mailbox, number),
         };
         self.worker.round.add(tracker, Asked::Read(Box::new(read)));
     }

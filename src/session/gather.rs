@@ -83,7 +83,9 @@ impl Gathering {
             let (now, busy) = look();
             self.is_busy.set((busy - worked) * BUSY_ONE_IN > now - looked);
             (looked, worked) = (now, busy);
-            older.into_iter().for_each(|(outbox, since): (Rc<Outbox>, u32)| outbox.part_is_due(since));
+            older
+                .into_iter()
+                .for_each(|(outbox, since): (Rc<Outbox>, u32)| outbox.contain(|| outbox.part_is_due(since)));
             older = self.waiting.take();
         }
     }

@@ -19,6 +19,7 @@ use super::waiter::Waiter;
 use super::{Session, Way};
 use crate::cache::{Millis, View, ViewKey};
 use crate::coherence::audit::Audit;
+use crate::coherence::mail::Promise;
 use crate::coherence::tracker::{Asked, Fill};
 use crate::coherence::{
     Audited, FillTicket, FlightKey, KeyRequest, Miss, MissReason, ReadWatch, ScopeId, Seen, Source,
@@ -264,7 +265,7 @@ impl Session {
         let begun = self.worker.flights.borrow_mut().begin(ticket.scope(), request.clone(), ticket.check(), seat);
         // `ticket` has asked for room, and nothing has come between.
         let Some(flight) = begun else { return };
-        let fill = Fill { ticket, request, resp2, flight, mailbox: self.worker.mailbox.clone() };
+        let fill = Fill { ticket, request, resp2, promise: Promise::new(&self.worker.mailbox, flight) };
         self.worker.round.add(tracker, Asked::Fill(Box::new(fill)));
     }
 

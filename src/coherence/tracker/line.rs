@@ -144,7 +144,7 @@ impl<'a> Line<'a> {
         let (asked, fences) = self.tracker.take()?;
         // One that was being connected to the old server when the new one was found was not told.
         let asked = if let Err(error) = self.wire.check_era() {
-            asked.into_iter().for_each(Asked::fail);
+            drop(asked);
             // Their turn comes when nothing is served any more (`Drop`).
             self.owed.push_back(Owed::Pong(Instant::now(), self.clock.now(), fences));
             return Err(error);
@@ -223,8 +223,7 @@ impl<'a> Line<'a> {
                 // Its reply is the next one: nothing can stand between but pushes.
                 self.owed.push_front(Owed::Value(fill, sent, pttl));
             }
-            Some(Owed::Value(fill, ..)) if self.wrong_db => fill.fail(),
-            Some(Owed::Read(read)) if self.wrong_db => read.fail(),
+            Some(Owed::Value(..) | Owed::Read(_)) if self.wrong_db => {}
             Some(Owed::Read(read)) => self.read_back(*read, frame),
             Some(Owed::Audit(_)) if self.wrong_db => self.coherence.counters().audited(Audited::Discarded),
             Some(Owed::Audit(audit)) => self.compare(audit, frame, kind, now)?,
@@ -282,7 +281,7 @@ impl<'a> Line<'a> {
         if !same_in_resp2(frame) {
             let mut converted = Vec::new();
             if to_resp2(frame, fill.resp2, &mut converted).is_err() {
-                return fill.fail();
+                return;
             }
             resp2 = Some(converted);
         }
@@ -309,7 +308,7 @@ impl<'a> Line<'a> {
                 resp2: resp2.as_deref(),
             });
         }
-        fill.mailbox.post(Mail::Filled { flight: fill.flight, resp3: frame.to_vec(), resp2, expires, seen });
+        fill.promise.keep(|flight| Mail::Filled { flight, resp3: frame.to_vec(), resp2, expires, seen });
     }
 
     /// A hit was read again.
@@ -353,13 +352,13 @@ impl<'a> Line<'a> {
         if !same_in_resp2(frame) {
             let mut converted = Vec::new();
             if to_resp2(frame, read.resp2, &mut converted).is_err() {
-                return read.fail();
+                return;
             }
             resp2 = Some(converted);
         }
         let interests = self.tracker.source.interests();
         read.keys.iter().for_each(|key| interests.register(key, &read.listener));
-        read.mailbox.post(Mail::Read { number: read.number, resp3: frame.to_vec(), resp2 });
+        read.promise.keep(|number| Mail::Read { number, resp3: frame.to_vec(), resp2 });
     }
 }
 
