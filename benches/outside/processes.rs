@@ -96,7 +96,9 @@ impl Process {
         fs::write(&path, format!("[clients]\nmax = {CLIENTS_MAX}\n{config}{tls}"))
             .expect("a directory for temporary files");
         let mut command = on(cores, &binary.to_string_lossy());
-        command.args(["--listen", "127.0.0.1:0", "--upstream", &format!("redis://{upstream}")]);
+        // Several proxies run beside each other.
+        let free = "127.0.0.1:0";
+        command.args(["--listen", free, "--admin", free, "--upstream", &format!("redis://{upstream}")]);
         command.args(["--workers", &workers.to_string(), "--config"]).arg(&path);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the proxy starts");
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
