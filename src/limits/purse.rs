@@ -255,9 +255,11 @@ impl Purse {
             if limit.rate.by == By::Connection && held.is_some() {
                 continue;
             }
-            *held = limit.held(who);
+            let before = std::mem::replace(held, limit.held(who));
             if let (By::ClientName, Some(held)) = (&limit.rate.by, held) {
                 match &self.own[at] {
+                    // A makeshift is looked up with each batch, and is mostly the same.
+                    Some(_) if before.is_some_and(|before| Arc::ptr_eq(before.budget(), held.budget())) => {}
                     Some(own) => held.inherit(self.now, own),
                     None => self.own[at] = Some(Arc::new(Meter::new(&limit.rate))),
                 }
