@@ -160,7 +160,7 @@ impl Tracker {
         })
     }
 
-    /// Hands over what is asked.
+    /// Hands over what is asked. Whoever waits for it is told in any case ([`Promise`]).
     pub fn ask(&self, asked: impl IntoIterator<Item = Asked>) {
         let mut queue = self.queue();
         if queue.up {

@@ -223,6 +223,7 @@ impl<'a> Line<'a> {
                 // Its reply is the next one: nothing can stand between but pushes.
                 self.owed.push_front(Owed::Value(fill, sent, pttl));
             }
+            // Dropped, as wherever there is no reply to give: who waits is told by that (`Promise`).
             Some(Owed::Value(..) | Owed::Read(_)) if self.wrong_db => {}
             Some(Owed::Read(read)) => self.read_back(*read, frame),
             Some(Owed::Audit(_)) if self.wrong_db => self.coherence.counters().audited(Audited::Discarded),
