@@ -4,6 +4,8 @@
 
 #[path = "peers/applications.rs"]
 mod applications;
+#[path = "peers/asking.rs"]
+mod asking;
 #[path = "peers/console.rs"]
 mod console;
 mod support;

@@ -4,10 +4,11 @@
 //! (`peers`) takes at once all that has gathered since it last looked. There are two who wait: other proxies, and applications. Each has
 //! its own [`Outlet`].
 //!
-//! Nothing is gathered for whom nobody carries news to (Redis is away, no other proxy is there): then a write costs the look at two flags,
-//! and the queue cannot grow. It is bounded, too: beyond [`QUEUE_MAX_BYTES`] what was gathered is replaced by "some keys, unnamed".
+//! Nothing is gathered for whom nobody carries news to (Redis is away, no other proxy is there), and no writes for who needs none: then a
+//! write costs the look at two numbers, and the queue cannot grow. It is bounded, too: beyond [`QUEUE_MAX_BYTES`] what was gathered is
+//! replaced by "some keys, unnamed".
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -88,36 +89,50 @@ impl Batch {
     }
 }
 
-/// Read at every write, by all workers, and changed when a listener comes or goes: it shares no cache line (processors fetch them in
-/// pairs) with what is written more often.
+/// How much somebody is told. A greater one includes the smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Told {
+    /// Nothing at all.
+    Nothing,
+    /// What Redis tells nobody: flushes, and what the console invalidates.
+    Orders,
+    /// The keys of every write as well.
+    Writes,
+}
+
+/// A [`Told`]. Read at every write, by all workers, and changed when a listener comes or goes: it shares no cache line (processors fetch
+/// them in pairs) with what is written more often.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Open(AtomicBool);
+struct Open(AtomicU8);
 
 /// What waits for one kind of listener.
 #[derive(Debug, Default)]
 pub struct Outlet {
-    is_open: Open,
+    open: Open,
     gathered: Mutex<Batch>,
     bell: Notify,
 }
 
 impl Outlet {
-    /// Somebody is to be told from now on: of whatever is told after this returns.
-    pub fn open(&self) {
-        self.is_open.0.store(true, Ordering::SeqCst);
+    /// Somebody is to be told at least so much from now on: whatever becomes known after this returns.
+    pub fn open(&self, told: Told) {
+        self.open.0.fetch_max(told as u8, Ordering::SeqCst);
     }
 
-    /// Nobody is; what waits is forgotten.
-    pub fn close(&self) {
+    /// No more than so much from now on; if it is nothing, what waits is forgotten.
+    pub fn narrow(&self, told: Told) {
         let mut gathered = self.gathered();
-        self.is_open.0.store(false, Ordering::SeqCst);
-        *gathered = Batch::default();
+        self.open.0.fetch_min(told as u8, Ordering::SeqCst);
+        if told == Told::Nothing {
+            *gathered = Batch::default();
+        }
     }
 
-    /// Whether anybody is to be told.
-    pub fn is_open(&self) -> bool {
-        self.is_open.0.load(Ordering::SeqCst)
+    /// Whether anybody is told so much.
+    pub fn tells(&self, told: Told) -> bool {
+        self.open.0.load(Ordering::SeqCst) >= told as u8
     }
 
     /// Waits until something has been told since the last time.
@@ -130,13 +145,14 @@ impl Outlet {
         std::mem::take(&mut *self.gathered())
     }
 
-    fn tell(&self, add: impl FnOnce(&mut Batch)) {
-        if !self.is_open() {
+    /// For whom is told at least so much.
+    fn tell(&self, told: Told, add: impl FnOnce(&mut Batch)) {
+        if !self.tells(told) {
             return;
         }
         let mut gathered = self.gathered();
-        // Asked again under the lock that `close` holds: what is closed does not fill.
-        if !self.is_open() {
+        // Asked again under the lock that `narrow` holds: what is closed does not fill.
+        if !self.tells(told) {
             return;
         }
         let was_empty = gathered.is_empty();
@@ -151,8 +167,8 @@ impl Outlet {
         }
     }
 
-    fn tell_names(&self, names: &Names) {
-        self.tell(|batch| {
+    fn tell_names(&self, told: Told, names: &Names) {
+        self.tell(told, |batch| {
             for key in names.iter() {
                 if key.len() > KEY_MAX_BYTES {
                     batch.unnamed = true;
@@ -172,7 +188,7 @@ impl Outlet {
 /// Everyone who is told.
 #[derive(Debug, Default)]
 pub struct News {
-    /// Other proxies: of writes made here, and of what the console invalidates.
+    /// Other proxies: of what the console invalidates, and, if one of them needs it, of writes made here.
     pub peers: Outlet,
     /// Applications: of the same, and of what Redis pushed.
     pub applications: Outlet,
@@ -181,15 +197,15 @@ pub struct News {
 impl News {
     /// Whether a write has to remember its keys.
     pub(super) fn is_wanted(&self) -> bool {
-        self.peers.is_open() || self.applications.is_open()
+        self.peers.tells(Told::Writes) || self.applications.tells(Told::Writes)
     }
 
     /// A write is over. `None`: nobody wanted its names when it began. If someone does by now, its keys are unnamed.
     pub(super) fn written(&self, names: Option<&Names>) {
         for outlet in [&self.peers, &self.applications] {
             match names {
-                Some(names) => outlet.tell_names(names),
-                None => outlet.tell(|batch| batch.unnamed = true),
+                Some(names) => outlet.tell_names(Told::Writes, names),
+                None => outlet.tell(Told::Writes, |batch| batch.unnamed = true),
             }
         }
     }
@@ -197,20 +213,20 @@ impl News {
     /// Everything was changed by a command of ours.
     pub(super) fn flushed(&self) {
         for outlet in [&self.peers, &self.applications] {
-            outlet.tell(|batch| batch.everything = true);
+            outlet.tell(Told::Orders, |batch| batch.everything = true);
         }
     }
 
     /// Redis has pushed these keys.
     pub(super) fn pushed<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) {
-        if self.applications.is_open() {
-            self.applications.tell_names(&keys.into_iter().collect());
+        if self.applications.tells(Told::Writes) {
+            self.applications.tell_names(Told::Writes, &keys.into_iter().collect());
         }
     }
 
     /// What Redis would have pushed may have been missed.
     pub(crate) fn missed(&self) {
-        self.applications.tell(|batch| batch.unnamed = true);
+        self.applications.tell(Told::Writes, |batch| batch.unnamed = true);
     }
 }
 
@@ -225,11 +241,13 @@ impl Coherence {
         let news = self.news();
         for outlet in [&news.peers, &news.applications] {
             match invalidation {
-                Invalidation::Keys(names) => outlet.tell_names(names),
-                Invalidation::Matching(pattern) => outlet.tell(|batch| batch.matching.push(pattern.clone())),
+                Invalidation::Keys(names) => outlet.tell_names(Told::Orders, names),
+                Invalidation::Matching(pattern) => {
+                    outlet.tell(Told::Orders, |batch| batch.matching.push(pattern.clone()));
+                }
                 // Who else carries the tag is not known here.
-                Invalidation::Tag(_) => outlet.tell(|batch| batch.unnamed = true),
-                Invalidation::Everything => outlet.tell(|batch| batch.everything = true),
+                Invalidation::Tag(_) => outlet.tell(Told::Orders, |batch| batch.unnamed = true),
+                Invalidation::Everything => outlet.tell(Told::Orders, |batch| batch.everything = true),
             }
         }
     }
@@ -246,9 +264,9 @@ mod tests {
     #[test]
     fn names_come_back_as_they_went_in_and_what_is_taken_is_gone() {
         let outlet = Outlet::default();
-        outlet.open();
-        outlet.tell_names(&names(&[b"a", b"", b"b\r\n"]));
-        outlet.tell_names(&names(&[b"c"]));
+        outlet.open(Told::Writes);
+        outlet.tell_names(Told::Writes, &names(&[b"a", b"", b"b\r\n"]));
+        outlet.tell_names(Told::Writes, &names(&[b"c"]));
         let taken = outlet.take();
         assert_eq!(taken.keys.iter().collect::<Vec<_>>(), [&b"a"[..], b"", b"b\r\n", b"c"]);
         assert!(!taken.unnamed && outlet.take().is_empty());
@@ -257,26 +275,50 @@ mod tests {
     #[test]
     fn a_closed_outlet_gathers_nothing_and_one_that_closes_forgets() {
         let outlet = Outlet::default();
-        outlet.tell_names(&names(&[b"a"]));
-        outlet.open();
+        outlet.tell_names(Told::Writes, &names(&[b"a"]));
+        outlet.open(Told::Writes);
         assert!(outlet.take().is_empty());
-        outlet.tell_names(&names(&[b"a"]));
-        outlet.close();
-        outlet.tell_names(&names(&[b"b"]));
+        outlet.tell_names(Told::Writes, &names(&[b"a"]));
+        outlet.narrow(Told::Nothing);
+        outlet.tell_names(Told::Writes, &names(&[b"b"]));
         assert!(outlet.take().is_empty());
+    }
+
+    #[test]
+    fn who_is_told_orders_only_hears_of_flushes_and_of_no_write() {
+        let news = News::default();
+        news.peers.open(Told::Orders);
+        assert!(!news.is_wanted());
+        news.written(Some(&names(&[b"a"])));
+        news.written(None);
+        assert!(news.peers.take().is_empty());
+        news.flushed();
+        assert!(news.peers.take().everything);
+        // Of writes too from now on; opened for less it stays so, and narrowed it keeps what waits.
+        news.peers.open(Told::Writes);
+        news.peers.open(Told::Orders);
+        news.written(Some(&names(&[b"b"])));
+        news.peers.narrow(Told::Orders);
+        news.written(Some(&names(&[b"c"])));
+        assert_eq!(news.peers.take().keys, names(&[b"b"]));
+        // What is closed is not opened by being narrowed.
+        news.peers.narrow(Told::Nothing);
+        news.peers.narrow(Told::Orders);
+        news.flushed();
+        assert!(!news.peers.tells(Told::Orders) && news.peers.take().is_empty());
     }
 
     #[test]
     fn what_grows_past_the_bound_becomes_unnamed_and_stays_within_it() {
         let outlet = Outlet::default();
-        outlet.open();
+        outlet.open(Told::Writes);
         let key = [b'k'; 1000];
         for _ in 0..QUEUE_MAX_BYTES / 500 {
-            outlet.tell_names(&names(&[&key]));
+            outlet.tell_names(Told::Writes, &names(&[&key]));
             assert!(outlet.gathered().size() <= QUEUE_MAX_BYTES);
         }
         assert!(outlet.take().unnamed);
-        outlet.tell_names(&names(&[&[b'k'; KEY_MAX_BYTES + 1]]));
+        outlet.tell_names(Told::Writes, &names(&[&[b'k'; KEY_MAX_BYTES + 1]]));
         let taken = outlet.take();
         assert!(taken.unnamed && taken.keys.is_empty());
     }

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::message::{Message, Says, Speaker};
+use crate::coherence::news::Told;
 
 /// Peers followed at once. Of one more, what it says is done, and as nobody counts its messages, everything goes at each.
 pub const PEERS_MAX: usize = 256;
@@ -57,8 +58,10 @@ struct Peer {
     /// Of the last message's bytes, keyed.
     digest: u64,
     heard_at: Instant,
-    /// It has said, in order, that it hears us: what is written through it, we are told.
-    hears_us: bool,
+    /// How much it has said, in order, that it tells us.
+    tells_us: Told,
+    /// Whether it asks to be told of writes.
+    asks: bool,
 }
 
 /// See the head of this file.
@@ -79,16 +82,21 @@ impl Company {
     /// A message of somebody else came; `digest` is a keyed hash of its bytes.
     pub fn hear(&mut self, message: &Message<'_>, digest: u64, now: Instant) -> Heard {
         let Message { from, sequence, .. } = *message;
-        let hears_us = match &message.says {
-            Says::Here(heard) => Some(heard.contains(&self.me)),
-            _ => None,
-        };
+        let here = if let Says::Here(here) = &message.says { Some(here) } else { None };
+        let tells_us = here.map(|here| match (here.hears.contains(&self.me), here.tells) {
+            (false, _) => Told::Nothing,
+            (true, false) => Told::Orders,
+            (true, true) => Told::Writes,
+        });
+        let asks = here.map(|here| here.asks);
         let Some(peer) = self.peers.get_mut(&from.source) else {
             if self.peers.len() >= PEERS_MAX {
                 self.counts.crowded_out += 1;
                 return Heard { loss: Loss::Everything, is_new: false };
             }
-            self.peers.insert(from.source, Peer { boot: from.boot, sequence, digest, heard_at: now, hears_us: false });
+            let asks = asks.unwrap_or(false);
+            let Speaker { source, boot } = from;
+            self.peers.insert(source, Peer { boot, sequence, digest, heard_at: now, tells_us: Told::Nothing, asks });
             return Heard { loss: Loss::Untracked, is_new: true };
         };
         let mut heard = Heard { loss: Loss::Nothing, is_new: false };
@@ -99,22 +107,27 @@ impl Company {
             in_order = false;
             heard = Heard { loss: Loss::Everything, is_new: true };
         } else if sequence == peer.sequence && digest == peer.digest {
-            // It says again what it said. If it says that it hears us, it may be only now that this is true: what was heard before may
+            // It says again what it said. If it says that it tells us, it may be only now that this is true: what was heard before may
             // have been forged.
             self.counts.repeated += 1;
-            peer.hears_us &= hears_us != Some(true);
+            if tells_us > Some(Told::Nothing) {
+                peer.tells_us = Told::Nothing;
+            }
         } else if Some(sequence) != peer.sequence.checked_add(1) {
             self.counts.gaps += 1;
             in_order = false;
             heard.loss = Loss::Everything;
         }
         (peer.boot, peer.sequence, peer.digest, peer.heard_at) = (from.boot, sequence, digest, now);
+        // That is believed whoever says it: what we then tell, or tell no more, we say ourselves.
+        peer.asks = asks.unwrap_or(peer.asks);
         if !in_order {
-            peer.hears_us = false;
-        } else if let Some(hears_us) = hears_us
-            && std::mem::replace(&mut peer.hears_us, hears_us) != hears_us
-        {
-            heard.loss = heard.loss.max(Loss::Untracked);
+            peer.tells_us = Told::Nothing;
+        } else if let Some(tells_us) = tells_us {
+            let before = std::mem::replace(&mut peer.tells_us, tells_us);
+            if (before == Told::Writes) != (tells_us == Told::Writes) {
+                heard.loss = heard.loss.max(Loss::Untracked);
+            }
         }
         heard
     }
@@ -133,9 +146,14 @@ impl Company {
         self.peers.iter().map(|(source, peer)| Speaker { source: *source, boot: peer.boot })
     }
 
-    /// How many are heard, and how many of them have said that they hear us.
-    pub fn len(&self) -> (usize, usize) {
-        (self.peers.len(), self.peers.values().filter(|peer| peer.hears_us).count())
+    /// How many are heard, and how many of them have said that they tell us so much.
+    pub fn len(&self, needed: Told) -> (usize, usize) {
+        (self.peers.len(), self.peers.values().filter(|peer| peer.tells_us >= needed).count())
+    }
+
+    /// How many ask to be told of writes.
+    pub fn asking(&self) -> usize {
+        self.peers.values().filter(|peer| peer.asks).count()
     }
 
     /// Whether nobody is heard.
@@ -152,7 +170,7 @@ impl Company {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::message::Speaker;
+    use crate::peers::message::{Here, Speaker};
 
     const ME: Speaker = Speaker { source: 1, boot: 10 };
     const A: Speaker = Speaker { source: 2, boot: 20 };
@@ -183,30 +201,68 @@ mod tests {
         Says::Keys(vec![name.as_bytes()])
     }
 
+    /// From one who tells of writes.
+    fn here(hears: &[Speaker]) -> Says<'static> {
+        Says::Here(Here { asks: true, tells: true, hears: hears.to_vec() })
+    }
+
+    #[test]
+    fn who_tells_of_no_writes_promises_nothing_and_costs_what_is_untracked_when_it_begins_and_when_it_ends() {
+        let mut scene = Scene::new();
+        let silent = Says::Here(Here { hears: vec![ME], ..Here::default() });
+        scene.hear(A, 1, silent.clone());
+        assert_eq!(scene.hear(A, 2, silent.clone()), NOTHING);
+        assert_eq!((scene.company.len(Told::Orders), scene.company.len(Told::Writes)), ((1, 1), (1, 0)));
+        assert_eq!(scene.hear(A, 3, here(&[ME])), UNTRACKED);
+        assert_eq!(scene.company.len(Told::Writes), (1, 1));
+        assert_eq!(scene.hear(A, 4, silent.clone()), UNTRACKED);
+        assert_eq!(scene.hear(A, 5, silent), NOTHING);
+        // To tell others is not to tell us.
+        assert_eq!(scene.hear(A, 6, here(&[A])), NOTHING);
+        assert_eq!((scene.company.len(Told::Orders), scene.company.len(Told::Writes)), ((1, 0), (1, 0)));
+    }
+
+    #[test]
+    fn who_asks_is_counted_until_it_asks_no_more_or_is_gone() {
+        let mut scene = Scene::new();
+        scene.hear(A, 1, key("k"));
+        assert_eq!(scene.company.asking(), 0);
+        scene.hear(A, 2, here(&[]));
+        scene.hear(A, 3, key("k"));
+        assert_eq!(scene.company.asking(), 1);
+        scene.hear(A, 4, Says::Here(Here::default()));
+        assert_eq!(scene.company.asking(), 0);
+        scene.hear(A, 9, here(&[]));
+        assert_eq!(scene.company.asking(), 1);
+        scene.now += Duration::from_secs(3);
+        scene.company.miss(scene.now);
+        assert_eq!(scene.company.asking(), 0);
+    }
+
     #[test]
     fn somebody_new_costs_what_is_untracked_once_when_heard_and_once_when_it_hears_us() {
         let mut scene = Scene::new();
-        assert_eq!(scene.hear(A, 7, Says::Here(vec![])), Heard { loss: Loss::Untracked, is_new: true });
-        assert_eq!(scene.company.len(), (1, 0));
-        assert_eq!(scene.hear(A, 8, Says::Here(vec![ME])), UNTRACKED);
-        assert_eq!(scene.hear(A, 9, Says::Here(vec![ME])), NOTHING);
+        assert_eq!(scene.hear(A, 7, here(&[])), Heard { loss: Loss::Untracked, is_new: true });
+        assert_eq!(scene.company.len(Told::Writes), (1, 0));
+        assert_eq!(scene.hear(A, 8, here(&[ME])), UNTRACKED);
+        assert_eq!(scene.hear(A, 9, here(&[ME])), NOTHING);
         assert_eq!(scene.hear(A, 10, key("k")), NOTHING);
-        assert_eq!(scene.company.len(), (1, 1));
+        assert_eq!(scene.company.len(Told::Writes), (1, 1));
         // It has lost sight of us, and found us again.
-        assert_eq!(scene.hear(A, 11, Says::Here(vec![])), UNTRACKED);
-        assert_eq!(scene.hear(A, 12, Says::Here(vec![ME])), UNTRACKED);
+        assert_eq!(scene.hear(A, 11, here(&[])), UNTRACKED);
+        assert_eq!(scene.hear(A, 12, here(&[ME])), UNTRACKED);
     }
 
     #[test]
     fn a_number_left_out_or_from_the_past_or_another_stay_costs_everything() {
         let mut scene = Scene::new();
-        scene.hear(A, 1, Says::Here(vec![ME]));
+        scene.hear(A, 1, here(&[ME]));
         assert_eq!(scene.hear(A, 3, key("k")), EVERYTHING);
         assert_eq!(scene.hear(A, 4, key("k")), NOTHING);
         assert_eq!(scene.hear(A, 2, key("k")), EVERYTHING);
         assert_eq!(scene.hear(A, 3, key("l")), NOTHING);
         let again = Speaker { boot: 21, ..A };
-        assert_eq!(scene.hear(again, 1, Says::Here(vec![])), Heard { loss: Loss::Everything, is_new: true });
+        assert_eq!(scene.hear(again, 1, here(&[])), Heard { loss: Loss::Everything, is_new: true });
         let counts = scene.company.counts();
         assert_eq!((counts.gaps, counts.restarts), (2, 1));
     }
@@ -214,7 +270,7 @@ mod tests {
     #[test]
     fn the_same_message_again_costs_nothing_and_other_words_under_its_number_cost_everything() {
         let mut scene = Scene::new();
-        scene.hear(A, 1, Says::Here(vec![]));
+        scene.hear(A, 1, here(&[]));
         scene.hear(A, 2, key("k"));
         assert_eq!(scene.hear(A, 2, key("k")), NOTHING);
         assert_eq!(scene.hear(A, 2, key("l")), EVERYTHING);
@@ -224,13 +280,11 @@ mod tests {
     #[test]
     fn a_message_forged_in_a_peers_name_does_not_spare_the_loss_when_the_peer_itself_says_that_it_hears_us() {
         // Before A knows of us someone says in its name that it does: with the next number, with its true words, with a far number.
-        for forged in
-            [(2, Says::Here(vec![ME])), (2, key("k")), (u64::MAX, Says::Here(vec![ME])), (1, Says::Here(vec![ME]))]
-        {
+        for forged in [(2, here(&[ME])), (2, key("k")), (u64::MAX, here(&[ME])), (1, here(&[ME]))] {
             let mut scene = Scene::new();
-            scene.hear(A, 1, Says::Here(vec![]));
+            scene.hear(A, 1, here(&[]));
             scene.hear(A, forged.0, forged.1.clone());
-            let heard = scene.hear(A, 2, Says::Here(vec![ME]));
+            let heard = scene.hear(A, 2, here(&[ME]));
             assert!(heard.loss >= Loss::Untracked, "{forged:?}: {heard:?}");
         }
     }
@@ -238,12 +292,12 @@ mod tests {
     #[test]
     fn who_falls_silent_is_gone_and_new_when_it_comes_back() {
         let mut scene = Scene::new();
-        scene.hear(A, 1, Says::Here(vec![ME]));
+        scene.hear(A, 1, here(&[ME]));
         scene.now += Duration::from_millis(2_999);
         assert!(!scene.company.miss(scene.now));
         scene.now += Duration::from_millis(1);
         assert!(scene.company.miss(scene.now) && scene.company.is_empty());
-        assert!(scene.hear(A, 2, Says::Here(vec![ME])).is_new);
+        assert!(scene.hear(A, 2, here(&[ME])).is_new);
         assert_eq!(scene.company.counts().silent, 1);
     }
 
@@ -251,11 +305,11 @@ mod tests {
     fn there_is_room_for_so_many_and_one_more_costs_everything_each_time() {
         let mut scene = Scene::new();
         for source in 0..PEERS_MAX as u64 {
-            assert!(scene.hear(Speaker { source: source + 10, boot: 1 }, 1, Says::Here(vec![])).is_new);
+            assert!(scene.hear(Speaker { source: source + 10, boot: 1 }, 1, here(&[])).is_new);
         }
         for sequence in 1..3 {
-            assert_eq!(scene.hear(Speaker { source: 5, boot: 1 }, sequence, Says::Here(vec![])), EVERYTHING);
+            assert_eq!(scene.hear(Speaker { source: 5, boot: 1 }, sequence, here(&[])), EVERYTHING);
         }
-        assert_eq!((scene.company.len().0, scene.company.counts().crowded_out), (PEERS_MAX, 2));
+        assert_eq!((scene.company.len(Told::Writes).0, scene.company.counts().crowded_out), (PEERS_MAX, 2));
     }
 }

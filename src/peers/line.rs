@@ -8,6 +8,11 @@
 //!
 //! Every sign of life must come back on the listening connection, and every request be answered, within `timeout_ms`.
 //!
+//! # Who is asked tells
+//!
+//! Of writes others are told as soon as one asks, and no longer at the beat at which none does; then it is said in the same breath, before
+//! anyone can ask again. So whoever relies on it reads in between that it was not so.
+//!
 //! # Who is alone is silent
 //!
 //! Whoever hears nobody asks at each beat how many are subscribed (PUBSUB NUMSUB), and gives a sign of life only if there is anyone besides
@@ -29,11 +34,13 @@ use super::applications::{self, Said};
 use super::brake::Brake;
 use super::company::{Company, Loss};
 use super::half::{Half, refusal, strings, subscribers};
-use super::message::{self, Message, Pen, Says, Speaker};
+use super::message::{self, Here, Message, Pen, Says, Speaker};
 use super::stays::Complained;
 use super::{Bus, State, random};
+use crate::coherence::news::Told;
 use crate::coherence::{Cause, Coherence, Invalidation};
 use crate::resp::encode;
+use crate::server::in_force::Changes;
 use crate::upstream::era::Era;
 
 /// What the connections are called in the upstream's CLIENT LIST.
@@ -61,6 +68,8 @@ pub(super) struct Line<'a> {
     bus: &'a Bus,
     coherence: &'a Coherence,
     complaints: &'a Complained,
+    /// Whether this proxy asks to be told of writes.
+    asks: bool,
     listens: Option<Half>,
     speaks: Half,
     /// Of the earlier of the two.
@@ -96,7 +105,7 @@ impl<'a> Line<'a> {
         }
         if bus.publish.is_on() {
             let applications = &coherence.news().applications;
-            applications.open();
+            applications.open(Told::Writes);
             // What changed while nobody told them.
             coherence.news().missed();
         }
@@ -105,6 +114,7 @@ impl<'a> Line<'a> {
             bus,
             coherence,
             complaints,
+            asks: false,
             listens,
             speaks,
             era,
@@ -122,8 +132,9 @@ impl<'a> Line<'a> {
     }
 
     /// Serves until a connection is lost; `Ok` when there is nothing more to say.
-    pub(super) async fn pump(&mut self, drained: &mut watch::Receiver<()>) -> io::Result<()> {
+    pub(super) async fn pump(&mut self, drained: &mut watch::Receiver<()>, changes: &mut Changes) -> io::Result<()> {
         let (news, mut last_words) = (self.coherence.news(), false);
+        self.asks = changes.current().keeps_for_a_time();
         loop {
             let due = [self.here_at, self.brake.due().map(Instant::from_std)];
             let due = due.into_iter().flatten().fold(self.beat_at, Instant::min);
@@ -148,6 +159,7 @@ impl<'a> Line<'a> {
                 () = news.peers.rung(), if has_room => self.tell(),
                 () = news.applications.rung(), if has_room => self.tell(),
                 () = sleep_until(due) => self.on_time()?,
+                () = changes.changed() => self.ask(changes.current().keeps_for_a_time()),
                 _ = drained.changed(), if !last_words => {
                     last_words = true;
                     self.tell();
@@ -236,15 +248,20 @@ impl<'a> Line<'a> {
         if oldest.is_some_and(|since| now.duration_since(since) >= silence) {
             return Err(io::Error::other(format!("no answer within {} ms", silence.as_millis())));
         }
-        if self.company.miss(now.into_std()) {
+        let missed = self.company.miss(now.into_std());
+        if missed {
             self.brake.lose(Loss::Untracked, Cause::Peer, now.into_std(), self.coherence);
-            if self.company.is_empty() {
-                self.coherence.news().peers.close();
-            }
-            self.bus.standing.set_company(&self.company);
+            self.bus.standing.set_company(&self.company, self.asks);
+        }
+        let news = &self.coherence.news().peers;
+        match (self.company.is_empty(), self.company.asking()) {
+            (true, _) => news.narrow(Told::Nothing),
+            (false, 0) => news.narrow(Told::Orders),
+            (false, _) => {}
         }
         self.beat_at = now + Duration::from_millis(self.bus.peers.heartbeat_ms);
-        if self.bus.peers.enabled && !(self.company.is_empty() && self.may_ask) {
+        // Whoever is missed may be heard again at once: that it was not told of writes meanwhile is said before that.
+        if self.bus.peers.enabled && (missed || !(self.company.is_empty() && self.may_ask)) {
             self.say_here(now);
             return Ok(());
         }
@@ -264,8 +281,23 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
+    /// This proxy needs to be told of writes, or does not any more.
+    fn ask(&mut self, asks: bool) {
+        if std::mem::replace(&mut self.asks, asks) != asks {
+            self.bus.standing.set_company(&self.company, asks);
+            if !self.company.is_empty() {
+                self.say_here_soon();
+            }
+        }
+    }
+
+    fn say_here_soon(&mut self) {
+        self.here_at = Some(Instant::now().max(self.last_here + HERE_PAUSE));
+    }
+
     fn say_here(&mut self, now: Instant) {
-        let message = self.pen.here(self.company.heard());
+        let tells = self.coherence.news().peers.tells(Told::Writes);
+        let message = self.pen.here(&Here { asks: self.asks, tells, hears: self.company.heard().collect() });
         self.publish_to_peers(&message);
         self.awaited.push_back((Some(self.pen.written()), now));
         (self.here_at, self.last_here) = (None, now);
@@ -319,10 +351,12 @@ impl<'a> Line<'a> {
                 );
             });
         }
-        if heard.is_new {
-            // In this order: whatever is written from now on is told, and only then is it said that we hear.
-            self.coherence.news().peers.open();
-            self.here_at = Some(now.max(self.last_here + HERE_PAUSE));
+        let news = &self.coherence.news().peers;
+        let asks = matches!(&message.says, Says::Here(here) if here.asks);
+        if heard.is_new || (asks && !news.tells(Told::Writes)) {
+            // In this order: whatever is written from now on is told, and only then is it said that we hear, and tell.
+            news.open(if asks { Told::Writes } else { Told::Orders });
+            self.say_here_soon();
         }
         let said = match message.says {
             Says::Here(_) => Loss::Nothing,
@@ -338,7 +372,7 @@ impl<'a> Line<'a> {
             Says::All => Loss::Everything,
         };
         self.brake.lose(heard.loss.max(said), Cause::Peer, now.into_std(), self.coherence);
-        standing.set_company(&self.company);
+        standing.set_company(&self.company, self.asks);
     }
 
     /// It has come through, and with it all that was said before.
@@ -384,10 +418,11 @@ impl<'a> Line<'a> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         let (news, standing) = (self.coherence.news(), &self.bus.standing);
-        news.peers.close();
-        news.applications.close();
+        news.peers.narrow(Told::Nothing);
+        news.applications.narrow(Told::Nothing);
         standing.heard.store(0, Relaxed);
         standing.acknowledged.store(0, Relaxed);
+        standing.asking.store(0, Relaxed);
         if self.listens.is_some() {
             self.coherence.everything_untracked(Cause::Peer);
         }

@@ -1,7 +1,7 @@
 //! What one proxy says to the others, as bytes. Pure.
 //!
 //! ```text
-//!   anteroom:1:<source>:<boot>:<sequence>:here\n<source>:<boot>\n<source>:<boot>\n…      a sign of life, and whom it hears
+//!   anteroom:1:<source>:<boot>:<sequence>:here[:asks][:tells]\n<source>:<boot>\n…       a sign of life, and whom it hears
 //!   anteroom:1:<source>:<boot>:<sequence>:keys\n<length>:<key><length>:<key>…           these keys
 //!   anteroom:1:<source>:<boot>:<sequence>:like\ng<length>:<glob>p<length>:<prefix>…     all keys that match
 //!   anteroom:1:<source>:<boot>:<sequence>:some\n                                        keys whose names are not known
@@ -39,11 +39,22 @@ pub struct Message<'a> {
     pub says: Says<'a>,
 }
 
+/// A sign of life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Here {
+    /// The speaker asks to be told of writes: it keeps what nothing else vouches for.
+    pub asks: bool,
+    /// The speaker tells of every write made through it: of all whose reply has come since it began to say so.
+    pub tells: bool,
+    /// Whom the speaker hears.
+    pub hears: Vec<Speaker>,
+}
+
 /// What is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Says<'a> {
-    /// I am here, and hear these.
-    Here(Vec<Speaker>),
+    /// I am here.
+    Here(Here),
     /// These keys were written.
     Keys(Vec<&'a [u8]>),
     /// All keys that match one of these are to go.
@@ -64,15 +75,20 @@ pub fn read(message: &[u8]) -> Option<Message<'_>> {
     let mut words = line.strip_prefix(HEAD)?.split(':');
     let from = Speaker { source: id(words.next()?)?, boot: id(words.next()?)? };
     let sequence = words.next()?.parse().ok()?;
-    let says = match words.next()? {
-        "here" => Says::Here(speakers(body)?),
-        "keys" => Says::Keys(keys(body)?),
-        "like" => Says::Like(patterns(body)?),
-        "some" if body.is_empty() => Says::Some,
-        "all" if body.is_empty() => Says::All,
+    let kind: Vec<&str> = words.collect();
+    let here = |asks, tells| Some(Says::Here(Here { asks, tells, hears: speakers(body)? }));
+    let says = match kind[..] {
+        ["here"] => here(false, false)?,
+        ["here", "asks"] => here(true, false)?,
+        ["here", "tells"] => here(false, true)?,
+        ["here", "asks", "tells"] => here(true, true)?,
+        ["keys"] => Says::Keys(keys(body)?),
+        ["like"] => Says::Like(patterns(body)?),
+        ["some"] if body.is_empty() => Says::Some,
+        ["all"] if body.is_empty() => Says::All,
         _ => return None,
     };
-    words.next().is_none().then_some(Message { from, sequence, says })
+    Some(Message { from, sequence, says })
 }
 
 fn id(word: &str) -> Option<u64> {
@@ -145,9 +161,14 @@ impl Pen {
     }
 
     /// A sign of life.
-    pub fn here(&mut self, heard: impl Iterator<Item = Speaker>) -> Vec<u8> {
-        let mut message = self.begin("here");
-        for Speaker { source, boot } in heard {
+    pub fn here(&mut self, here: &Here) -> Vec<u8> {
+        let mut message = self.begin(match (here.asks, here.tells) {
+            (false, false) => "here",
+            (true, false) => "here:asks",
+            (false, true) => "here:tells",
+            (true, true) => "here:asks:tells",
+        });
+        for Speaker { source, boot } in &here.hears {
             message.extend_from_slice(format!("{source:016x}:{boot:016x}\n").as_bytes());
         }
         message
@@ -211,9 +232,15 @@ mod tests {
     fn what_is_written_is_read_again_with_numbers_that_follow_each_other() {
         let mut pen = Pen::new(ME);
         let other = Speaker { source: u64::MAX, boot: 0 };
-        let here = pen.here([other].into_iter());
-        assert_eq!(here, b"anteroom:1:0000000000000001:000000000000feed:1:here\nffffffffffffffff:0000000000000000\n");
-        assert_eq!(read(&here), Some(Message { from: ME, sequence: 1, says: Says::Here(vec![other]) }));
+        let here = pen.here(&Here { asks: true, tells: true, hears: vec![other] });
+        let words =
+            b"anteroom:1:0000000000000001:000000000000feed:1:here:asks:tells\nffffffffffffffff:0000000000000000\n";
+        assert_eq!(here, words);
+        for (sequence, asks, tells) in [(2, false, false), (3, false, true), (4, true, false), (5, true, true)] {
+            let here = Here { asks, tells, hears: vec![other] };
+            let message = pen.here(&here);
+            assert_eq!(read(&message), Some(Message { from: ME, sequence, says: Says::Here(here) }));
+        }
         let patterns = vec![Pattern::Glob(b"a*:".to_vec()), Pattern::Prefix(b"\r\n".to_vec())];
         let batch = Batch {
             keys: [&b"a"[..], b"", b"1:b\n"].into_iter().collect(),
@@ -223,7 +250,7 @@ mod tests {
         };
         let messages = pen.write(&batch);
         let says: Vec<_> = messages.iter().map(|message| read(message).expect("it was just written")).collect();
-        assert_eq!(says.iter().map(|message| message.sequence).collect::<Vec<_>>(), [2, 3, 4]);
+        assert_eq!(says.iter().map(|message| message.sequence).collect::<Vec<_>>(), [6, 7, 8]);
         assert_eq!(says[0].says, Says::Some);
         assert_eq!(says[1].says, Says::Keys(vec![b"a", b"", b"1:b\n"]));
         assert_eq!(says[2].says, Says::Like(patterns));
@@ -244,7 +271,8 @@ mod tests {
             read_again.extend(keys);
         }
         assert!(read_again.iter().eq(&keys));
-        let full = pen.here((0..PEERS_MAX as u64).map(|source| Speaker { source, boot: source }));
+        let hears = (0..PEERS_MAX as u64).map(|source| Speaker { source, boot: source }).collect();
+        let full = pen.here(&Here { asks: true, tells: true, hears });
         assert!(full.len() <= MESSAGE_MAX_BYTES);
     }
 
@@ -256,7 +284,18 @@ mod tests {
         {
             assert_eq!(read(format!("{head}{end}").as_bytes()), None, "{end}");
         }
-        for end in ["like\nx1:a", "like\ng9:a", "some\n1:a", "keys:more\n", "other\n", "here\n1:2\n", "all:\n"] {
+        for end in [
+            "like\nx1:a",
+            "like\ng9:a",
+            "some\n1:a",
+            "keys:more\n",
+            "other\n",
+            "here\n1:2\n",
+            "all:\n",
+            "here:tells:asks\n",
+            "here:asks:asks\n",
+            "here:\n",
+        ] {
             assert_eq!(read(format!("{head}{end}").as_bytes()), None, "{end}");
         }
         for text in [

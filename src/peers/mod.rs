@@ -9,22 +9,28 @@
 //! time, and besides by the word of peers: *what is written through one proxy is dropped by every other as soon as the message has come, if the
 //! two hear each other*. ("Acknowledged" in INFO; what is written past all proxies is nobody's word, and stays until the time is over.)
 //!
+//! So a proxy asks to be told of writes only while it has a rule `ttl`; where nobody does, nobody is told. Flushes, and what the console
+//! invalidates, are told to everybody always.
+//!
 //! # Why nothing is published while nobody listens, and nothing is lost by it
 //!
-//! A proxy publishes keys only while it hears of another one, and anything at all only while anyone else is subscribed (`line.rs`).
-//! A says what it wrote from the instant it has heard of B; B cannot know when that is. Until B has read that A hears it, A's writes may have been told to nobody, so B relies on time alone; then it drops
-//! everything untracked. What it keeps afterwards it has read after that, and so after every write that A did not tell:
+//! A proxy publishes keys only while it hears of another one that asks for them, and anything at all only while anyone else is subscribed
+//! (`line.rs`). A says what it wrote from the instant it has heard B ask; B cannot know when that is. Until B has read that A hears it and
+//! tells of writes, A's writes may have been told to nobody, so B relies on time alone; then it drops everything untracked. What it keeps
+//! afterwards it has read after that, and so after every write that A did not tell:
 //!
 //! ```text
-//!   A   ── W executed ── W's reply: nobody to tell ── hears B, opens its outlet ── "I hear B" ──►
-//!   B   ── subscribes, says "here" ──────────────────────────────────────────────── reads it, drops ── fills ──►
+//!   A   ── W executed ── W's reply: nobody to tell ── hears B, opens its outlet ── "I hear B, and tell" ──►
+//!   B   ── subscribes, says "here, and I ask" ────────────────────────────────────── reads it, drops ── fills ──►
 //! ```
 //!
-//! W was executed before its reply came, hence before A opened the outlet, said "I hear B", and B read that. A fill that B began earlier is void,
+//! W was executed before its reply came, hence before A opened the outlet, said so, and B read that. A fill that B began earlier is void,
 //! because dropping changes the stamps that its ticket compares. A write whose names nobody wanted when it began, and whose reply comes
 //! after the outlet was opened, is told as "some keys". B drops, besides: whenever it subscribes or has lost its subscription, when it hears of
 //! somebody new (whose writes so far nobody told it), when somebody it heard falls silent (its last words may be lost), and when A says
-//! that it does not hear B any more. A forgets B only after `timeout_ms` of silence, and says so at its next sign of life.
+//! that it does not hear B any more, or tells no more. A forgets B only after `timeout_ms` of silence, and tells no more when nobody it hears
+//! asks; it says either in the same breath. That it tells is A's word about itself: who asks in B's name, or in B's name asks no more, changes
+//! what A tells, and B reads it.
 //!
 //! So staleness is bounded: by the way of the message while the connections stand, by `timeout_ms` when one has silently died, and always by the
 //! policy's `ttl_ms`.
@@ -58,7 +64,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::coherence::Coherence;
+use crate::coherence::news::Told;
 use crate::config::{Applications, Config, Peers, Publish};
+use crate::server::in_force::Changes;
 use crate::tags::Sweeps;
 use crate::upstream::connect::Connector;
 use company::Counts;
@@ -81,8 +89,10 @@ pub struct Standing {
     state: Mutex<State>,
     /// Peers heard.
     pub heard: AtomicUsize,
-    /// Of them, those that have said that they hear this one.
+    /// Of them, those that have said that they hear this one, and, if it asks for it, that they tell of writes.
     pub acknowledged: AtomicUsize,
+    /// Of them, those that ask to be told of writes.
+    pub asking: AtomicUsize,
     counts: Mutex<Counts>,
     /// Messages to peers.
     pub sent: AtomicU64,
@@ -108,6 +118,7 @@ impl Standing {
             state: Mutex::new(state),
             heard: AtomicUsize::new(0),
             acknowledged: AtomicUsize::new(0),
+            asking: AtomicUsize::new(0),
             counts: Mutex::default(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -142,10 +153,11 @@ impl Standing {
         }
     }
 
-    fn set_company(&self, company: &company::Company) {
-        let (heard, acknowledged) = company.len();
+    fn set_company(&self, company: &company::Company, asks: bool) {
+        let (heard, acknowledged) = company.len(if asks { Told::Writes } else { Told::Orders });
         self.heard.store(heard, Relaxed);
         self.acknowledged.store(acknowledged, Relaxed);
+        self.asking.store(company.asking(), Relaxed);
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = company.counts();
     }
 }
@@ -217,11 +229,12 @@ impl Running {
         connector: Connector,
         reconnect: (Duration, Duration),
         all_drained: watch::Receiver<()>,
+        changes: Changes,
     ) -> Self {
         if bus.standing.state() == State::Off {
             return Self(tokio::spawn(async {}));
         }
-        Self(tokio::spawn(stays::keep(bus, coherence, connector, reconnect, all_drained)))
+        Self(tokio::spawn(stays::keep(bus, coherence, connector, reconnect, all_drained, changes)))
     }
 
     /// Returns when all is said, or it has taken too long. To be called once the workers drain.

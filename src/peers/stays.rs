@@ -14,6 +14,7 @@ use super::{Bus, State};
 use crate::coherence::Coherence;
 use crate::resp::{Protocol, encode};
 use crate::server::complaints::Complaints;
+use crate::server::in_force::Changes;
 use crate::upstream::connect::{Connection, Connector, reason};
 
 /// Says and hears until everyone has drained.
@@ -23,6 +24,7 @@ pub(super) async fn keep(
     connector: Connector,
     reconnect: (Duration, Duration),
     mut drained: watch::Receiver<()>,
+    mut changes: Changes,
 ) {
     let stays = async {
         let (complaints, mut pause) = (Complained::default(), reconnect.0);
@@ -32,7 +34,7 @@ pub(super) async fn keep(
                 connected = stay => match connected {
                     Ok(mut line) => {
                         pause = reconnect.0;
-                        match line.pump(&mut drained).await {
+                        match line.pump(&mut drained, &mut changes).await {
                             Ok(()) => return,
                             Err(error) => reason(&error),
                         }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::rules::Rules;
 use super::shared::Shared;
 use super::worker::Worker;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::limits::Limits;
 
 /// A configuration and what is made of it.
@@ -35,6 +35,11 @@ impl Settings {
     /// Whether anything is kept and served from memory.
     pub fn caches(&self) -> bool {
         self.config.cache.enabled && !self.cache_off
+    }
+
+    /// Whether anything is kept for a time, for which Redis does not vouch.
+    pub fn keeps_for_a_time(&self) -> bool {
+        self.caches() && self.config.cache.policy.iter().any(|policy| matches!(policy.mode, Mode::Ttl { .. }))
     }
 }
 
@@ -103,6 +108,11 @@ impl Changes {
             // Whoever could change it is gone.
             std::future::pending::<()>().await;
         }
+    }
+
+    /// What is in force: a change before this is not told of any more.
+    pub fn current(&mut self) -> Settings {
+        self.0.borrow_and_update().settings.clone()
     }
 
     /// Waits as long as the configuration in force says, counted from now: changes meanwhile may make it longer or shorter, but do not

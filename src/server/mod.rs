@@ -213,7 +213,8 @@ fn begin_bus(shared: &Arc<Shared>, all_drained: watch::Receiver<()>) -> peers::R
     let reconnect =
         (Duration::from_millis(upstream.reconnect_min_ms), Duration::from_millis(upstream.reconnect_max_ms));
     let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
-    peers::Running::begin(shared.bus.clone(), shared.coherence.fork(), connector, reconnect, all_drained)
+    let (coherence, changes) = (shared.coherence.fork(), shared.in_force.changes());
+    peers::Running::begin(shared.bus.clone(), coherence, connector, reconnect, all_drained, changes)
 }
 
 /// Waits until the proxy is asked to stop; then it is no longer ready, and after `drain.delay_ms` nobody is let in any more. Ends with

@@ -79,6 +79,7 @@ pub(super) fn other_proxies(driven: &mut Driven) {
     });
     driven.is(admin, "anteroom_peers", 1.0);
     driven.is(admin, "anteroom_peers_acknowledged", 1.0);
+    driven.is(admin, "anteroom_peers_asking", 0.0);
     let received = driven.value(beside, "anteroom_peers_messages_received_total").expect("it is counted");
     proxy.client().ask(&["SET", "k", "v"]);
     driven.holds(beside, "anteroom_peers_messages_received_total", "more", |now| now > received);
@@ -98,7 +99,8 @@ pub(super) fn other_proxies(driven: &mut Driven) {
         .iter()
         .map(|what| driven.value(admin, &format!("anteroom_peers_{what}_total")).expect("it is counted"))
         .collect();
-    say(0xbad, 1, 1, "here\n");
+    say(0xbad, 1, 1, "here:asks\n");
+    driven.is(admin, "anteroom_peers_asking", 1.0);
     say(0xbad, 1, 3, "here\n");
     driven.is(admin, "anteroom_peers_gaps_total", before[0] + 1.0);
     say(0xbad, 1, 3, "here\n");

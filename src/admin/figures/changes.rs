@@ -112,8 +112,13 @@ fn peers(f: &mut Figures, standing: &Standing) {
     f.both("peers", gauge("peers", "Other proxies heard."), standing.heard.load(Relaxed));
     f.both(
         "peers_acknowledged",
-        gauge("peers_acknowledged", "Of these, those that hear this one."),
+        gauge("peers_acknowledged", "Of these, those that hear this one, and tell it of writes if it has a rule ttl."),
         standing.acknowledged.load(Relaxed),
+    );
+    f.both(
+        "peers_asking",
+        gauge("peers_asking", "Of these, those with a rule ttl, who are told of each write."),
+        standing.asking.load(Relaxed),
     );
     let counts = standing.counts();
     let count = |of: &AtomicU64| of.load(Relaxed);

@@ -1,6 +1,7 @@
 //! Invalidating by pattern: what must go, what must stay, and what may not come in behind.
 
 use super::super::near::Near;
+use super::super::news::Told;
 use super::*;
 
 fn glob(pattern: &str) -> [Pattern; 1] {
@@ -68,7 +69,7 @@ fn a_write_tells_its_keys_when_its_mark_is_lifted_and_not_before() {
     let a = Armory::new();
     let news = a.coherence.news();
     drop(a.marks.write_mark([&b"nobody listens"[..]]));
-    news.peers.open();
+    news.peers.open(Told::Writes);
     assert!(news.peers.take().is_empty());
     let mark = a.marks.write_mark([&b"a"[..], b"b"]);
     assert!(news.peers.take().is_empty());
@@ -83,7 +84,7 @@ fn a_write_whose_names_nobody_wanted_when_it_began_is_told_as_some_keys() {
     let a = Armory::new();
     let news = a.coherence.news();
     let mark = a.marks.write_mark([&b"a"[..]]);
-    news.peers.open();
+    news.peers.open(Told::Writes);
     drop(mark);
     assert!(news.peers.take().unnamed);
     let flush = a.coherence.flush_mark();
@@ -109,8 +110,8 @@ fn applications_are_told_what_redis_pushes_and_what_may_have_been_missed_and_pee
     let mut a = Armory::new();
     let news = a.coherence.fork();
     let news = news.news();
-    news.peers.open();
-    news.applications.open();
+    news.peers.open(Told::Writes);
+    news.applications.open(Told::Writes);
     a.coherence.invalidate_keys([&b"k"[..]], Cause::Push);
     a.coherence.invalidate_keys([&b"l"[..]], Cause::Peer);
     let told = news.applications.take();
