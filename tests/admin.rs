@@ -549,3 +549,20 @@ fn a_redis_that_answers_others_is_not_silent() {
     }
     assert!(proxy.client().text(&["INFO", "anteroom_upstream"]).contains("anteroom_upstream_reachable:no"));
 }
+
+/// As above, and no client asks anything: the tracker's heartbeats are answered.
+#[test]
+fn a_redis_that_answers_the_tracker_is_not_silent() {
+    let redis = Redis::start();
+    low(&redis);
+    let stuck = at_the_end_of_a_slow_way(redis.addr(), |first| {
+        let is_stuck = first.windows(15).any(|name| name == b"anteroom:health");
+        Duration::from_secs(if is_stuck { 3600 } else { 0 })
+    });
+    let proxy = Proxy::start_with(stuck, |config| config.upstream.timeout_ms = 700);
+    proxy.wait_armed();
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(1500));
+        is_refused_what_he_may_not_run(&proxy);
+    }
+}

@@ -7,9 +7,10 @@
 //!
 //! - Over the connection: a PING unanswered for [`DEADLINE`] is silence.
 //! - While the connection is being made (name, TCP, TLS, HELLO): the upstream is not reachable after [`DEADLINE`], and silent after
-//!   [`SILENT_AFTER`], or after `upstream.timeout_ms` if that is less; unless something has come over a lane within the last [`SILENT_AFTER`].
+//!   [`SILENT_AFTER`], or after `upstream.timeout_ms` if that is less; unless something has come over a lane or to a tracker within the last
+//!   [`SILENT_AFTER`].
 //!   The attempt goes on for all of `upstream.timeout_ms`: a connection that takes long to make is made, and then asked over.
-//! - A silence goes on through further attempts, until there is an answer, a refusal, or something comes over a lane.
+//! - A silence goes on through further attempts, until there is an answer, a refusal, or something comes over one of those.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::upstream::connect::{ConnectError, Connection, Connector, Conversation
 const EVERY: Duration = Duration::from_millis(250);
 /// How long an answer, or a connection, may take while the upstream counts as reachable.
 pub const DEADLINE: Duration = Duration::from_millis(500);
-/// How long a connection may take, and nothing come over any lane meanwhile, before that is silence.
+/// How long a connection may take, and nothing come over any lane or to any tracker meanwhile, before that is silence.
 pub const SILENT_AFTER: Duration = Duration::from_secs(1);
 /// What the connection is called in the upstream's CLIENT LIST.
 const NAME: &str = "anteroom:health";
@@ -137,7 +138,7 @@ async fn connect(shared: &Shared) -> Result<Connection, Heard> {
     let connector = Connector { login: shared.own_login(), ..shared.connector(None) };
     let began = Instant::now();
     let mut opened = pin!(connector.open(Protocol::Resp2, NAME));
-    let mut others = Others { came: came_over_lanes(shared), last: None };
+    let mut others = Others { came: came_to_others(shared), last: None };
     loop {
         match timeout(DEADLINE, &mut opened).await {
             Ok(Ok(connection)) => return Ok(connection),
@@ -156,16 +157,17 @@ async fn connect(shared: &Shared) -> Result<Connection, Heard> {
     }
 }
 
-/// What comes from the upstream over other connections while this one is being made: bytes so far, and when that was last found to be more.
+/// What comes from the upstream over other connections while this one is being made: how it stands, and when that was last found to be
+/// otherwise.
 struct Others {
-    came: u64,
+    came: (u64, u64),
     last: Option<Instant>,
 }
 
 impl Others {
     /// Whether anything has come within [`SILENT_AFTER`].
     fn are_answered(&mut self, shared: &Shared) -> bool {
-        let came = came_over_lanes(shared);
+        let came = came_to_others(shared);
         if came != self.came {
             *self = Self { came, last: Some(Instant::now()) };
         }
@@ -173,8 +175,12 @@ impl Others {
     }
 }
 
-fn came_over_lanes(shared: &Shared) -> u64 {
-    shared.stats.iter().map(|stats| stats.figures.bytes.lanes_received.get()).sum()
+/// Bytes over lanes, and the instants at which each tracker last heard anything, added up: it is only asked whether they change.
+fn came_to_others(shared: &Shared) -> (u64, u64) {
+    let identities = shared.identities.all();
+    let heard_at = identities.iter().flat_map(|identity| &identity.tracker).map(|tracker| tracker.standing.heard_at());
+    let lanes = shared.stats.iter().map(|stats| stats.figures.bytes.lanes_received.get()).sum();
+    (lanes, heard_at.fold(0, u64::wrapping_add))
 }
 
 fn judged(answer: &[u8], after: Duration) -> Heard {

@@ -61,6 +61,11 @@ impl TrackerStanding {
         since(&self.answered_at, now)
     }
 
+    /// When it was last told of a change or its heartbeat was answered.
+    pub fn heard_at(&self) -> u64 {
+        self.answered_at.load(Relaxed).max(self.pushed_at.load(Relaxed))
+    }
+
     /// Replies owed on its connection.
     pub fn inflight(&self) -> usize {
         self.inflight.load(Relaxed)
