@@ -285,6 +285,32 @@ fn a_new_name_brings_no_new_budget_to_a_connection_that_has_used_up_its_own() {
     assert_eq!(calm.text(&["GET", "k"]), "$-1\r\n");
 }
 
+/// In the new limits what it held in the old ones stands at another place, and what it has used itself must stand there, too.
+#[test]
+fn a_reload_and_a_new_name_bring_no_new_budget_to_a_connection_that_has_used_up_its_own() {
+    let redis = Redis::start();
+    let proxy = proxy(&redis, vec![limit("named", 5).by(By::ClientName)]);
+    let mut client = proxy.client();
+    client.ask(&["CLIENT", "SETNAME", "first"]);
+    let mut used = 0;
+    while !is_throttled(&client.text(&["GET", "k"])) {
+        used += 1;
+        assert!(used <= 6);
+    }
+    let start = Instant::now();
+    let before = "{name = \"before\", by = \"ip\", match = {command = \"SET\"}, commands_per_second = 100}";
+    let named = "{name = \"named\", by = \"client-name\", commands_per_second = 1, burst = 5}";
+    let rates = format!("[{before}, {named}]");
+    let set = proxy.client().text(&["PROXY", "CONFIG", "SET", "limits.rate", &rates]);
+    assert!(set.starts_with("+OK"), "{set}");
+    for name in ["second", "third"] {
+        client.ask(&["CLIENT", "SETNAME", name]);
+        let allowed = (0..5).filter(|_| !is_throttled(&client.text(&["GET", "k"]))).count();
+        // One comes back each second.
+        assert!(allowed <= start.elapsed().as_secs() as usize + 1, "{name}: {allowed}");
+    }
+}
+
 #[test]
 fn who_takes_a_name_brings_what_it_has_used_itself_and_nothing_of_what_strangers_have() {
     let redis = Redis::start();
