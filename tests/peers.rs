@@ -176,7 +176,7 @@ fn a_lone_proxy_gives_signs_of_life_while_anyone_else_listens() {
     listener.ask(&["SUBSCRIBE", CHANNEL]);
     let _alone = proxy(&redis);
     for _ in 0..3 {
-        assert!(listener.text_frame().contains("\r\nanteroom:1:"));
+        assert!(listener.text_frame().contains("\r\nanteroom:2:"));
     }
 }
 

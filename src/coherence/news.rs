@@ -71,6 +71,8 @@ pub struct Batch {
     pub unnamed: bool,
     /// Everything.
     pub everything: bool,
+    /// Some of it was ordered, and so concerns what is tracked, too: should names be too many, it is everything.
+    pub ordered: bool,
 }
 
 impl Batch {
@@ -85,7 +87,7 @@ impl Batch {
 
     /// Names no longer matter.
     fn becomes_unnamed(&mut self) {
-        *self = Batch { unnamed: true, everything: self.everything, ..Batch::default() };
+        *self = Batch { unnamed: true, everything: self.everything || self.ordered, ..Batch::default() };
     }
 }
 
@@ -95,7 +97,7 @@ impl Batch {
 pub enum Told {
     /// Nothing at all.
     Nothing,
-    /// What Redis tells nobody: flushes, and what the console invalidates.
+    /// Flushes, and what the console invalidates.
     Orders,
     /// The keys of every write as well.
     Writes,
@@ -157,6 +159,7 @@ impl Outlet {
         }
         let was_empty = gathered.is_empty();
         add(&mut gathered);
+        gathered.ordered |= told == Told::Orders;
         if gathered.size() > QUEUE_MAX_BYTES {
             gathered.becomes_unnamed();
         }
@@ -172,6 +175,7 @@ impl Outlet {
             for key in names.iter() {
                 if key.len() > KEY_MAX_BYTES {
                     batch.unnamed = true;
+                    batch.everything |= told == Told::Orders;
                 } else {
                     batch.keys.push(key);
                 }
@@ -306,6 +310,19 @@ mod tests {
         news.peers.narrow(Told::Orders);
         news.flushed();
         assert!(!news.peers.tells(Told::Orders) && news.peers.take().is_empty());
+    }
+
+    #[test]
+    fn what_was_ordered_is_not_lost_among_names_that_are_too_many_or_too_long() {
+        let outlet = Outlet::default();
+        outlet.open(Told::Writes);
+        outlet.tell_names(Told::Orders, &names(&[b"ordered"]));
+        while !outlet.gathered().unnamed {
+            outlet.tell_names(Told::Writes, &names(&[&[b'k'; 1000]]));
+        }
+        assert!(outlet.take().everything);
+        outlet.tell_names(Told::Orders, &names(&[&[b'k'; KEY_MAX_BYTES + 1]]));
+        assert!(outlet.take().everything);
     }
 
     #[test]

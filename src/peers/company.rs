@@ -60,6 +60,8 @@ struct Peer {
     heard_at: Instant,
     /// How much it has said, in order, that it tells us.
     tells_us: Told,
+    /// It has said that it told us no more: of orders given until it says that it does again we know nothing.
+    lost_us: bool,
     /// Whether it asks to be told of writes.
     asks: bool,
 }
@@ -96,7 +98,8 @@ impl Company {
             }
             let asks = asks.unwrap_or(false);
             let Speaker { source, boot } = from;
-            self.peers.insert(source, Peer { boot, sequence, digest, heard_at: now, tells_us: Told::Nothing, asks });
+            let peer = Peer { boot, sequence, digest, heard_at: now, tells_us: Told::Nothing, lost_us: false, asks };
+            self.peers.insert(source, peer);
             return Heard { loss: Loss::Untracked, is_new: true };
         };
         let mut heard = Heard { loss: Loss::Nothing, is_new: false };
@@ -127,6 +130,12 @@ impl Company {
             let before = std::mem::replace(&mut peer.tells_us, tells_us);
             if (before == Told::Writes) != (tells_us == Told::Writes) {
                 heard.loss = heard.loss.max(Loss::Untracked);
+            }
+            // What is ordered may concern what is tracked, too.
+            let (was_told, is_told) = (before > Told::Nothing, tells_us > Told::Nothing);
+            if (was_told && !is_told) || (is_told && peer.lost_us) {
+                heard.loss = Loss::Everything;
+                peer.lost_us = !is_told;
             }
         }
         heard
@@ -218,7 +227,7 @@ mod tests {
         assert_eq!(scene.hear(A, 4, silent.clone()), UNTRACKED);
         assert_eq!(scene.hear(A, 5, silent), NOTHING);
         // To tell others is not to tell us.
-        assert_eq!(scene.hear(A, 6, here(&[A])), NOTHING);
+        assert_eq!(scene.hear(A, 6, here(&[A])), EVERYTHING);
         assert_eq!((scene.company.len(Told::Orders), scene.company.len(Told::Writes)), ((1, 0), (1, 0)));
     }
 
@@ -248,9 +257,11 @@ mod tests {
         assert_eq!(scene.hear(A, 9, here(&[ME])), NOTHING);
         assert_eq!(scene.hear(A, 10, key("k")), NOTHING);
         assert_eq!(scene.company.len(Told::Writes), (1, 1));
-        // It has lost sight of us, and found us again.
-        assert_eq!(scene.hear(A, 11, here(&[])), UNTRACKED);
-        assert_eq!(scene.hear(A, 12, here(&[ME])), UNTRACKED);
+        // It has lost sight of us, and found us again: what it ordered meanwhile we were not told.
+        assert_eq!(scene.hear(A, 11, here(&[])), EVERYTHING);
+        assert_eq!(scene.hear(A, 12, here(&[])), NOTHING);
+        assert_eq!(scene.hear(A, 13, here(&[ME])), EVERYTHING);
+        assert_eq!(scene.hear(A, 14, here(&[ME])), NOTHING);
     }
 
     #[test]

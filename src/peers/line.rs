@@ -16,7 +16,7 @@
 //! # Who is alone is silent
 //!
 //! Whoever hears nobody asks at each beat how many are subscribed (PUBSUB NUMSUB), and gives a sign of life only if there is anyone besides
-//! himself; a PING then stands for the sign of life that would come back. Of two that come at once neither is missed: each subscribes
+//! himself, or has just missed his last peer; a PING then stands for the sign of life that would come back. Of two that come at once neither is missed: each subscribes
 //! before it asks, so whoever asks last counts both, and says so; the other hears him, and answers. Who may not ask, or not PING, gives his
 //! signs of life whether anyone listens or not.
 
@@ -251,7 +251,6 @@ impl<'a> Line<'a> {
         let missed = self.company.miss(now.into_std());
         if missed {
             self.brake.lose(Loss::Untracked, Cause::Peer, now.into_std(), self.coherence);
-            self.bus.standing.set_company(&self.company, self.asks);
         }
         let news = &self.coherence.news().peers;
         match (self.company.is_empty(), self.company.asking()) {
@@ -263,6 +262,7 @@ impl<'a> Line<'a> {
         // Whoever is missed may be heard again at once: that it was not told of writes meanwhile is said before that.
         if self.bus.peers.enabled && (missed || !(self.company.is_empty() && self.may_ask)) {
             self.say_here(now);
+            self.bus.standing.set_company(&self.company, self.asks);
             return Ok(());
         }
         if self.bus.peers.enabled {
@@ -353,7 +353,7 @@ impl<'a> Line<'a> {
         }
         let news = &self.coherence.news().peers;
         let asks = matches!(&message.says, Says::Here(here) if here.asks);
-        if heard.is_new || (asks && !news.tells(Told::Writes)) {
+        if heard.is_new || (asks && !news.tells(Told::Writes) && self.company.asking() > 0) {
             // In this order: whatever is written from now on is told, and only then is it said that we hear, and tell.
             news.open(if asks { Told::Writes } else { Told::Orders });
             self.say_here_soon();

@@ -1,11 +1,11 @@
 //! What one proxy says to the others, as bytes. Pure.
 //!
 //! ```text
-//!   anteroom:1:<source>:<boot>:<sequence>:here[:asks][:tells]\n<source>:<boot>\n…       a sign of life, and whom it hears
-//!   anteroom:1:<source>:<boot>:<sequence>:keys\n<length>:<key><length>:<key>…           these keys
-//!   anteroom:1:<source>:<boot>:<sequence>:like\ng<length>:<glob>p<length>:<prefix>…     all keys that match
-//!   anteroom:1:<source>:<boot>:<sequence>:some\n                                        keys whose names are not known
-//!   anteroom:1:<source>:<boot>:<sequence>:all\n                                         everything
+//!   anteroom:2:<source>:<boot>:<sequence>:here[:asks][:tells]\n<source>:<boot>\n…       a sign of life, and whom it hears
+//!   anteroom:2:<source>:<boot>:<sequence>:keys\n<length>:<key><length>:<key>…           these keys
+//!   anteroom:2:<source>:<boot>:<sequence>:like\ng<length>:<glob>p<length>:<prefix>…     all keys that match
+//!   anteroom:2:<source>:<boot>:<sequence>:some\n                                        keys whose names are not known
+//!   anteroom:2:<source>:<boot>:<sequence>:all\n                                         everything
 //! ```
 //!
 //! A message can only make its hearers forget: it has no room for a value. Whatever does not read exactly so is unreadable, and its hearers
@@ -17,7 +17,8 @@ use crate::coherence::{PATTERN_MAX_BYTES, Pattern};
 /// The longest message sent, in bytes; longer ones are not read. It holds the longest key that is named, and every peer there may be.
 pub const MESSAGE_MAX_BYTES: usize = 64 << 10;
 
-const HEAD: &str = "anteroom:1:";
+/// How each message begins; the number is that of this format.
+pub const HEAD: &str = "anteroom:2:";
 
 /// Who speaks: a process, and one of its stays on the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,20 +76,20 @@ pub fn read(message: &[u8]) -> Option<Message<'_>> {
     let mut words = line.strip_prefix(HEAD)?.split(':');
     let from = Speaker { source: id(words.next()?)?, boot: id(words.next()?)? };
     let sequence = words.next()?.parse().ok()?;
-    let kind: Vec<&str> = words.collect();
+    let kind = (words.next()?, words.next(), words.next());
     let here = |asks, tells| Some(Says::Here(Here { asks, tells, hears: speakers(body)? }));
-    let says = match kind[..] {
-        ["here"] => here(false, false)?,
-        ["here", "asks"] => here(true, false)?,
-        ["here", "tells"] => here(false, true)?,
-        ["here", "asks", "tells"] => here(true, true)?,
-        ["keys"] => Says::Keys(keys(body)?),
-        ["like"] => Says::Like(patterns(body)?),
-        ["some"] if body.is_empty() => Says::Some,
-        ["all"] if body.is_empty() => Says::All,
+    let says = match kind {
+        ("here", None, None) => here(false, false)?,
+        ("here", Some("asks"), None) => here(true, false)?,
+        ("here", Some("tells"), None) => here(false, true)?,
+        ("here", Some("asks"), Some("tells")) => here(true, true)?,
+        ("keys", None, None) => Says::Keys(keys(body)?),
+        ("like", None, None) => Says::Like(patterns(body)?),
+        ("some", None, None) if body.is_empty() => Says::Some,
+        ("all", None, None) if body.is_empty() => Says::All,
         _ => return None,
     };
-    Some(Message { from, sequence, says })
+    words.next().is_none().then_some(Message { from, sequence, says })
 }
 
 fn id(word: &str) -> Option<u64> {
@@ -234,7 +235,7 @@ mod tests {
         let other = Speaker { source: u64::MAX, boot: 0 };
         let here = pen.here(&Here { asks: true, tells: true, hears: vec![other] });
         let words =
-            b"anteroom:1:0000000000000001:000000000000feed:1:here:asks:tells\nffffffffffffffff:0000000000000000\n";
+            b"anteroom:2:0000000000000001:000000000000feed:1:here:asks:tells\nffffffffffffffff:0000000000000000\n";
         assert_eq!(here, words);
         for (sequence, asks, tells) in [(2, false, false), (3, false, true), (4, true, false), (5, true, true)] {
             let here = Here { asks, tells, hears: vec![other] };
@@ -247,6 +248,7 @@ mod tests {
             matching: patterns.clone(),
             unnamed: true,
             everything: false,
+            ordered: true,
         };
         let messages = pen.write(&batch);
         let says: Vec<_> = messages.iter().map(|message| read(message).expect("it was just written")).collect();
@@ -278,7 +280,7 @@ mod tests {
 
     #[test]
     fn whatever_does_not_read_exactly_so_is_unreadable() {
-        let head = "anteroom:1:0000000000000001:000000000000feed:7:";
+        let head = "anteroom:2:0000000000000001:000000000000feed:7:";
         for end in
             ["keys\n1:a2:b", "keys\n1a", "keys\n-1:a", "keys\n:a", "keys\n99999999999:a", "keys", "here\nx", "all\nx"]
         {
@@ -295,14 +297,15 @@ mod tests {
             "here:tells:asks\n",
             "here:asks:asks\n",
             "here:\n",
+            "here:asks:tells:\n",
         ] {
             assert_eq!(read(format!("{head}{end}").as_bytes()), None, "{end}");
         }
         for text in [
             "",
             "\n",
-            "anteroom:2:0000000000000001:000000000000feed:7:all\n",
-            "anteroom:1:1:2:7:all\n",
+            "anteroom:9:0000000000000001:000000000000feed:7:all\n",
+            "anteroom:2:1:2:7:all\n",
             "{\"key\":1}\n",
         ] {
             assert_eq!(read(text.as_bytes()), None, "{text}");

@@ -1,7 +1,8 @@
 //! What is said and heard on Redis's publish and subscribe: between proxies, and between proxies and applications.
 //!
-//! A message can only make its hearer forget. Losing one, hearing it twice, late, or from a forger costs hits, never a wrong answer;
-//! that rests on the counting in `company.rs`, and on the following.
+//! A message can only make its hearer forget. Losing one, hearing it twice, or late costs hits, never a wrong answer; that rests on the
+//! counting in `company.rs`, and on the following. A forger can empty memory; and he can keep up a peer that has gone silent, so that what is
+//! written through it meanwhile is found only when its next stay begins, or `ttl_ms` is over.
 //!
 //! # What the proxies' channel is for
 //!
@@ -32,8 +33,10 @@
 //! asks; it says either in the same breath. That it tells is A's word about itself: who asks in B's name, or in B's name asks no more, changes
 //! what A tells, and B reads it.
 //!
-//! So staleness is bounded: by the way of the message while the connections stand, by `timeout_ms` when one has silently died, and always by the
-//! policy's `ttl_ms`.
+//! So staleness is bounded: by the way of the message while the connections stand, by `timeout_ms` and a heartbeat when one has silently died,
+//! and always by the policy's `ttl_ms`.
+//!
+//! Orders concern what is tracked, too. Who was told and reads that it was not, drops everything, and once more when it is told again.
 //!
 //! | file | question |
 //! | --- | --- |

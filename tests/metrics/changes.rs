@@ -92,7 +92,7 @@ pub(super) fn other_proxies(driven: &mut Driven) {
     // From here on the others are played.
     let mut direct = redis.client();
     let mut say = |source: u64, boot: u64, sequence: u64, says: &str| {
-        let message = format!("anteroom:1:{source:016x}:{boot:016x}:{sequence}:{says}");
+        let message = format!("anteroom:2:{source:016x}:{boot:016x}:{sequence}:{says}");
         direct.ask(&["PUBLISH", CHANNEL, &message]);
     };
     let before: Vec<f64> = ["gaps", "restarts", "messages_repeated"]

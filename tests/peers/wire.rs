@@ -38,7 +38,7 @@ impl Forger {
     }
 
     fn say(&mut self, sequence: u64, says: &str) {
-        let message = format!("anteroom:1:{:016x}:{:016x}:{sequence}:{says}", self.source, self.boot);
+        let message = format!("anteroom:2:{:016x}:{:016x}:{sequence}:{says}", self.source, self.boot);
         self.publish(&message);
     }
 
@@ -120,7 +120,7 @@ fn messages_in_order_cost_what_they_say_and_a_gap_a_step_back_or_another_boot_co
 fn what_cannot_be_read_costs_everything_and_never_stores_or_serves_anything() {
     let mut s = Scene::new();
     let flushes = s.proxy.count("anteroom_flushes_peer");
-    for (n, nonsense) in ["", "hello", "anteroom:1:x", "anteroom:2:0:0:1:all\n", "{\"key\":\"t:1\"}"].iter().enumerate()
+    for (n, nonsense) in ["", "hello", "anteroom:2:x", "anteroom:9:0:0:1:all\n", "{\"key\":\"t:1\"}"].iter().enumerate()
     {
         s.forger.publish(nonsense);
         assert_eq!(s.left(), (false, false), "{nonsense}");
@@ -306,10 +306,10 @@ fn monitor_does_not_show_what_proxies_tell_each_other_and_shows_what_clients_pub
     let mut monitor = a.client();
     assert_eq!(monitor.text(&["MONITOR"]), OK);
     let mut client = a.client();
-    client.ask(&["SET", "t:1", "anteroom:1:x"]);
+    client.ask(&["SET", "t:1", "anteroom:2:x"]);
     client.ask(&["PUBLISH", "news", "x"]);
     let seen: Vec<String> = (0..2).map(|_| monitor.text_frame()).collect();
-    assert!(seen[0].contains("\"SET\" \"t:1\" \"anteroom:1:x\""), "{seen:?}");
+    assert!(seen[0].contains("\"SET\" \"t:1\" \"anteroom:2:x\""), "{seen:?}");
     assert!(seen[1].contains("\"PUBLISH\" \"news\""), "{seen:?}");
 }
 

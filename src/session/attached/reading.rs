@@ -7,6 +7,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::{Attached, Entered, Owed};
+use crate::peers::message::HEAD;
 use crate::resp::{FrameKind, Protocol};
 use crate::server::shared::SaidBy;
 use crate::session::outbox::Outbox;
@@ -202,7 +203,7 @@ fn is_between_proxies(line: &[u8]) -> bool {
         return shown.ends_with(b"\" \"anteroom:publish\"\r\n");
     }
     let Some(rest) = shown.strip_prefix(b"\"PUBLISH\" \"") else { return false };
-    memchr::memmem::find(rest, b"\" \"anteroom:1:").is_some()
+    memchr::memmem::find_iter(rest, b"\" \"").any(|at| rest[at + 3..].starts_with(HEAD.as_bytes()))
 }
 
 /// Whether a MONITOR line shows the proxy keeping its own connections: a handshake, the choice of its database or a
