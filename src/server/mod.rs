@@ -16,6 +16,7 @@
 //! | `stage` | how far is the process? |
 //! | `rules` | which of the operator's rules about commands is whose? |
 //! | `clients`, `asking`, `identity`, `facts`, `stats` | who is connected, as whom, to what, and how is it going? |
+//! | `rest` | when does a worker wait before it looks at its sockets? |
 //! | `pulse`, `reach` | do the workers, and does the upstream, answer at this moment? |
 //! | `survey`, `users`, `swaps`, `touch`, `trackers` | what is asked of the upstream on the proxy's own account? |
 //! | `handshakes`, `certificates` | who gets in by TLS, and have its files changed? |
@@ -39,6 +40,7 @@ pub mod pulse;
 pub mod rates;
 pub mod reach;
 pub mod registry;
+pub mod rest;
 pub mod rules;
 pub mod shared;
 pub mod stage;
@@ -73,6 +75,7 @@ use crate::tls::{ClientTls, Flaw, UpstreamTls};
 use crate::upstream::connect::Connector;
 use crate::upstream::control::Control;
 use acceptor::Arrival;
+use rest::Rest;
 use shared::Shared;
 use stage::Stage;
 use trackers::Waiting;
@@ -135,7 +138,13 @@ pub fn run_under(
         let thread = thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || {
-                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                Rest::begin();
+                let (parks, wakes) = (shared.clone(), shared.clone());
+                let runtime = Builder::new_current_thread()
+                    .enable_all()
+                    .on_thread_park(move || parks.rests[index].parks())
+                    .on_thread_unpark(move || wakes.rests[index].wakes())
+                    .build_local(LocalOptions::default());
                 runtime.map_err(no_runtime)?.block_on(async {
                     let trackers = trackers.map(|trackers| trackers.begin(&shared));
                     work(index, shared, arrivals).await;

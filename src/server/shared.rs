@@ -20,6 +20,7 @@ use super::pulse::Pulse;
 use super::rates::Rates;
 use super::reach::Reach;
 use super::registry::Registry;
+use super::rest::Rest;
 use super::rules::Rules;
 use super::stage::StageCell;
 use super::stats::{DoorStats, WorkerStats};
@@ -92,6 +93,8 @@ pub struct Shared {
     pub stats: Vec<Arc<WorkerStats>>,
     /// Whether each worker's loop turns.
     pub pulses: Box<[Pulse]>,
+    /// When each rests.
+    pub rests: Box<[Rest]>,
     /// Whether the upstream answers; asked only where somebody may look.
     pub reach: Reach,
     /// Requests that took long.
@@ -172,6 +175,7 @@ impl Shared {
             survey_bell: Notify::new(),
             stats: (0..workers).map(|_| Arc::default()).collect(),
             pulses: (0..workers).map(|_| Pulse::default()).collect(),
+            rests: (0..workers).map(|_| Rest::default()).collect(),
             reach: Reach::default(),
             touched: AtomicU64::new(0),
             scripts: Arc::default(),

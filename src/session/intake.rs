@@ -72,6 +72,9 @@ impl Session {
             Poll::Ready(Ok(n)) => {
                 self.worker.stats.figures.bytes.clients_received.add(n as u64);
                 self.eof |= n == 0;
+                if self.outbox.pending() > 0 {
+                    self.worker.shared.rests[self.worker.index].asked(&mut self.asked_in);
+                }
                 Ok(true)
             }
             Poll::Ready(Err(_)) => Err(End::Left),

@@ -269,6 +269,8 @@ pub struct Session {
     patience: Option<Pin<Box<tokio::time::Sleep>>>,
     /// The next request waits until everything in flight has been answered.
     settle: bool,
+    /// See [`crate::server::rest::Rest::asked`].
+    asked_in: u32,
     /// CLIENT TRACKING, while it is on.
     tracking: Option<Box<Tracking>>,
     /// How the client is told of changes, from its first CLIENT TRACKING ON.
@@ -316,6 +318,7 @@ impl Session {
             farewell: None,
             patience: None,
             settle: false,
+            asked_in: 0,
             tracking: None,
             ear: None,
             touches: None,
