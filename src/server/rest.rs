@@ -13,7 +13,7 @@
 //! - if it is not those who are kept waiting that would have asked: a few clients that each ask as soon as they are answered are all
 //!   there, and a rest would only stretch their round.
 //!
-//! That is judged by the last [`WINDOW`], by [`pays`].
+//! That is judged by the last 5 ms, in `pays`.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
