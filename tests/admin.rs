@@ -532,15 +532,19 @@ fn a_redis_that_is_long_in_connecting_to_is_not_silent() {
 }
 
 /// The connection that health is asked over is stuck, and no other.
-#[test]
-fn a_redis_that_answers_others_is_not_silent() {
-    let redis = Redis::start();
-    low(&redis);
+fn whose_health_is_stuck(redis: &Redis) -> Proxy {
     let stuck = at_the_end_of_a_slow_way(redis.addr(), |first| {
         let is_stuck = first.windows(15).any(|name| name == b"anteroom:health");
         Duration::from_secs(if is_stuck { 3600 } else { 0 })
     });
-    let proxy = Proxy::start_with(stuck, |config| config.upstream.timeout_ms = 700);
+    Proxy::start_with(stuck, |config| config.upstream.timeout_ms = 700)
+}
+
+#[test]
+fn a_redis_that_answers_others_is_not_silent() {
+    let redis = Redis::start();
+    low(&redis);
+    let proxy = whose_health_is_stuck(&redis);
     let mut client = proxy.client();
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(3) {
@@ -555,11 +559,7 @@ fn a_redis_that_answers_others_is_not_silent() {
 fn a_redis_that_answers_the_tracker_is_not_silent() {
     let redis = Redis::start();
     low(&redis);
-    let stuck = at_the_end_of_a_slow_way(redis.addr(), |first| {
-        let is_stuck = first.windows(15).any(|name| name == b"anteroom:health");
-        Duration::from_secs(if is_stuck { 3600 } else { 0 })
-    });
-    let proxy = Proxy::start_with(stuck, |config| config.upstream.timeout_ms = 700);
+    let proxy = whose_health_is_stuck(&redis);
     proxy.wait_armed();
     for _ in 0..3 {
         std::thread::sleep(Duration::from_millis(1500));

@@ -147,7 +147,7 @@ impl Outlet {
         std::mem::take(&mut *self.gathered())
     }
 
-    /// For whom is told at least so much.
+    /// Adds to what waits, if somebody is told at least so much.
     fn tell(&self, told: Told, add: impl FnOnce(&mut Batch)) {
         if !self.tells(told) {
             return;

@@ -16,9 +16,9 @@
 //! # Who is alone is silent
 //!
 //! Whoever hears nobody asks at each beat how many are subscribed (PUBSUB NUMSUB), and gives a sign of life only if there is anyone besides
-//! himself, or has just missed his last peer; a PING then stands for the sign of life that would come back. Of two that come at once neither is missed: each subscribes
-//! before it asks, so whoever asks last counts both, and says so; the other hears him, and answers. Who may not ask, or not PING, gives his
-//! signs of life whether anyone listens or not.
+//! himself, or he has just missed his last peer; a PING then stands for the sign of life that would come back. Of two that come at once
+//! neither is missed: each subscribes before it asks, so whoever asks last counts both, and says so; the other hears him, and answers. Who
+//! may not ask, or not PING, gives his signs of life whether anyone listens or not.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
