@@ -27,12 +27,15 @@ fn push(key: &str) -> Vec<u8> {
     format!(">2\r\n$10\r\ninvalidate\r\n*1\r\n{}", bulk(key)).into_bytes()
 }
 
-/// Keeps k, and has it change without anyone hearing of it.
-fn changed_unheard(stage: &Stage, client: &mut Client) {
+/// Keeps k, which nobody has read before, and of which so no news is under way.
+fn kept(stage: &Stage, client: &mut Client) {
     stage.foreign(&["SET", "k", "old"]);
     assert_eq!(stage.warm(client, &["GET", "k"]), bulk("old"));
-    let audited = |stage: &Stage| counts(stage)[0] == stage.hits();
-    eventually("what has been served was audited", || audited(stage));
+}
+
+/// Has k, which is kept, change without anyone hearing of it.
+fn changed_unheard(stage: &Stage) {
+    eventually("what has been served was audited", || counts(stage)[0] == stage.hits());
     let tracker = stage.tracker();
     tracker.hold(Down);
     stage.foreign(&["SET", "k", "new"]);
@@ -45,11 +48,9 @@ fn a_value_of_whose_change_nobody_heard_is_found_counted_and_dropped_and_trackin
     let stage = stage();
     let (mut client, mut keeps) = (stage.proxy.client(), stage.proxy.client3());
     keeps.ask(&["CLIENT", "TRACKING", "ON"]);
-    stage.foreign(&["SET", "k", "old"]);
+    kept(&stage, &mut client);
     keeps.ask(&["GET", "k"]);
-    changed_unheard(&stage, &mut client);
-    // The write before was heard of.
-    assert_eq!(keeps.frame(), push("k"));
+    changed_unheard(&stage);
     // From here on it may be found at any moment.
     assert_eq!(keeps.text(&["GET", "k"]), bulk("old"), "nobody knows yet");
     client.ask(&["GET", "k"]);
@@ -69,7 +70,8 @@ fn of_an_mget_from_memory_each_key_takes_its_turn() {
     stage.foreign(&["MSET", "other", "1", "another", "2"]);
     stage.warm(&mut client, &["GET", "other"]);
     stage.warm(&mut client, &["GET", "another"]);
-    changed_unheard(&stage, &mut client);
+    kept(&stage, &mut client);
+    changed_unheard(&stage);
     let [before, ..] = counts(&stage);
     // The first is of "other", the second of "another".
     for n in 1..=2 {
