@@ -256,11 +256,11 @@ fn each_mistake_is_named_with_its_line_its_key_its_value_and_what_would_be_right
         ("\nworkers = 1025", "line 2: workers = 1025: expected 0 to 1024"),
         (
             "wrokers = 1",
-            "line 1: wrokers: no such key here; there are admin, applications, cache, clients, coherence, commands, drain, limits, listen, log, memory, observe, peers, publish, slowlog, tls, tracking, upstream, workers",
+            "line 1: wrokers: no such key here; there are admin, applications, cache, clients, coherence, commands, drain, limits, listen, log, memory, observe, peers, publish, rest_us, slowlog, tls, tracking, upstream, workers",
         ),
         (
             "[drian]\ntimeout_ms = 1",
-            "line 1: drian: no such key here; there are admin, applications, cache, clients, coherence, commands, drain, limits, listen, log, memory, observe, peers, publish, slowlog, tls, tracking, upstream, workers",
+            "line 1: drian: no such key here; there are admin, applications, cache, clients, coherence, commands, drain, limits, listen, log, memory, observe, peers, publish, rest_us, slowlog, tls, tracking, upstream, workers",
         ),
         ("[drain]\ntimeout = 1", "line 2: drain.timeout: no such key here; there are delay_ms, timeout_ms"),
         ("drain = 5", "line 1: drain = 5: expected a table, [drain]"),
@@ -383,7 +383,7 @@ fn every_number_has_an_upper_bound() {
         let keys = section.as_table().map(numbers).unwrap_or_default();
         cases.extend(keys.into_iter().map(|key| (format!("[{name}]\n"), key)));
     }
-    assert_eq!(cases.len(), 52, "{cases:?}");
+    assert_eq!(cases.len(), 53, "{cases:?}");
     for (section, key) in cases {
         let found = problems(&format!("{section}{key} = {}", i64::MAX));
         let bounded = |line: &String| line.contains(": expected ") && line.contains(" to ");

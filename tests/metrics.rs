@@ -128,6 +128,7 @@ fn every_family_is_driven_to_a_known_value_and_every_query_finds_what_it_asks_fo
     let mut driven = Driven::default();
     for scenario in [
         process::coming_and_going,
+        process::a_busy_worker,
         process::descriptors_run_out,
         process::memory_gets_short,
         reading::hits_and_misses,

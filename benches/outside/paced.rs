@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::ask::{Request, encode};
+use crate::figures::percentile_us;
 
 /// A client that asks so many a second: when it is late it catches up.
 pub struct Paced {
@@ -15,7 +16,7 @@ pub struct Paced {
     requests: usize,
     every: Duration,
     due: Instant,
-    latencies_ns: Vec<u64>,
+    latencies_ns: Vec<u32>,
     asked: u64,
     refused: u64,
     buffer: Vec<u8>,
@@ -63,7 +64,7 @@ impl Paced {
         let sent_at = Instant::now();
         self.stream.write_all(&self.batch).expect("it is there");
         self.refused += self.replies(self.requests);
-        self.latencies_ns.push(u64::try_from(sent_at.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.latencies_ns.push(u32::try_from(sent_at.elapsed().as_nanos()).unwrap_or(u32::MAX));
         self.asked += self.requests as u64;
     }
 
@@ -103,7 +104,6 @@ impl Paced {
 
     /// Of the time from sending a batch to its last reply, in microseconds.
     pub fn percentile_us(&mut self, percent: usize) -> f64 {
-        let at = self.latencies_ns.len() * percent / 100;
-        *self.latencies_ns.select_nth_unstable(at).1 as f64 / 1e3
+        percentile_us(&mut self.latencies_ns, percent)
     }
 }

@@ -73,7 +73,7 @@ impl Process {
         process
     }
 
-    /// The proxy at `binary` in front of `upstream`, with one worker unless said, `config` (TOML, after its first table), and a
+    /// The proxy at `binary` in front of `upstream`, with one worker unless said, `config` (TOML), and a
     /// port for TLS too if so.
     pub fn proxy(
         binary: &Path,
@@ -93,7 +93,7 @@ impl Process {
         } else {
             String::new()
         };
-        fs::write(&path, format!("[clients]\nmax = {CLIENTS_MAX}\n{config}{tls}"))
+        fs::write(&path, format!("clients.max = {CLIENTS_MAX}\n{config}{tls}"))
             .expect("a directory for temporary files");
         let mut command = on(cores, &binary.to_string_lossy());
         // Several proxies run beside each other.

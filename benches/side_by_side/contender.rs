@@ -24,6 +24,8 @@ pub enum Contender {
     Defaults,
     /// The proxy with `cache.enabled = false`.
     TierOff,
+    /// As `TierOff`, with workers that rest for 50 µs when they are busy.
+    Resting,
     /// The proxy with the tier on and `cache.admit_after` at its largest: every read misses and none is kept.
     Misses,
     /// The proxy with `cache.admit_after = 1` and a tier of 1 MiB: every read misses and is filled.
@@ -58,6 +60,7 @@ impl Contender {
             Contender::RedisTls => "Redis, TLS",
             Contender::TierOnTls => "hits, TLS",
             Contender::TierOff => "tier off",
+            Contender::Resting => "tier off, rest_us = 50",
             Contender::Misses => "misses",
             Contender::Fills => "fills",
             Contender::Unobserved => "hits, unobserved",
@@ -128,6 +131,7 @@ impl Contender {
                 "[[limits.rate]]\nname = \"by-user\"\nby = \"user\"\nmatch = { command = \"@read\" }\ncommands_per_second = 10000000\n",
             )),
             Contender::TierOff => Some("[cache]\nenabled = false\n"),
+            Contender::Resting => Some("rest_us = 50\n[cache]\nenabled = false\n"),
             Contender::Misses => Some("[cache]\nadmit_after = 255\n"),
             Contender::Fills => Some("[cache]\nadmit_after = 1\nmax_bytes = \"1MiB\"\n"),
             Contender::Redis | Contender::RedisTls | Contender::Nutcracker | Contender::Haproxy => None,

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::check::Check;
 use crate::greedy::Noticed;
+use crate::latency::Waited;
 use crate::machine::Machine;
 use crate::row::Row;
 use crate::sweep::Sweep;
@@ -22,6 +23,8 @@ pub struct Document<'a> {
     pub sweeps: &'a [Sweep],
     /// What a calm client notices of greedy ones.
     pub greedy: &'a [Noticed],
+    /// What clients wait that ask independently of each other.
+    pub latency: &'a [Waited],
     /// What does not fit into the table's columns.
     pub checks: &'a [Check],
 }

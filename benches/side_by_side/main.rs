@@ -1,11 +1,13 @@
 //! Side by side: whole processes under the same load. Redis asked directly, the proxy in its settings, and the peers that are
 //! installed. `cargo bench --bench side_by_side -- --help` lists what can be asked for.
 //!
-//! This file owns the arguments and the order of things. Who is measured is `contender.rs`, what is asked `workload.rs`, `plan.rs` and
-//! `greedy.rs`, how `measure.rs`, what it should come to `goals.rs`, what comes out `row.rs`, `table.rs`, `checks.rs`, `sweep/`, `json.rs`
+//! This file owns the arguments and the order of things. Who is measured is `contender.rs`, what is asked `workload.rs`, `plan.rs`,
+//! `greedy.rs` and `latency.rs`, how `measure.rs`, what it should come to `goals.rs`, what comes out `row.rs`, `table.rs`, `checks.rs`, `sweep/`, `json.rs`
 //! and `svg.rs`; processes, load and the clocks it shares with other benches, in `../outside`. Nothing here links the proxy: it is measured
 //! from outside.
 
+#[path = "../outside/arrivals.rs"]
+mod arrivals;
 #[path = "../outside/ask.rs"]
 mod ask;
 #[path = "../outside/check.rs"]
@@ -33,6 +35,7 @@ mod contender;
 mod goals;
 mod greedy;
 mod json;
+mod latency;
 mod measure;
 mod plan;
 mod row;
@@ -74,6 +77,9 @@ struct Arguments {
     /// Only what a calm client notices of five greedy ones
     #[arg(long)]
     greedy: bool,
+    /// Only what clients wait that ask independently of each other
+    #[arg(long)]
+    latency: bool,
     /// Everything measured, as JSON
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
@@ -119,7 +125,7 @@ fn main() {
     let timing = timing(&arguments);
     let cases = plan::narrowed(if arguments.full { plan::full() } else { plan::standard() }, &arguments.only);
     let mut rows = Vec::new();
-    if !arguments.only_pictures && !arguments.greedy && arguments.sweep.is_empty() {
+    if !arguments.only_pictures && !arguments.greedy && !arguments.latency && arguments.sweep.is_empty() {
         table::head();
         for case in &cases {
             let measured = measure::measure(case, &mut stage, timing);
@@ -151,9 +157,21 @@ fn main() {
         noticed = measured;
         checks.extend(met);
     }
+    let mut waited = Vec::new();
+    if arguments.latency || arguments.full {
+        waited = latency::measure(&mut stage, timing.sample, timing.runs);
+    }
     check::print(&checks);
     if let Some(path) = &arguments.json {
-        Document { machine: &machine, rows: &rows, sweeps: &sweeps, greedy: &noticed, checks: &checks }.write(path);
+        Document {
+            machine: &machine,
+            rows: &rows,
+            sweeps: &sweeps,
+            greedy: &noticed,
+            latency: &waited,
+            checks: &checks,
+        }
+        .write(path);
     }
 }
 

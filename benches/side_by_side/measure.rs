@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::ask::Ask;
 use crate::contender::{Contender, Running, Stage};
 use crate::cpu;
+use crate::figures::percentile_us;
 use crate::goals;
 use crate::load::{Batch, Load, Tally};
 use crate::row::{Row, Run};
@@ -121,7 +122,7 @@ fn sample(contender: Contender, running: &Running, case: &Case, batches: &[Batch
             .then(|| counts.hits as f64 * 100.0 / (counts.hits + counts.misses).max(1) as f64),
         upstream_commands: running.upstream.as_ref().map(|_| counts.upstream_commands as f64 / tally.requests as f64),
     };
-    (run.p50_us, run.p99_us) = (percentile_us(&mut tally, 50), percentile_us(&mut tally, 99));
+    (run.p50_us, run.p99_us) = (percentile_us(&mut tally.latencies_ns, 50), percentile_us(&mut tally.latencies_ns, 99));
     run
 }
 
@@ -161,14 +162,6 @@ fn check(contender: Contender, case: &Case, counts: &Counts, tally: &Tally) {
     };
     let (name, label, requests) = (workload.name(), contender.label(workload), tally.requests);
     assert!(valid, "{name}, {label}: of {requests} requests INFO says that {hits} hit and {misses} missed");
-}
-
-fn percentile_us(tally: &mut Tally, percent: usize) -> f64 {
-    let at = (tally.latencies_ns.len() * percent / 100).min(tally.latencies_ns.len().saturating_sub(1));
-    match tally.latencies_ns.as_mut_slice() {
-        [] => f64::NAN,
-        latencies => f64::from(*latencies.select_nth_unstable(at).1) / 1e3,
-    }
 }
 
 /// Processor time used so far, in nanoseconds.

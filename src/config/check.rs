@@ -39,10 +39,11 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// The range of every number that has one. The upper ends keep deadlines within what a clock can add.
 #[rustfmt::skip]
-fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 51] {
+fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 52] {
     let Config { tls, upstream, cache, coherence, peers, clients, tracking, memory, limits, observe, slowlog, drain, .. } = config;
     [
         ("workers", config.workers as u64, 0..=1024),
+        ("rest_us", config.rest_us, 0..=1000),
         ("tls.handshake_timeout_ms", tls.handshake_timeout_ms, 1..=DAY_MS),
         ("tls.handshakes_inflight_max", tls.handshakes_inflight_max as u64, 1..=1 << 20),
         ("tls.reload_check_ms", tls.reload_check_ms, 0..=DAY_MS),
@@ -99,6 +100,7 @@ fn ranges(config: &Config) -> [(&'static str, u64, RangeInclusive<u64>); 51] {
 fn within(report: &mut Report, key: &str, value: u64, range: RangeInclusive<u64>) {
     if !range.contains(&value) {
         let unit = match key.rsplit('_').next() {
+            Some("us") => " microseconds",
             Some("ms") => " milliseconds",
             Some("bytes") => " bytes",
             _ => "",

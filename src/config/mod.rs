@@ -55,6 +55,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Worker threads, each with its own runtime; 0 means one per core.
     pub workers: usize,
+    /// Microseconds for which a worker that is busy passing requests on lets more of them gather before it looks; 0: it never does.
+    pub rest_us: u64,
     /// How clients that speak TLS are served, and what is common to TLS on both sides.
     pub tls: Tls,
     /// Where it can be looked into.
@@ -96,6 +98,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)),
             workers: 0,
+            rest_us: 0,
             tls: Tls::default(),
             admin: Admin::default(),
             upstream: Upstream::default(),

@@ -175,7 +175,7 @@ impl Shared {
             survey_bell: Notify::new(),
             stats: (0..workers).map(|_| Arc::default()).collect(),
             pulses: (0..workers).map(|_| Pulse::default()).collect(),
-            rests: (0..workers).map(|_| Rest::default()).collect(),
+            rests: (0..workers).map(|_| Rest::new(config.rest_us)).collect(),
             reach: Reach::default(),
             touched: AtomicU64::new(0),
             scripts: Arc::default(),

@@ -66,6 +66,30 @@ pub(super) fn coming_and_going(driven: &mut Driven) {
     driven.is(admin, "anteroom_clients", 0.0);
 }
 
+/// A worker that is kept busy by two clients while it passes on what twenty others ask, each now and then.
+pub(super) fn a_busy_worker(driven: &mut Driven) {
+    let redis = Redis::start();
+    let (proxy, admin) = looked_into(redis.addr(), |config| {
+        (config.workers, config.rest_us, config.cache.enabled) = (1, 1000, false);
+    });
+    let (busy, now_and_then) = (b"PING\r\n".repeat(500), b"GET k\r\n".to_vec());
+    for n in 0..22 {
+        let (batch, requests, pause) = if n < 2 { (&busy, 500, 0) } else { (&now_and_then, 1, 12) };
+        let (batch, mut client) = (batch.clone(), proxy.client());
+        // Ends with the proxy.
+        std::thread::spawn(move || {
+            while client.stream.write_all(&batch).is_ok() && (0..requests).all(|_| client.try_frame().is_ok()) {
+                std::thread::sleep(Duration::from_millis(pause));
+            }
+        });
+    }
+    driven.holds(admin, "anteroom_rests_total", "some", |now| now >= 3.0);
+    assert!(proxy.client().text(&["PROXY", "CONFIG", "SET", "rest_us", "0"]).starts_with("+OK"));
+    let before = driven.value(admin, "anteroom_rests_total").expect("it is counted");
+    std::thread::sleep(Duration::from_millis(300));
+    driven.is(admin, "anteroom_rests_total", before);
+}
+
 pub(super) fn descriptors_run_out(driven: &mut Driven) {
     let redis = Redis::start();
     let port = super::support::free_port();

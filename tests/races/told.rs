@@ -301,6 +301,8 @@ fn whichever_of_the_proxy_s_connections_is_lost_with_reads_in_flight_the_client_
         let line = stage.man.line(name, 0);
         line.hold(Down);
         client.send_raw(b"STRLEN k\r\n");
+        // Or it reads the new one, and there is nothing to be told.
+        eventually("it is read", || stage.foreign(&["INFO", "commandstats"]).contains("cmdstat_strlen"));
         stage.foreign(&["MSET", "k", "new", "in", "new"]);
         kill(&stage, name);
         line.release(Down);

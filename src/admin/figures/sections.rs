@@ -6,6 +6,7 @@ use crate::limits::Limits;
 use crate::observe::{Bypass, Outcome};
 use crate::server::memory::{self, resident_bytes};
 use crate::server::origins::Refused;
+use crate::server::rest::Rest;
 use crate::server::shared::Shared;
 use crate::server::stage::Stage;
 use crate::server::stats::WorkerStats;
@@ -108,6 +109,11 @@ fn proxy(f: &mut Figures, shared: &Shared) {
         "requests_begun",
         counter("requests_begun", "Requests understood, whether or not they wait to be run."),
         sum(shared, |s| s.requests_begun.get()),
+    );
+    f.both(
+        "rests",
+        counter("rests", "Rests of busy workers, for requests to gather that are passed on (rest_us)."),
+        shared.rests.iter().map(Rest::taken).sum::<u64>(),
     );
     f.both("command_rules", gauge("command_rules", "Rules about commands in force."), shared.rules().len());
     f.both(

@@ -105,6 +105,7 @@ impl Worker {
         self.flights.borrow_mut().set_max(flights_max(config, workers));
         let (one_in, per_second) = audits(config, workers);
         self.auditor.set(one_in, per_second);
+        self.shared.rests[self.index].set(config.rest_us);
         self.connections.set_limits(self.limits());
         if before.upstream != config.upstream {
             self.connections.renew_pools();
