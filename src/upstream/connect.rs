@@ -177,10 +177,11 @@ impl Connector {
     pub async fn open(&self, wanted: Protocol, name: &str) -> Result<Connection, ConnectError> {
         let mut opened = pin!(self.open_unbounded(wanted, name));
         loop {
+            let was_held = self.pause.holds_all();
             match tokio::time::timeout(self.timeout, &mut opened).await {
                 Ok(done) => return done,
-                // The greeting is held back like any command.
-                Err(_) if self.pause.holds_all() => {}
+                // The greeting is held back like any command, and may be answered only now that nothing is any more.
+                Err(_) if was_held || self.pause.holds_all() => {}
                 Err(_) => return Err(ConnectError::TimedOut(self.timeout.as_millis())),
             }
         }
