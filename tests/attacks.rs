@@ -23,13 +23,13 @@ fn request(args: &[&str]) -> Vec<u8> {
     bytes
 }
 
-/// Another client's view: answered, from memory and from upstream, within a second.
+/// Another client's view: answered, from memory and from upstream, within five seconds.
 fn assert_serves(client: &mut Client) {
     let start = Instant::now();
     assert_eq!(client.text(&["ECHO", "alive"]), "$5\r\nalive\r\n");
     assert_eq!(client.text(&["SET", "served", "yes"]), "+OK\r\n");
     assert_eq!(client.text(&["GET", "served"]), "$3\r\nyes\r\n");
-    assert!(start.elapsed() < Duration::from_secs(1), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
 }
 
 /// What an attack has taken since: memory of the process, at its most, and time.

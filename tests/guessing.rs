@@ -14,7 +14,7 @@ fn guarded(burst: u64) -> (Redis, Proxy) {
     let redis = Redis::start();
     redis.client().ask(&["ACL", "SETUSER", "alice", "on", ">right", "~*", "+@all"]);
     let proxy = Proxy::start_with(redis.addr(), |config| {
-        config.clients.auth_failures_per_second = 2;
+        config.clients.auth_failures_per_second = 1;
         config.clients.auth_failures_burst = burst;
     });
     proxy.wait_armed();
@@ -56,7 +56,7 @@ fn after_too_many_wrong_passwords_none_is_tried_for_a_while_right_or_wrong_known
     let wait_ms = client.text(&["AUTH", "alice", "right"]);
     let wait_ms = wait_ms.strip_prefix(THROTTLED).and_then(|told| told.strip_suffix(" ms\r\n")).map(str::parse::<u64>);
     let wait_ms = wait_ms.expect("it is told").expect("a number");
-    assert!((1..=500).contains(&wait_ms), "{wait_ms}");
+    assert!((1..=1000).contains(&wait_ms), "{wait_ms}");
     std::thread::sleep(Duration::from_millis(wait_ms));
     assert_eq!(client.text(&["AUTH", "alice", "right"]), "+OK\r\n");
 }
@@ -101,7 +101,7 @@ fn neither_many_connections_at_once_nor_pipelining_nor_hanging_up_is_a_way_round
             });
         }
     });
-    let most = 20 + 2 + begun.elapsed().as_millis() as u64 / 500;
+    let most = 20 + 2 + begun.elapsed().as_secs();
     let tried = tried() - before;
     assert!(tried <= most && tried >= 10, "{tried} were tried, at most {most} may be");
 }

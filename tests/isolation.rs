@@ -843,7 +843,7 @@ fn what_a_client_tracked_is_nobody_s_once_it_has_been_told_goodbye() {
 #[test]
 fn a_client_that_leaves_a_dead_upstream_is_told_so_all_the_same() {
     let redis = Redis::start();
-    let proxy = Proxy::start_with(redis.addr(), |config| config.upstream.timeout_ms = 300);
+    let proxy = Proxy::start_with(redis.addr(), |config| config.upstream.timeout_ms = 1500);
     for (farewell, told) in [("QUIT", "+OK\r\n"), ("RESET", "+RESET\r\n")] {
         let mut client = proxy.client();
         client.ask(&["SUBSCRIBE", "c"]);

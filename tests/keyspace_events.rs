@@ -57,6 +57,7 @@ fn a_flush_beside_the_proxy_is_found_though_it_is_no_event() {
     let (mut client, mut beside) = (proxy.client(), redis.client());
     for flush in ["FLUSHALL", "FLUSHDB"] {
         beside.ask(&["SET", "k", "1"]);
+        eventually("the write is heard of", || client.text(&["GET", "k"]) == "$1\r\n1\r\n");
         until_served(&proxy, &mut client, "k", "$1\r\n1\r\n");
         beside.ask(&[flush]);
         eventually("the flush is found", || client.text(&["GET", "k"]) == "$-1\r\n");

@@ -96,7 +96,11 @@ fn a_refusal_takes_its_place_in_the_pipeline_says_when_to_come_back_and_the_conn
     }
     assert_eq!(redis.client().text(&["GET", "k"]), "$1\r\nv\r\n", "what was refused did not run");
     // Whoever comes back when told to is let in: a millisecond more, for the clocks.
-    let wait = client.text(&["GET", "k"]);
+    let mut wait = String::new();
+    eventually("it is refused again", || {
+        wait = client.text(&["GET", "k"]);
+        is_throttled(&wait)
+    });
     let wait_ms: u64 = wait.split(' ').nth(4).and_then(|ms| ms.parse().ok()).expect("a wait");
     std::thread::sleep(Duration::from_millis(wait_ms + 1));
     assert_eq!(client.text(&["GET", "k"]), "$1\r\nv\r\n");
@@ -186,7 +190,9 @@ fn one_identity_has_one_budget_however_many_connections_it_opens() {
         }
         let refilled = start.elapsed().as_secs() as usize + 1;
         assert!((10..=10 + refilled).contains(&allowed), "{by:?}: {allowed}");
-        assert_eq!(is_throttled(&enter("bob", "b").text(&["GET", "k"])), by == By::Ip, "{by:?}");
+        // One may have come back in the meantime.
+        let replies = repeated(&mut enter("bob", "b"), 5, &["GET", "k"]);
+        assert_eq!(is_throttled(replies.last().expect("five")), by == By::Ip, "{by:?}");
     }
 }
 
@@ -268,7 +274,7 @@ fn a_new_name_brings_no_new_budget_to_a_connection_that_has_used_up_its_own() {
     let proxy = proxy(&redis, vec![limit("named", 5).by(By::ClientName)]);
     let mut client = proxy.client();
     client.ask(&["CLIENT", "SETNAME", "first"]);
-    let mut allowed = 0;
+    let (mut allowed, start) = (0, Instant::now());
     for n in 0..50 {
         allowed += usize::from(!is_throttled(&client.text(&["GET", "k"])));
         let name = format!("name-{n}");
@@ -278,7 +284,7 @@ fn a_new_name_brings_no_new_budget_to_a_connection_that_has_used_up_its_own() {
             client.ask(&["HELLO", "3", "SETNAME", &name]);
         }
     }
-    assert!(allowed <= 6, "{allowed}");
+    assert!(allowed <= 6 + start.elapsed().as_secs() as usize, "{allowed}");
     // Someone else of a name of his own is as free as ever.
     let mut calm = proxy.client();
     calm.ask(&["CLIENT", "SETNAME", "calm"]);
@@ -438,13 +444,14 @@ fn more_identities_than_there_is_room_for_share_one_budget() {
         config.limits.identities_max = 5;
     });
     let mut clients: Vec<_> = (0..20).map(|_| proxy.client()).collect();
-    let mut allowed = Vec::new();
+    let (mut allowed, start) = (Vec::new(), Instant::now());
     for (n, client) in clients.iter_mut().enumerate() {
         client.ask(&["HELLO", "2", "SETNAME", &format!("n{n}")]);
         allowed.push((0..4).filter(|_| !is_throttled(&client.text(&["GET", "k"]))).count());
     }
     assert_eq!(allowed[..5], [3; 5], "those that fit have their own");
-    assert!(allowed[5..].iter().sum::<usize>() <= 4, "{allowed:?}");
+    let most = 4 + start.elapsed().as_secs() as usize;
+    assert!(allowed[5..].iter().sum::<usize>() <= most, "{allowed:?}");
     drop(clients);
     // Once their budgets are unused again, they are forgotten, and there is room.
     eventually("there is room again", || {
@@ -542,8 +549,9 @@ fn five_greedy_clients_get_their_limit_within_two_percent_and_a_calm_one_is_neve
             for greedy in greedy {
                 let tally = greedy.join().expect("no panic");
                 let due = BURST as f64 + 200.0 * tally.took.as_secs_f64();
-                let off = (tally.allowed as f64 - due).abs() / due;
-                assert!(off <= 0.02, "pipeline {pipeline}: {} of {due} allowed", tally.allowed);
+                let least = (due - 200.0 * tally.stalled.as_secs_f64()) * 0.98;
+                let is_due = (least..=due * 1.02).contains(&(tally.allowed as f64));
+                assert!(is_due, "pipeline {pipeline}: {} of {due} allowed, {:?} lost", tally.allowed, tally.stalled);
                 assert!(tally.refused > tally.allowed, "it asked for much more");
             }
             let calm = calm.join().expect("no panic");

@@ -148,7 +148,7 @@ fn calls(redis: &Redis, command: &str) -> u64 {
 #[test]
 fn a_lone_proxy_publishes_nothing_until_another_comes_and_nothing_again_when_it_is_gone() {
     let redis = Redis::start();
-    let alone = proxy_with(&redis, |config| config.peers.timeout_ms = 500);
+    let alone = proxy(&redis);
     let mut client = alone.client();
     for n in 0..1000 {
         client.ask(&["SET", "t:1", &n.to_string()]);
@@ -156,7 +156,7 @@ fn a_lone_proxy_publishes_nothing_until_another_comes_and_nothing_again_when_it_
     eventually("it has asked who listens, often", || calls(&redis, "pubsub|numsub") > 5);
     assert_eq!((calls(&redis, "publish"), alone.count("anteroom_peers_messages_sent")), (0, 0));
     assert_eq!((alone.count("anteroom_peers"), alone.count("anteroom_peers_acknowledged")), (0, 0));
-    let mut another = proxy_with(&redis, |config| config.peers.timeout_ms = 500);
+    let mut another = proxy(&redis);
     await_acquainted(&alone, &another);
     another.stop();
     eventually("its silence is noticed", || alone.count("anteroom_peers") == 0);
@@ -187,7 +187,7 @@ fn two_that_come_at_once_hear_each_other_within_two_heartbeats() {
         let start = || {
             Proxy::start_with(redis.addr(), |config| {
                 timed(config);
-                (config.peers.heartbeat_ms, config.peers.timeout_ms) = (1_000, 10_000);
+                (config.peers.heartbeat_ms, config.peers.timeout_ms) = (3_000, 30_000);
             })
         };
         let (a, b) = std::thread::scope(|scope| {
@@ -198,7 +198,7 @@ fn two_that_come_at_once_hear_each_other_within_two_heartbeats() {
         for proxy in [&a, &b] {
             eventually("both hear each other", || proxy.info("anteroom_peers_acknowledged") == "1");
         }
-        assert!(begun.elapsed() < Duration::from_millis(1_900), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_millis(5_900), "{:?}", begun.elapsed());
     }
 }
 
@@ -242,7 +242,7 @@ fn a_newcomer_relies_on_time_alone_until_it_is_acknowledged_and_then_forgets_wha
     redis.client().ask(&["SET", "t:1", "old"]);
     await_acquainted(&a, &b);
     // At least once when A was heard, and once when it said that it hears B.
-    assert!(b.count("anteroom_flushes_peer") >= 3, "subscribed, heard, acknowledged");
+    eventually("subscribed, heard, acknowledged", || b.count("anteroom_flushes_peer") >= 3);
     reader.ask(&["GET", "t:1"]);
     a.client().ask(&["SET", "t:1", "new"]);
     eventually("the write is seen", || reader.text(&["GET", "t:1"]) == bulk("new"));
@@ -298,7 +298,7 @@ fn a_peer_that_ends_is_forgotten_and_one_that_begins_again_is_heard() {
 fn what_is_written_while_a_proxy_drains_is_told() {
     let redis = Redis::start();
     let a = proxy_with(&redis, |config| config.drain.timeout_ms = 5_000);
-    let b = proxy(&redis);
+    let b = proxy_with(&redis, |config| config.peers.timeout_ms = 60_000);
     await_acquainted(&a, &b);
     let mut reader = b.client();
     a.client().ask(&["SET", "t:1", "old"]);
@@ -312,6 +312,6 @@ fn what_is_written_while_a_proxy_drains_is_told() {
     let executed = writer.text(&["EXEC"]);
     assert!(executed.contains("+OK"), "{executed}");
     stopping.join().expect("it stops");
+    eventually("it is seen", || reader.text(&["GET", "t:1"]) == bulk("new"));
     assert!(b.count("anteroom_peers") == 1, "not yet missed: what was forgotten was told");
-    assert_eq!(reader.text(&["GET", "t:1"]), bulk("new"));
 }

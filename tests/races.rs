@@ -59,16 +59,14 @@ impl Stage {
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let redis = Redis::start();
         let man = Middleman::before(redis.addr());
-        let mut looks = true;
         let proxy = Proxy::start_with(man.addr, |config| {
             config.cache.admit_after = 1;
             config.coherence.heartbeat_deadline_ms = 60_000;
             change(config);
-            looks = config.upstream.acl_check_ms > 0;
         });
         proxy.wait_armed();
-        // The first look has nothing to compare with and forgets what was kept before it.
-        eventually("users were looked at", || !looks || proxy.info("anteroom_upstream_users_seen") != "off");
+        // Who it is, and what it is: a change of that counts only once it is known.
+        eventually("the upstream is known", || proxy.info("anteroom_upstream_version") != "unknown");
         Self { proxy, man, redis }
     }
 
@@ -124,6 +122,10 @@ impl Stage {
             looks += 1;
             self.proxy.count("anteroom_requests_begun") >= before + requests + looks
         });
+        // They are counted as they begin: whoever answers has ended the turn they are in. New connections go to each worker.
+        let mut each: Vec<_> = (0..4).map(|_| self.proxy.client()).collect();
+        each.iter_mut().for_each(|client| client.send(&["INFO", "anteroom"]));
+        each.iter_mut().for_each(|client| drop(client.frame()));
     }
 
     /// Asks with the tracker held, releases it, and returns what each was told, before or after: memory would have
@@ -162,12 +164,17 @@ impl Stage {
         let lane = self.man.line(LANE, 0);
         lane.hold(Down);
         client.send(&["TTL", "nothing"]);
-        let answered = client.soon().is_some();
+        let (mut is_held, mut early) = (false, None);
+        eventually("it is held or answered", || {
+            is_held = lane.holds(Down, b":-2\r\n");
+            early = if is_held { None } else { client.soon() };
+            is_held || early.is_some()
+        });
         lane.release(Down);
-        if !answered {
+        if early.is_none() {
             client.frame();
         }
-        !answered
+        is_held
     }
 }
 

@@ -405,11 +405,13 @@ async fn bb8s_pool_serves_more_tasks_than_it_has_connections() -> RedisResult<()
             tasks.spawn(async move {
                 for round in 0..LOAD_ROUNDS / 4 {
                     let mut c = pool.get().await.expect("a connection in time");
+                    c.set_response_timeout(PATIENCE);
                     let (own, value) = (format!("own:{task}"), format!("own:{task}={round}"));
                     let _: () = c.set(&own, &value).await?;
                     drop(c);
                     // Most likely on another connection: what was answered is seen by all.
                     let mut c = pool.get().await.expect("a connection in time");
+                    c.set_response_timeout(PATIENCE);
                     for _ in 0..READS {
                         assert_eq!(c.get::<_, String>(&own).await?, value);
                     }

@@ -520,8 +520,11 @@ fn reloads_under_load_cost_no_reply() {
                 "[upstream]\ntimeout_ms = {}\n[[cache.policy]]\npattern = \"c*\"\nmode = \"{policies}\"\n",
                 5000 + round
             ));
+            let before = binary.count("anteroom_config_changes");
             hang_up(&binary);
             std::thread::sleep(Duration::from_millis(50));
+            // Signals that come together count as one.
+            eventually("it is read", || binary.count("anteroom_config_changes") > before);
         }
         done.store(true, Ordering::Relaxed);
         clients.into_iter().for_each(|client| client.join().expect("every reply was right"));

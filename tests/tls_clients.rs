@@ -263,7 +263,7 @@ fn a_client_that_closes_its_half_gets_its_replies_and_a_proper_end() {
 #[test]
 fn slow_handshakes_are_cut_at_their_deadline_while_others_are_served() {
     let served = Served::start_with(|config, _| {
-        config.tls.handshake_timeout_ms = 400;
+        config.tls.handshake_timeout_ms = 2000;
         config.tls.handshakes_inflight_max = 2;
     });
     let start = Instant::now();
@@ -272,14 +272,14 @@ fn slow_handshakes_are_cut_at_their_deadline_while_others_are_served() {
     silent[0].write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").expect("a fresh socket");
     let mut client = served.client();
     assert_eq!(client.text(&["PING"]), "+PONG\r\n");
-    assert!(start.elapsed() < Duration::from_millis(400) || served.info("_handshakes_failed_timed_out") != "0");
+    assert!(start.elapsed() < Duration::from_millis(2000) || served.info("_handshakes_failed_timed_out") != "0");
     for mut stream in silent {
         stream.set_read_timeout(Some(support::PATIENCE)).expect("a sound timeout");
         // An end or a reset, but no waiting.
         let read = stream.read(&mut [0]);
         assert!(!matches!(read, Ok(1..)) && read.err().is_none_or(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
     }
-    assert!(start.elapsed() >= Duration::from_millis(400));
+    assert!(start.elapsed() >= Duration::from_millis(2000));
     served.counts("_handshakes_failed_timed_out", "50");
     assert_eq!(client.text(&["PING"]), "+PONG\r\n");
     eventually("their records are gone", || {

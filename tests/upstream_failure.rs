@@ -18,8 +18,8 @@ use support::{Client, Proxy, Redis, eventually, free_port};
 
 /// `upstream.timeout_ms` in these tests. Silence is looked for four times as often.
 const TIMEOUT: Duration = Duration::from_millis(800);
-/// What an error may take: the bound, the coarseness of looking, and a busy machine.
-const BOUND: Duration = Duration::from_millis(800 + 200 + 500);
+/// What an error may take: the bound, the coarseness of looking, and a busy machine. Less than the default of `upstream.timeout_ms`.
+const BOUND: Duration = Duration::from_millis(800 + 200 + 3000);
 
 fn proxy_for(upstream: SocketAddr) -> Proxy {
     Proxy::start_with(upstream, |config| {
@@ -124,7 +124,7 @@ fn a_client_that_stays_is_served_again_once_a_killed_upstream_is_back() {
     let restarted = Instant::now();
     let before = answered.load(Ordering::Relaxed);
     eventually("it recovers", || answered.load(Ordering::Relaxed) > before + 100);
-    assert!(restarted.elapsed() < Duration::from_millis(400 + 1500), "{:?}", restarted.elapsed());
+    assert!(restarted.elapsed() < Duration::from_millis(400 + 4500), "{:?}", restarted.elapsed());
     // Every worker has its own back-off; no client is left behind.
     eventually("every worker has recovered", || {
         // All at once, so that each worker has some of them.
@@ -169,7 +169,7 @@ fn while_the_upstream_is_frozen_every_kind_of_request_fails_within_the_timeout()
     redis.pause();
     let start = Instant::now();
     assert_eq!(calm.text(&["PING"]), "+PONG\r\n");
-    assert!(start.elapsed() < Duration::from_millis(200), "PING waited for a frozen upstream: {:?}", start.elapsed());
+    assert!(start.elapsed() < TIMEOUT, "PING waited for a frozen upstream: {:?}", start.elapsed());
     let start = Instant::now();
     queued.send(&["SET", "k", "w"]);
     for (client, request) in clients.iter_mut().zip(requests) {
@@ -195,7 +195,7 @@ fn while_the_upstream_is_frozen_every_kind_of_request_fails_within_the_timeout()
         eventually("it recovers", || client.text(&["SET", "k", "v"]) == "+OK\r\n");
         eventually("dedicated connections too", || client.text(&["EVAL", "return 1", "0"]) == ":1\r\n");
     }
-    assert!(resumed.elapsed() < Duration::from_millis(400 + 1500), "{:?}", resumed.elapsed());
+    assert!(resumed.elapsed() < Duration::from_millis(400 + 4500), "{:?}", resumed.elapsed());
     assert_eq!(clients[0].text(&["GET", "k"]), "$1\r\nv\r\n", "the queued write never ran");
 }
 
@@ -204,37 +204,45 @@ fn a_blocking_command_fails_once_its_own_time_and_the_upstreams_are_over() {
     let redis = Redis::start();
     let proxy = proxy_for(redis.addr());
     let requests: &[&[&str]] = &[
-        &["BLPOP", "l", "0.5"],
-        &["BRPOPLPUSH", "l", "m", "0.5"],
-        &["BLMOVE", "l", "m", "LEFT", "LEFT", "0.5"],
-        &["BLMPOP", "0.5", "1", "l", "LEFT"],
-        &["BZMPOP", "0.5", "1", "z", "MIN"],
-        &["BZPOPMIN", "z", "0.5"],
-        &["XREAD", "COUNT", "1", "BLOCK", "500", "STREAMS", "s", "$"],
-        &["WAIT", "3", "500"],
+        &["BLPOP", "l", "SECONDS"],
+        &["BRPOPLPUSH", "l", "m", "SECONDS"],
+        &["BLMOVE", "l", "m", "LEFT", "LEFT", "SECONDS"],
+        &["BLMPOP", "SECONDS", "1", "l", "LEFT"],
+        &["BZMPOP", "SECONDS", "1", "z", "MIN"],
+        &["BZPOPMIN", "z", "SECONDS"],
+        &["XREAD", "COUNT", "1", "BLOCK", "MS", "STREAMS", "s", "$"],
+        &["WAIT", "3", "MS"],
     ];
     let blocked = requests.len() + 1;
-    let block = || {
+    let block = |seconds: &'static str, ms: &'static str| {
         let mut clients: Vec<Client> = requests.iter().map(|_| proxy.client()).collect();
-        clients.iter_mut().zip(requests).for_each(|(client, request)| client.send(request));
+        for (client, request) in clients.iter_mut().zip(requests) {
+            let timed = |word: &&'static str| match *word {
+                "SECONDS" => seconds,
+                "MS" => ms,
+                word => word,
+            };
+            client.send(&request.iter().map(timed).collect::<Vec<_>>());
+        }
         clients
     };
     let mut patient = proxy.client();
     patient.send(&["BLPOP", "l", "0"]);
     // Alive, the upstream answers each in its time, which begins when it is sent.
-    for (client, request) in block().iter_mut().zip(requests) {
+    for (client, request) in block("0.5", "500").iter_mut().zip(requests) {
         assert!(!client.text_frame().starts_with("-ERR anteroom"), "{request:?}");
     }
     let mut longer = proxy.client();
     assert_eq!(longer.text(&["BLPOP", "l", "1.5"]), "*-1\r\n", "longer than the upstream's own timeout");
-    let mut clients = block();
+    // Long enough for all to be seen, and the upstream frozen, before the first is over.
+    let mut clients = block("3", "3000");
     let mut control = redis.client();
     eventually("all block", || control.text(&["INFO", "clients"]).contains(&format!("blocked_clients:{blocked}\r\n")));
     redis.pause();
     let start = Instant::now();
     for (client, request) in clients.iter_mut().zip(requests) {
         assert_lost(&client.text_frame());
-        assert!(start.elapsed() < Duration::from_millis(500) + BOUND, "{request:?} took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(3) + BOUND, "{request:?} took {:?}", start.elapsed());
     }
     // Asked on the same connection before one that may block for ever: it is not that one that is waited for.
     redis.resume();
@@ -244,7 +252,7 @@ fn a_blocking_command_fails_once_its_own_time_and_the_upstreams_are_over() {
 #[test]
 fn half_a_request_does_not_hold_up_the_drain() {
     let redis = Redis::start();
-    let mut binary = Binary::start(redis.addr(), "drain.timeout_ms = 9000\n");
+    let mut binary = Binary::start(redis.addr(), "drain.timeout_ms = 60000\n");
     let (mut half, mut whole) = (binary.client(), binary.client());
     assert_eq!(half.text(&["PING"]), "+PONG\r\n");
     half.send_raw(b"*2\r\n$3\r\nGET\r\n$100\r\nabc");
@@ -265,7 +273,7 @@ fn half_a_request_does_not_hold_up_the_drain() {
     });
     assert!(dripped.count() < 96, "it was kept for all it dripped");
     assert_eq!(binary.wait().code(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -608,7 +616,7 @@ fn a_reply_without_end_takes_bounded_memory() {
 #[test]
 fn sigterm_lets_requests_in_flight_finish_and_closes_idle_clients() {
     let redis = Redis::start();
-    let mut binary = Binary::start(redis.addr(), "drain.timeout_ms = 8000\n");
+    let mut binary = Binary::start(redis.addr(), "drain.timeout_ms = 60000\n");
     binary.wait_armed();
     let (mut reader, mut writer, mut script, mut filler) =
         (binary.client(), binary.client(), binary.client(), binary.client());
@@ -637,7 +645,7 @@ fn sigterm_lets_requests_in_flight_finish_and_closes_idle_clients() {
     assert_eq!(filler.text_frame(), "$-1\r\n");
     assert!(reader.is_closed() && writer.is_closed() && script.is_closed() && filler.is_closed());
     assert_eq!(binary.wait().code(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -651,7 +659,7 @@ fn a_client_blocked_for_ever_does_not_hold_up_the_drain_beyond_its_bound() {
     let start = Instant::now();
     binary.terminate();
     assert_eq!(binary.wait().code(), Some(0));
-    assert!(start.elapsed() < Duration::from_millis(600 + 1000), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(600 + 5000), "{:?}", start.elapsed());
     assert!(start.elapsed() >= Duration::from_millis(500), "it was given its time: {:?}", start.elapsed());
     assert!(popper.is_closed());
     assert_eq!(control.text(&["LPUSH", "l", "kept"]), ":1\r\n");
@@ -672,7 +680,7 @@ fn a_second_sigterm_ends_the_process_at_once() {
     let start = Instant::now();
     binary.terminate();
     assert_eq!(binary.wait().code(), Some(128 + 15));
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(matches!(popper.try_frame(), Err(e) if e.kind() != ErrorKind::WouldBlock));
 }
 

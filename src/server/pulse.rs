@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    const SOON: Duration = Duration::from_millis(50);
+    const SOON: Duration = Duration::from_millis(250);
 
     fn on_a_thread(pulse: &Arc<Pulse>, blocked: std::sync::mpsc::Receiver<()>) -> std::thread::JoinHandle<()> {
         let pulse = pulse.clone();
@@ -98,7 +98,7 @@ mod tests {
     async fn a_loop_that_turns_answers_one_that_stands_still_does_not_and_one_that_is_over_need_not() {
         let (pulse, (go, blocked)) = (Arc::new(Pulse::default()), std::sync::mpsc::channel());
         let worker = on_a_thread(&pulse, blocked);
-        assert!(pulse.answers(SOON * 4).await && pulse.answers(SOON * 2).await);
+        assert!(pulse.answers(SOON * 20).await && pulse.answers(SOON * 2).await);
         tokio::time::sleep(SOON * 6).await;
         assert!(!pulse.answers(SOON).await);
         go.send(()).unwrap();

@@ -213,7 +213,7 @@ mod tests {
         reach.hear(Heard::Silence(began));
         reach.hear(Heard::Silence(began + time * 10));
         reach.silent_for(time).await;
-        assert!(reach.is_silent() && began.elapsed() >= time && began.elapsed() < time * 5);
+        assert!(reach.is_silent() && began.elapsed() >= time && began.elapsed() < time * 50);
         let waiting = tokio::spawn({
             let reach = reach.clone();
             async move { reach.silent_for(time * 100).await }

@@ -118,10 +118,13 @@ mod tests {
     async fn with_time_to_spare_no_part_waits() {
         let (gathering, outbox) = (Gathering::default(), with_a_part());
         while_kept(&gathering, async {
+            let mut waits = 0;
             for _ in 0..20 {
-                assert!(!gathering.may_wait(&outbox));
+                waits += u32::from(gathering.may_wait(&outbox));
                 tokio::time::sleep(WAIT).await;
             }
+            // A thread that is not let run looks busy for that moment; on a busy worker more than half of them wait.
+            assert!(waits < 8, "{waits}");
         })
         .await;
     }

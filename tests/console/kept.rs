@@ -171,6 +171,8 @@ fn a_flush_drops_what_is_kept_here_and_nothing_else() {
     eventually("they know each other", || {
         here.info("anteroom_peers_acknowledged") == "1" && there.info("anteroom_peers_acknowledged") == "1"
     });
+    // What is to go because of it may wait for 50 ms.
+    std::thread::sleep(Duration::from_millis(100));
     let (mut client, mut peer) = (here.client(), there.client());
     let flushes = |proxy: &Proxy| ["console", "peer"].map(|cause| proxy.count(&format!("anteroom_flushes_{cause}")));
     let (before_here, before_there) = (flushes(&here), flushes(&there));

@@ -8,7 +8,7 @@ use super::start;
 use super::support::{Client, Proxy, Redis, eventually};
 
 /// A second is promised; the machine that tests run on may be busy for a moment.
-const PROMPT: Duration = Duration::from_millis(1300);
+const PROMPT: Duration = Duration::from_secs(3);
 /// What is said of Redis: by INFO, by STATS, and of the tracker by all three who know.
 #[derive(Debug, PartialEq)]
 struct Said {

@@ -66,14 +66,14 @@ pub(super) fn coming_and_going(driven: &mut Driven) {
     driven.is(admin, "anteroom_clients", 0.0);
 }
 
-/// A worker that is kept busy by two clients while it passes on what twenty others ask, each now and then.
+/// A worker that is kept busy by two clients while it passes on what sixty others ask, each now and then.
 pub(super) fn a_busy_worker(driven: &mut Driven) {
     let redis = Redis::start();
     let (proxy, admin) = looked_into(redis.addr(), |config| {
         (config.workers, config.rest_us, config.cache.enabled) = (1, 1000, false);
     });
     let (busy, now_and_then) = (b"PING\r\n".repeat(500), b"GET k\r\n".to_vec());
-    for n in 0..22 {
+    for n in 0..62 {
         let (batch, requests, pause) = if n < 2 { (&busy, 500, 0) } else { (&now_and_then, 1, 12) };
         let (batch, mut client) = (batch.clone(), proxy.client());
         // Ends with the proxy.

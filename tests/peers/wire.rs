@@ -188,10 +188,11 @@ fn a_write_while_the_other_is_cut_off_is_seen_once_it_is_back() {
     let b = Proxy::start_with(man.addr, timed);
     await_acquainted(&a, &b);
     let mut reader = b.client();
+    let told = b.count("anteroom_invalidations_peer");
     a.client().ask(&["SET", "t:1", "old"]);
     eventually("it is seen", || reader.text(&["GET", "t:1"]) == bulk("old"));
     // A's word of this write, if it came later, would take out what is kept.
-    std::thread::sleep(2 * BRAKE);
+    eventually("A's word has come", || b.count("anteroom_invalidations_peer") > told);
     warm(&b, &mut reader, "t:1");
     // Nothing reaches B, and nothing tells it so.
     let line = man.line("anteroom:peers", 0);
@@ -249,13 +250,15 @@ fn a_proxy_whose_words_do_not_leave_gathers_within_bounds_and_says_some_keys() {
     // The replies to what it says are held, so that soon no more is said.
     let line = man.line("anteroom:publish", 0);
     line.hold(Way::Down);
+    let before = a.count("anteroom_peers_messages_sent");
     let mut writer = a.client();
     let key = "k".repeat(8000);
-    for _ in 0..1500 {
-        writer.ask(&["SET", &key, "x"]);
-    }
+    eventually("as much is unanswered as may be", || {
+        (0..100).for_each(|_| drop(writer.ask(&["SET", &key, "x"])));
+        a.count("anteroom_peers_messages_sent") >= before + 1024
+    });
     warm(&b, &mut reader, "t:1");
-    // 12 MB of names: within 1 MiB they become "some keys".
+    // More than 2 MB of names: within 1 MiB they become "some keys".
     for _ in 0..300 {
         writer.ask(&["SET", &key, "x"]);
     }

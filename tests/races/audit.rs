@@ -119,14 +119,15 @@ fn a_key_that_expires_before_it_is_read_again_is_no_fault() {
     let set = Instant::now();
     stage.foreign(&["SET", "k", "v", "PX", "300"]);
     stage.warm(&mut client, &["GET", "k"]);
-    eventually("what has been served was audited", || counts(&stage)[0] == stage.hits());
+    let are_judged = || counts(&stage)[0] + counts(&stage)[2] == stage.hits();
+    eventually("what has been served was audited", are_judged);
     tracker.hold(Up);
     client.send(&["GET", "k"]);
     tracker.await_held(Up, b"GET\r\n");
     std::thread::sleep(ttl.saturating_sub(set.elapsed()) + Duration::from_millis(5));
     tracker.release(Up);
     client.frame();
-    eventually("all are judged", || counts(&stage)[0] + counts(&stage)[2] == stage.hits());
+    eventually("all are judged", are_judged);
     assert_eq!((counts(&stage)[1], counts(&stage)[3]), (0, 0));
 }
 
@@ -156,6 +157,8 @@ fn what_is_kept_under_a_policy_ttl_is_not_audited_and_with_0_nothing_is() {
             config.coherence.audit_one_in = one_in;
         });
         let mut client = stage.proxy.client();
+        // An absence is kept for a second.
+        stage.foreign(&["SET", key, "v"]);
         stage.warm(&mut client, &["GET", key]);
         (0..100).for_each(|_| drop(client.ask(&["GET", key])));
         stage.settle();
@@ -179,5 +182,5 @@ fn no_more_are_begun_in_a_second_than_are_allowed() {
     let seconds = begun.elapsed().as_secs() + 2;
     let [audited, stale, discarded, skipped] = counts(&stage);
     assert!(audited + discarded <= 3 * seconds && audited > 0, "{audited} and {discarded} in {seconds} s");
-    assert!(skipped > 150 && stale == 0, "{skipped} skipped");
+    assert!(skipped + 3 * seconds >= stage.hits() / 10 && stale == 0, "{skipped} skipped");
 }

@@ -131,12 +131,12 @@ fn a_swap_that_nobody_saw_coming_is_found_out_at_the_next_look() {
         assert_eq!(stage.warm(&mut client, &["GET", "k"]), bulk(before));
         // The count that stands is known.
         std::thread::sleep(Duration::from_millis(1200));
-        assert_eq!(client.text(&["GET", "k"]), bulk(before));
         let hits = stage.hits();
+        assert_eq!(client.text(&["GET", "k"]), bulk(before));
+        assert!(stage.hits() > hits, "it is memory that answers");
         swap(&mut client);
         let begun = Instant::now();
         eventually("the swap is found out", || client.text(&["GET", "k"]) == bulk(now));
-        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
-        assert!(stage.hits() > hits, "it was memory that answered");
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     }
 }

