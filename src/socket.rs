@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BufMut;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{TcpStream, UnixStream};
@@ -85,6 +86,22 @@ impl Socket {
             Self::Unix(s) => s.try_write(bytes),
             Self::Tls(s) => s.try_write(bytes),
         }
+    }
+
+    /// Whether bytes that were written have not left yet: the other end has no room for them, or the network takes its time. Closed now, with
+    /// something unread, the kernel would reset the connection and drop them (Linux, `tcp_close`). To be asked before [`Socket::shut_write`],
+    /// and when nothing will be written any more. Of a Unix socket, never: there they are with the other end at once.
+    pub fn is_unsent(&self) -> bool {
+        let tcp = match self {
+            Self::Tcp(s) => s,
+            Self::Tls(s) => s.tcp(),
+            Self::Unix(_) => return false,
+        };
+        // With this a socket counts as writable once all has left (tcp(7), `tcp_stream_memory_free`).
+        let lowers = SockRef::from(tcp).set_tcp_notsent_lowat(1);
+        let mut asked = [PollFd::new(tcp, PollFlags::OUT)];
+        // What cannot be found out is not waited for.
+        lowers.is_ok() && matches!(poll(&mut asked, Some(&Timespec::default())), Ok(0))
     }
 
     /// Nothing more will be written: the other end reads the end of the stream behind what has been. Best effort.

@@ -2,12 +2,16 @@
 //!
 //! Nothing tells a client in advance, so its next request may be on its way already. It is then not run: the client reads the end of
 //! the stream where that request's reply would have been. But were the socket simply closed, what the client has sent would be
-//! answered by a reset, and that may overtake, on a slow line, replies that are still on theirs. So whoever was busy a moment ago is
-//! first told that there is no more to come, and what it sends is read, and not run, until it hangs up too or has had a moment.
+//! answered by a reset, for which the kernel drops replies that have not left, and which may overtake, on a slow line, those that have. So
+//! of whoever was busy a moment ago all replies leave first, as it takes them; then it is told that there is no more to come; and what it sends
+//! is read, and not run, until it hangs up too or has had a moment. All of it within `drain.timeout_ms`.
 
+use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::{End, Session};
 
@@ -19,6 +23,16 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(200);
 const BUSY_MS: u64 = 1000;
 /// How long one that is busy has to hang up.
 const HANG_UP_GRACE: Duration = Duration::from_millis(200);
+/// How often it is looked whether all has left: nobody tells.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How far the parting is.
+pub(super) enum Farewell {
+    /// Replies have not all left; they are looked after then.
+    Leaving(Pin<Box<Sleep>>),
+    /// It was told that there is no more to come, and has until then.
+    Told(Pin<Box<Sleep>>),
+}
 
 impl Session {
     /// Whether nothing more is read of a client, so that one that never stops asking comes to an end: but for the rest of what it has
@@ -65,11 +79,24 @@ impl Session {
                 self.ending = Some(End::Draining);
                 // Half a request stays half.
                 self.backlog = None;
-                self.output.shut_write();
-                farewell.insert(Box::pin(tokio::time::sleep(HANG_UP_GRACE)))
+                farewell.insert(Farewell::Leaving(Box::pin(sleep(Duration::ZERO))))
             }
         };
-        if self.eof || farewell.as_mut().poll(cx).is_ready() {
+        if let Farewell::Leaving(look) = farewell {
+            while look.as_mut().poll(cx).is_ready() {
+                if !self.output.is_unsent() {
+                    self.output.shut_write();
+                    *farewell = Farewell::Told(Box::pin(sleep(HANG_UP_GRACE)));
+                    break;
+                }
+                look.as_mut().reset(Instant::now() + LOOK_AGAIN);
+            }
+        }
+        let is_over = match farewell {
+            Farewell::Leaving(_) => false,
+            Farewell::Told(end) => end.as_mut().poll(cx).is_ready(),
+        };
+        if self.eof || is_over {
             return Poll::Ready(End::Draining);
         }
         // To be woken when it hangs up; what it sends until then is read by the next turn, and forgotten.

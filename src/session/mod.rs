@@ -82,6 +82,7 @@ use crate::server::worker::Worker;
 use crate::socket::Socket;
 use crate::upstream::lane::Lane;
 pub use attached::Attached;
+use farewell::Farewell;
 use fills::FillsBegun;
 pub use fills::Round;
 pub use gather::Gathering;
@@ -264,7 +265,7 @@ pub struct Session {
     /// Since when the proxy stops, and what had come by then has been read: nothing more is begun.
     last_call: Option<Instant>,
     /// How long a client that the proxy has said its last to is still listened to.
-    farewell: Option<Pin<Box<tokio::time::Sleep>>>,
+    farewell: Option<Farewell>,
     /// How long a client that takes nothing is still kept, while it matters.
     patience: Option<Pin<Box<tokio::time::Sleep>>>,
     /// The next request waits until everything in flight has been answered.

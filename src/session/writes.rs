@@ -63,6 +63,11 @@ impl Output {
         self.socket.borrow().poll_write_ready(cx)
     }
 
+    /// See [`Socket::is_unsent`].
+    pub(super) fn is_unsent(&self) -> bool {
+        self.socket.borrow().is_unsent()
+    }
+
     /// See [`Socket::shut_write`].
     pub(super) fn shut_write(&self) {
         self.socket.borrow().shut_write();
