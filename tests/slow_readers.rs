@@ -122,6 +122,31 @@ fn a_client_that_asks_for_more_than_it_reads_is_not_closed_but_waited_for() {
 }
 
 #[test]
+fn a_client_whose_first_replies_are_small_and_whose_next_are_large_is_not_closed() {
+    let redis = Redis::start();
+    let proxy = Proxy::start_with(redis.addr(), |config| {
+        config.clients.output_max_bytes = 8 * MIB;
+        config.cache.enabled = false;
+    });
+    redis.client().ask(&["SET", "large", &"v".repeat(100_000)]);
+    let mut client = proxy.client();
+    client.ask(&["CLIENT", "SETNAME", "asker"]);
+    for _ in 0..3 {
+        assert_eq!(client.text(&["GET", "none"]), "$-1\r\n");
+    }
+    let mut requests = Vec::new();
+    (0..400).for_each(|_| encode::command(&mut requests, &[b"GET", b"large"]));
+    client.send_raw(&requests);
+    // It is busy with something else for a moment.
+    eventually("the first wait to be read", || unread(&proxy, "asker").is_none_or(|bytes| bytes > 100_000));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(unread(&proxy, "asker").is_some_and(|bytes| bytes < 8 * MIB), "{:?}", unread(&proxy, "asker"));
+    for _ in 0..400 {
+        assert_eq!(client.frame().len(), "$100000\r\n\r\n".len() + 100_000);
+    }
+}
+
+#[test]
 fn a_subscriber_that_falls_behind_by_less_than_redis_allows_misses_nothing() {
     let redis = Redis::start();
     let proxy = proxy_for(&redis, 10_000);
@@ -197,6 +222,7 @@ fn what_a_client_that_left_did_not_read_holds_up_neither_its_connection_nor_its_
     other.ask(&["SETRANGE", "big", &(2 * MIB - 1).to_string(), "x"]);
     let mut client = proxy.client();
     client.ask(&["CLIENT", "SETNAME", "leaver"]);
+    client.prepare_pipeline(60);
     client.ask(&["WATCH", "w"]);
     // More than the buffers of two sockets take: Linux gives up to 4 MiB to what is sent and, from
     // 6.18 on, up to 32 MiB to what is read (tcp_wmem, tcp_rmem). All in one piece, since nothing

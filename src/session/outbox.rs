@@ -262,10 +262,15 @@ impl Outbox {
         self.inner.borrow().slots.len()
     }
 
-    /// Bytes that the replies still to come may be, if they are as heavy as those before; `None` before the first.
-    pub fn awaited_bytes(&self) -> Option<usize> {
+    /// Requests whose reply has been put in order. (Of those that were answered at once, only who came behind one that was not.)
+    pub(super) fn answered(&self) -> u64 {
+        self.inner.borrow().base
+    }
+
+    /// Bytes that the replies still to come may be, if they are as heavy as those before.
+    pub fn awaited_bytes(&self) -> usize {
         let inner = self.inner.borrow();
-        (inner.weight > 0).then(|| inner.slots.len() * inner.weight as usize)
+        inner.slots.len() * inner.weight as usize
     }
 
     pub(super) fn part(&self) -> Part {

@@ -4,7 +4,7 @@
 //!
 //! | bound | beyond it |
 //! | --- | --- |
-//! | `clients.pipeline_max` requests, or [`AWAITED_MAX_BYTES`] of replies, in flight | no further request is run |
+//! | `clients.pipeline_max` requests, [`AWAITED_MAX_BYTES`] of replies, or more than [`may_be_in_flight`], in flight | no further request is run |
 //! | [`OUTPUT_PAUSE_BYTES`] unread | no further request is run, and its dedicated connection is not read: Redis waits, or applies its own limit |
 //! | `memory::PAUSE_BYTES` unread, or read of one request, while memory is short | the same, and the client is not read |
 //! | `clients.output_max_bytes` unread besides the largest reply | closed |
@@ -28,9 +28,14 @@ const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
 /// be heavier: then it is the only one. Never more than half of `clients.output_max_bytes` either, so that what is in
 /// flight when the client falls behind fits into the other half.
 const AWAITED_MAX_BYTES: usize = 4 << 20;
-/// Requests in flight until the first reply tells what they weigh: any of them may be as heavy as a reply can be. It costs a
-/// client that begins with a longer pipeline one round trip, once.
-const INFLIGHT_AT_FIRST: usize = 4;
+/// Requests that may be in flight of a client of which so many have been answered: four of a new one, and then four more for each answer.
+///
+/// What they weigh is told by those before, and any may be as heavy as a reply can be: one small reply says little of the two thousand that
+/// are asked for behind it. It costs a client that begins with a pipeline of a hundred two round trips, once, and five with
+/// `clients.pipeline_max`.
+fn may_be_in_flight(answered: u64) -> usize {
+    usize::try_from(answered.saturating_add(1).saturating_mul(4)).unwrap_or(usize::MAX)
+}
 
 impl Session {
     /// Whether the client has so much to read that nothing more is fetched for it.
@@ -58,14 +63,9 @@ impl Session {
         if pending == 0 {
             return false;
         }
-        pending >= self.config.clients.pipeline_max
-            || match self.outbox.awaited_bytes() {
-                Some(bytes) => {
-                    let max = AWAITED_MAX_BYTES.min(self.output_max_bytes() / 2);
-                    bytes > max.min(self.pause_bytes().saturating_mul(4))
-                }
-                None => pending >= INFLIGHT_AT_FIRST,
-            }
+        let max = AWAITED_MAX_BYTES.min(self.output_max_bytes() / 2).min(self.pause_bytes().saturating_mul(4));
+        pending >= self.config.clients.pipeline_max.min(may_be_in_flight(self.outbox.answered()))
+            || self.outbox.awaited_bytes() > max
     }
 
     /// Writes what is ready. A client is judged only once its socket takes no more.

@@ -400,6 +400,7 @@ fn a_read_that_asks_again_because_its_flight_was_old_is_not_overtaken_by_the_nex
 #[test]
 fn one_pipeline_begins_a_bounded_number_of_fills_and_leaves_room_for_others() {
     let (stage, mut client) = one_worker(1024);
+    client.prepare_pipeline(3000);
     let tracker = stage.tracker();
     tracker.hold(Up);
     let gets: Vec<u8> = (0..3000).flat_map(|n| format!("GET key:{n}\r\n").into_bytes()).collect();

@@ -311,6 +311,13 @@ impl Client {
         }
     }
 
+    /// Is answered often enough that so many requests of it may be in flight.
+    pub fn prepare_pipeline(&mut self, requests: usize) {
+        for _ in 0..requests / 4 {
+            self.ask(&["TTL", "nothing"]);
+        }
+    }
+
     /// Sends one command, or finds that the other end has closed.
     pub fn send_best_effort(&mut self, args: &[&str]) {
         let mut bytes = Vec::new();

@@ -62,7 +62,7 @@ pub(super) struct Inner {
     pub(super) parked: usize,
     /// The largest single reply or message since nothing was held, in bytes.
     pub(super) largest: usize,
-    /// What a reply weighs of late, in bytes; a heavy one is remembered for a while. 0 until the first has come.
+    /// What a reply weighs of late, in bytes; a heavy one is remembered for a while.
     pub(super) weight: u32,
     /// How often `out` had been written whole.
     pub(super) emptied: u32,
