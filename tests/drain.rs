@@ -12,6 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use support::binary::Binary;
 use support::{Client, PATIENCE, Redis, eventually};
 
@@ -251,6 +252,28 @@ fn a_client_that_pipelines_through_a_drain_is_answered_for_all_that_was_run() {
     let answered = bytes.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b":")).count() as u64;
     let run = counted(&redis);
     assert!(answered == run, "{run} were run, and {answered} answered");
+}
+
+#[test]
+fn a_client_of_which_nothing_was_run_for_a_while_loses_nothing_that_is_on_its_way() {
+    let redis = Redis::start();
+    redis.client().ask(&["SET", "large", &"x".repeat(300_000)]);
+    let mut binary = Binary::start(redis.addr(), "[drain]\ntimeout_ms = 60000\n");
+    let (mut idle, mut client) = (binary.client(), binary.client());
+    idle.ask(&["PING"]);
+    SockRef::from(&client.stream).set_recv_buffer_size(16 * 1024).expect("it is settable");
+    client.send(&["GET", "large"]);
+    // All of it is with the kernel, and most of it on the proxy's side.
+    std::thread::sleep(Duration::from_millis(1500));
+    binary.terminate();
+    assert!(idle.is_closed(), "the proxy drains");
+    // The other worker, too; and what it asks now has been met by what is there.
+    std::thread::sleep(Duration::from_millis(200));
+    client.send_best_effort(&["PING"]);
+    std::thread::sleep(Duration::from_millis(100));
+    let read = client.rest().len();
+    assert!(read >= "$300000\r\n\r\n".len() + 300_000, "{read} bytes");
+    assert_eq!(binary.wait().code(), Some(0));
 }
 
 #[test]

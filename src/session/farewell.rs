@@ -3,8 +3,9 @@
 //! Nothing tells a client in advance, so its next request may be on its way already. It is then not run: the client reads the end of
 //! the stream where that request's reply would have been. But were the socket simply closed, what the client has sent would be
 //! answered by a reset, for which the kernel drops replies that have not left, and which may overtake, on a slow line, those that have. So
-//! of whoever was busy a moment ago all replies leave first, as it takes them; then it is told that there is no more to come; and what it sends
-//! is read, and not run, until it hangs up too or has had a moment. All of it within `drain.timeout_ms`.
+//! of whoever was busy a moment ago, or has yet to take some, all replies leave first, as it takes them; then it is told that there is no more to
+//! come; and what it sends is read, and not run, until it hangs up too or has had a moment. All of it within `drain.timeout_ms`: so long, at
+//! most, it is held up by one that has vanished and never takes what was sent.
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
@@ -73,7 +74,8 @@ impl Session {
             Some(farewell) => farewell,
             farewell @ None => {
                 let active = self.client.active.load(Relaxed);
-                if self.eof || self.worker.now().0.saturating_sub(active) > BUSY_MS {
+                let is_busy = self.worker.now().0.saturating_sub(active) <= BUSY_MS;
+                if self.eof || !(is_busy || self.output.is_unsent()) {
                     return Poll::Ready(End::Draining);
                 }
                 self.ending = Some(End::Draining);
