@@ -2,6 +2,7 @@
 
 mod support;
 
+use anteroom::resp::encode;
 use support::{Client, Proxy, Redis, eventually};
 
 /// The same steps to Redis and through the proxy. `{id}` is the asked client's own id, `{other}` that of another.
@@ -223,6 +224,39 @@ fn an_own_write_s_push_comes_behind_its_reply_in_a_pipeline_too() {
         let of = |what: &str| frames.iter().position(|frame| frame == what);
         let push = frames.iter().position(|frame| frame.starts_with('>')).expect("PING's reply is behind it");
         assert!(of("+OK\r\n").is_some_and(|reply| reply < push), "{frames:?}");
+    }
+}
+
+/// A tracking client keeps the connection that a script of it ran on, and goes on elsewhere. What is then asked there must not overtake.
+#[test]
+fn requests_keep_their_order_though_one_of_them_is_for_the_connection_that_is_kept() {
+    let redis = Redis::start();
+    let proxy = Proxy::armed(&redis);
+    let mut direct = redis.client();
+    for between in [&["CLIENT", "TRACKING", "OFF"][..], &["GET"], &["INFO", "server"], &["HELLO", "2"], &["HELLO", "3"]]
+    {
+        for round in 0..20 {
+            let mut client = if between == ["HELLO", "3"] { proxy.client() } else { proxy.client3() };
+            client.ask(&["CLIENT", "TRACKING", "ON"]);
+            client.ask(&["INFO", "server"]);
+            client.ask(&["EVAL", "return redis.call('GET', KEYS[1])", "1", "read"]);
+            client.prepare_pipeline(8);
+            client.send_raw(&{
+                let mut requests = Vec::new();
+                encode::command(&mut requests, &[b"SET", b"k", b"first"]);
+                encode::command(&mut requests, &between.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
+                encode::command(&mut requests, &[b"GETSET", b"k", b"second"]);
+                encode::command(&mut requests, &[b"ECHO", b"over"]);
+                requests
+            });
+            let mut frames = Vec::new();
+            while frames.last().is_none_or(|frame: &String| !frame.ends_with("over\r\n")) {
+                frames.push(client.text_frame());
+            }
+            assert!(frames.iter().any(|frame| frame == "$5\r\nfirst\r\n"), "{between:?}, round {round}: {frames:?}");
+            assert_eq!(direct.text(&["GET", "k"]), "$6\r\nsecond\r\n", "{between:?}, round {round}");
+            direct.ask(&["DEL", "k"]);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ impl Session {
         }
         // The other protocol is another lane: what is in flight on this one is answered first.
         let moves = hello.protocol.is_some_and(|protocol| protocol != self.protocol);
-        if moves && self.attached.is_none() && !self.is_settled() {
+        if moves && !self.must_ride() && !self.is_settled() {
             return Flow::Hold;
         }
         if let Some(credentials) = hello.credentials {

@@ -156,7 +156,7 @@ impl Session {
             return Flow::Next;
         }
         let (worker, protocol) = (self.worker.clone(), self.protocol);
-        if self.attached.is_some() {
+        if self.must_ride() {
             let then = Then::Info { worker, asked, protocol };
             let seq = self.reserve();
             return self.send_attached(args, super::attached::Owed::Reply { seq, then });

@@ -100,8 +100,8 @@ impl Session {
             };
             return self.turn_away(text);
         }
-        if self.attached.as_ref().is_some_and(|a| a.is_sticky() || a.inflight() > 0) {
-            return self.on_attached(route, command, args);
+        if self.must_ride() {
+            return if self.may_ride() { self.on_attached(route, command, args) } else { Flow::Hold };
         }
         let is_lent = matches!(self.verdict, Some(Verdict::Attached(_)));
         match route {
@@ -131,7 +131,10 @@ impl Session {
     fn wrong_arity(&mut self, command: &Command, args: &Args<'_>) -> Flow {
         self.note(command);
         self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
-        if self.attached.is_some() {
+        if self.must_ride() {
+            if !self.may_ride() {
+                return Flow::Hold;
+            }
             let seq = self.reserve();
             return self.send_attached(args, Owed::Reply { seq, then: Then::Nothing });
         }

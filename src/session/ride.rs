@@ -62,6 +62,21 @@ impl Session {
         }
     }
 
+    /// Whether requests go over the dedicated connection now, for what was made of it or for what is in flight there. (One that is only
+    /// kept for what was read over it is nobody's way.)
+    pub(super) fn must_ride(&self) -> bool {
+        self.attached.as_ref().is_some_and(|attached| attached.is_sticky() || attached.inflight() > 0)
+    }
+
+    /// Whether one may now: what is in flight another way is answered first. If it is not, the session is woken when it is.
+    pub(super) fn may_ride(&mut self) -> bool {
+        let settled = self.way == Way::Attached || self.is_settled();
+        if settled {
+            self.way = Way::Attached;
+        }
+        settled
+    }
+
     /// Gives a connection that is kept for what was read over it back, if there is one: it is not heard of any more.
     pub(super) fn let_attached_go(&mut self) {
         if let Some(attached) = self.take_attached() {

@@ -119,7 +119,7 @@ impl Session {
     fn track_upstream(&mut self, args: &Args<'_>) -> Flow {
         let table = self.worker.table();
         let Some(command) = table.by_name("client|tracking") else { return Flow::Hold };
-        if self.attached.is_some() {
+        if self.must_ride() {
             return self.ride(Dedicated::State, command, args);
         }
         self.on_dedicated(Dedicated::State, command, args)

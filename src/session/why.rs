@@ -96,7 +96,7 @@ impl Session {
 
     /// What keeps reads from memory before a key is looked at.
     fn stays_away(&self) -> Option<Bypass> {
-        if self.attached.as_ref().is_some_and(|a| a.is_sticky() || a.inflight() > 0) {
+        if self.must_ride() {
             return Some(Bypass::Dedicated);
         }
         (!self.worker.caches()).then_some(Bypass::Disabled)
