@@ -147,6 +147,23 @@ fn a_client_whose_first_replies_are_small_and_whose_next_are_large_is_not_closed
 }
 
 #[test]
+fn a_large_answer_that_waits_for_one_before_it_does_not_keep_that_from_coming() {
+    let redis = Redis::start();
+    let proxy = proxy_for(&redis, 10_000);
+    let large = "x".repeat(MIB);
+    for first in [&["BLPOP", "none", "1"][..], &["EVAL", "local n = 0; for i = 1, 2e6 do n = n + i end; return false", "0"]] {
+        let mut client = proxy.client();
+        client.ask(&["ECHO", "once"]);
+        client.send(first);
+        client.send(&["ECHO", &large]);
+        client.send(&["SET", "k", "v"]);
+        assert!(["*-1\r\n", "$-1\r\n"].contains(&client.text_frame().as_str()), "{first:?}");
+        assert_eq!(client.frame().len(), large.len() + format!("${MIB}\r\n\r\n").len());
+        assert_eq!(client.text_frame(), "+OK\r\n");
+    }
+}
+
+#[test]
 fn a_subscriber_that_falls_behind_by_less_than_redis_allows_misses_nothing() {
     let redis = Redis::start();
     let proxy = proxy_for(&redis, 10_000);

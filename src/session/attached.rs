@@ -89,7 +89,7 @@ pub struct Attached {
     pub refused: Option<(Refusal, SaidBy)>,
     /// Silence is no sign of a dead upstream now: a client has paused it.
     pub paused: bool,
-    /// The client has enough to read: nothing more is read from upstream.
+    /// The client has enough that it could take: nothing more is read from upstream.
     pub unread: bool,
     /// Commands in flight that may block as long as they like.
     pub blocking: usize,

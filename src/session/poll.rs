@@ -69,11 +69,11 @@ impl Session {
         if self.attached.as_ref().is_some_and(|a| a.unsent_bytes() > 0) {
             self.poll_attached(cx);
         }
-        let behind = self.is_behind();
+        let (behind, enough) = (self.is_behind(), self.has_enough());
         self.poll_write(cx)?;
         self.worker.observer.turn_ended(self.output.waits(), || self.worker.now_ns());
         // What stood still because the client did not read goes on: nothing else would wake this task for it.
-        moved |= behind && !self.is_behind();
+        moved |= (behind && !self.is_behind()) || (enough && !self.has_enough());
         self.let_go();
         Ok(moved)
     }
@@ -127,11 +127,11 @@ impl Session {
     }
 
     fn poll_attached(&mut self, cx: &mut Context<'_>) -> bool {
-        let behind = self.is_behind();
+        let enough = self.has_enough();
         let Some(attached) = &mut self.attached else { return false };
         self.worker.observer.looked(self.worker.now_ns());
         attached.paused = self.worker.shared.pause.holds_writers();
-        attached.unread = behind && !attached.is_unlimited_upstream();
+        attached.unread = enough && !attached.is_unlimited_upstream();
         match attached.poll(cx, &self.outbox) {
             Ok(moved) => {
                 if moved {

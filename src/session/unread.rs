@@ -43,6 +43,12 @@ impl Session {
         self.outbox.held_bytes() > OUTPUT_PAUSE_BYTES.min(self.output_max_bytes() / 2).min(self.pause_bytes())
     }
 
+    /// Whether the client has enough that it could take now: nothing more is read for it upstream. What only waits for a reply before it
+    /// does not count, for that reply may be among what is to be read.
+    pub(super) fn has_enough(&self) -> bool {
+        self.is_behind() && self.outbox.unwritten_bytes() > 0
+    }
+
     /// Bytes that may be held for the client before it is paused because memory is short; without end while it is not.
     fn pause_bytes(&self) -> usize {
         self.worker.shared.memory.pause_bytes()
