@@ -135,3 +135,38 @@ fn the_write_of_a_client_that_left_during_a_pause_is_given_up_when_the_upstream_
     redis.pause();
     eventually("its connection is given up", || !operator.text(&["PROXY", "LANES"]).contains(LENT));
 }
+
+/// What is sent as if it might block, though it does not, is not waited for as if it did.
+#[test]
+fn whoever_waits_over_a_connection_of_their_own_is_told_when_the_upstream_says_nothing() {
+    let (redis, proxy) = stage(1000);
+    let (mut operator, mut writer, mut other, mut tracking) =
+        (proxy.client(), proxy.client(), proxy.client(), proxy.client3());
+    // The connections they will have are there.
+    for client in [&mut operator, &mut writer, &mut other] {
+        assert_eq!(client.text(&["WATCH", "w"]), "+OK\r\n");
+    }
+    for client in [&mut operator, &mut writer, &mut other] {
+        assert_eq!(client.text(&["UNWATCH"]), "+OK\r\n");
+    }
+    tracking.ask(&["CLIENT", "TRACKING", "ON"]);
+    tracking.ask(&["SETRANGE", "large", "2000000", "x"]);
+    for _ in 0..3 {
+        assert!(tracking.ask(&["GET", "large"]).len() > 2_000_000);
+    }
+    assert_eq!(operator.text(&["CLIENT", "PAUSE", "1500", "WRITE"]), "+OK\r\n");
+    writer.send(&["SET", "k", "new"]);
+    eventually("the upstream holds it back", || operator.text(&["INFO", "clients"]).contains("blocked_clients:1\r\n"));
+    redis.pause();
+    other.send(&["CLIENT", "UNPAUSE"]);
+    tracking.send(&["GET", "large"]);
+    for client in [&mut writer, &mut other, &mut tracking] {
+        let mut reply = client.text_frame();
+        // What it knows may have changed unheard.
+        while reply.starts_with('>') {
+            reply = client.text_frame();
+        }
+        assert!(reply.starts_with("-ERR anteroom: "), "{reply}");
+        assert!(reply.contains("no reply within 1000 ms"), "{reply}");
+    }
+}

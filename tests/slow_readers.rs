@@ -151,7 +151,9 @@ fn a_large_answer_that_waits_for_one_before_it_does_not_keep_that_from_coming() 
     let redis = Redis::start();
     let proxy = proxy_for(&redis, 10_000);
     let large = "x".repeat(MIB);
-    for first in [&["BLPOP", "none", "1"][..], &["EVAL", "local n = 0; for i = 1, 2e6 do n = n + i end; return false", "0"]] {
+    for first in
+        [&["BLPOP", "none", "1"][..], &["EVAL", "local n = 0; for i = 1, 2e6 do n = n + i end; return false", "0"]]
+    {
         let mut client = proxy.client();
         client.ask(&["ECHO", "once"]);
         client.send(first);

@@ -172,9 +172,9 @@ pub enum Dedicated {
     Tunnel,
     /// Changes a state of the connection that the proxy does not model; the session keeps the connection for life.
     State,
-    /// A read whose client is to hear of changes, and which another connection cannot be burdened with. Leaves no state behind. No row has it:
-    /// it depends on the client.
-    Followed,
+    /// What rides the lane otherwise: a large read whose client is to hear of changes, a write that a pause held back until now. Leaves no state
+    /// behind. No row has it: it depends on the client.
+    OffLane,
     /// Nobody knows what it does to the connection; the connection is closed, not returned.
     Unknown,
 }

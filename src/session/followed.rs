@@ -96,7 +96,7 @@ impl Session {
             return self.read_unfollowed(command, args, keys);
         }
         if self.is_heavy(command, args, &keys) {
-            return self.on_dedicated(Dedicated::Followed, command, args);
+            return self.on_dedicated(Dedicated::OffLane, command, args);
         }
         // A read of one of the keys may be on the lane: this one must not overtake it.
         if (self.way != Way::Fills || self.outbox.is_on_two_ways()) && !self.is_settled() {

@@ -107,10 +107,11 @@ impl Session {
         match route {
             Route::Local(local) => self.local(local, args),
             // What the upstream holds back must not hold up everyone else's replies on the lane.
-            // Once it waits for a connection it keeps that way, though the pause may end meanwhile.
-            Route::Lane if is_lent || (self.diverts_writes() && may_write(command, args)) => {
+            Route::Lane if self.diverts_writes() && may_write(command, args) => {
                 self.on_dedicated(Dedicated::Blocking, command, args)
             }
+            // It waited for a connection, and keeps that way: a pause may have ended meanwhile, or its client is to hear of what it reads.
+            Route::Lane if is_lent => self.on_dedicated(Dedicated::OffLane, command, args),
             Route::Lane => self.on_lane(command, args),
             // Without a transaction or watches these change nothing; the upstream has the exact words.
             Route::Dedicated(Dedicated::Exec | Dedicated::Discard | Dedicated::Unwatch) => {

@@ -20,6 +20,9 @@ use crate::server::clients::Mode;
 use crate::upstream::lane::Lost;
 use crate::upstream::pause::Asked;
 
+/// How long a command blocks that does not, but is held back by a pause: for as long as the pause lasts, the clocks stand still.
+const BLOCKS_NOT: Option<Duration> = Some(Duration::ZERO);
+
 impl Session {
     /// A command that needs a connection of its own. It waits until everything before it has been answered, then for
     /// the connection.
@@ -249,7 +252,7 @@ impl Session {
                 }
                 Flow::Next
             }
-            Dedicated::Followed => self.ride_plain(command, args),
+            Dedicated::OffLane => self.ride_plain(command, args),
             Dedicated::Unknown => self.ride_unknown(command, args),
         }
     }
@@ -264,7 +267,7 @@ impl Session {
             Some(asked) if self.transaction().is_none() => {
                 let noted = self.worker.shared.pause.note(asked);
                 let then = Then::Paused { noted, worker: self.worker.clone(), then: Box::new(Then::Nothing) };
-                self.send_blocking(command, args, then, None)
+                self.send_blocking(command, args, then, BLOCKS_NOT)
             }
             _ => self.block(command, args),
         }
@@ -313,7 +316,7 @@ impl Session {
             _ => self.fence_only(command, args),
         };
         let then = self.follow_attached(command, args, then);
-        self.send_blocking(command, args, then, command.waits_for(args))
+        self.send_blocking(command, args, then, if is_diverted { BLOCKS_NOT } else { command.waits_for(args) })
     }
 
     /// `wait` is the longest it may block, if that is known.
