@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anteroom::config;
 use socket2::{Domain, Socket, Type};
+use anteroom::resp::encode;
 use support::{Client, Proxy, Redis, eventually};
 
 const FULL: &[u8] = b"-ERR max number of clients reached\r\n";
@@ -325,6 +326,23 @@ fn one_request_has_only_so_many_bytes() {
     let _ = client.stream.write_all(&vec![b'v'; 2 << 20]);
     assert!(client.is_closed());
     eventually("it is counted", || ended(&proxy, "request_too_big") == 1);
+}
+
+#[test]
+fn many_requests_that_come_together_are_not_one() {
+    let redis = Redis::start();
+    let proxy = proxy(&redis, |clients| clients.request_max_bytes = 16 * 1024);
+    let mut client = proxy.client();
+    // All of them are read while the first has the others wait.
+    let mut requests = Vec::new();
+    encode::command(&mut requests, &[b"BLPOP", b"none", b"0.5"]);
+    (0..5_000).for_each(|_| encode::command(&mut requests, &[b"STRLEN", b"k"]));
+    client.send_raw(&requests);
+    assert_eq!(client.text_frame(), "*-1\r\n");
+    for _ in 0..5_000 {
+        assert_eq!(client.text_frame(), ":0\r\n");
+    }
+    assert_eq!(ended(&proxy, "request_too_big"), 0);
 }
 
 #[test]

@@ -102,12 +102,19 @@ impl Session {
             if std::mem::take(&mut backlog.partial) {
                 backlog.since_us = backlog.read_us;
             }
-            if backlog.bytes.len() - backlog.start > self.worker.config().clients.request_max_bytes {
+            self.run_backlog();
+            if self.is_request_too_big() {
                 return Err(End::RequestTooBig);
             }
-            self.run_backlog();
         }
         Ok(read)
+    }
+
+    /// Whether what is left is one request that is not whole yet, and has too many bytes already. (What is held is not looked at: no more than
+    /// [`READ_AHEAD_MAX_BYTES`] of it are read.)
+    fn is_request_too_big(&self) -> bool {
+        let max = self.worker.config().clients.request_max_bytes;
+        self.backlog.as_ref().is_some_and(|backlog| backlog.partial && backlog.bytes.len() - backlog.start > max)
     }
 
     /// The common case: nothing is left over, so the bytes are read into the worker's buffer and run from there.
