@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anteroom::config;
-use socket2::{Domain, Socket, Type};
 use anteroom::resp::encode;
+use socket2::{Domain, Socket, Type};
 use support::{Client, Proxy, Redis, eventually};
 
 const FULL: &[u8] = b"-ERR max number of clients reached\r\n";

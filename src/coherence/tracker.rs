@@ -59,10 +59,19 @@ pub struct Fill {
     pub ticket: FillTicket,
     /// What is read.
     pub request: KeyRequest,
-    /// How its reply is written for a RESP2 client.
-    pub resp2: Resp2Rule,
+    /// What its reply will be.
+    pub foreseen: Foreseen,
     /// To those who wait for it. (After the ticket, so that a fill that is dropped is closed first.)
     pub promise: Promise<FlightId>,
+}
+
+/// What is known of a reply before it comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreseen {
+    /// How it is written for a RESP2 client.
+    pub resp2: Resp2Rule,
+    /// It is of a hash, whose fields may have an expiry of their own.
+    pub of_hash: bool,
 }
 
 /// One read to be made on the tracking connection, so that Redis tells of changes to its keys, and kept nowhere.
@@ -132,6 +141,8 @@ pub struct Tracker {
     stale: Complaints,
     /// Until then (milliseconds on the clock) fills are for nothing: the user may not ask for a key's expiry.
     no_fills_until: AtomicU64,
+    /// Until then fills of hashes are: fields of some expire, and of which nobody says.
+    no_hashes_until: AtomicU64,
 }
 
 #[derive(Default)]
@@ -157,6 +168,7 @@ impl Tracker {
             state,
             stale: Complaints::default(),
             no_fills_until: AtomicU64::new(0),
+            no_hashes_until: AtomicU64::new(0),
         })
     }
 
@@ -192,9 +204,19 @@ impl Tracker {
         self.no_fills_until.store(when.0, Relaxed);
     }
 
+    /// The same of what is filled of a hash.
+    pub fn may_fill_hash(&self, now: Millis) -> bool {
+        now.0 >= self.no_hashes_until.load(Relaxed)
+    }
+
+    fn no_hashes_before(&self, when: Millis) {
+        self.no_hashes_until.store(when.0, Relaxed);
+    }
+
     /// Rights may have changed: what was refused may be permitted now.
     pub fn rights_changed(&self) {
         self.no_fills_until.store(0, Relaxed);
+        self.no_hashes_until.store(0, Relaxed);
     }
 
     /// Raises a fence: the mail comes once everything Redis sent this connection before now has been applied. False, and no

@@ -295,6 +295,11 @@ impl Command {
         self.categories.contains(Categories::SCRIPTING) && &*self.name == "script|load"
     }
 
+    /// Whether it is about a hash.
+    pub fn is_of_hash(&self) -> bool {
+        self.categories.contains(Categories::HASH)
+    }
+
     /// How a rate limit treats it.
     pub fn toll(&self) -> Toll {
         match self.route {

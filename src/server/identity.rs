@@ -122,9 +122,9 @@ impl Identity {
         self.rights.load(Ordering::Acquire)
     }
 
-    /// Whether a fill is worth its while: it can be made, and what it brings can be kept.
-    pub fn may_fill(&self, now: Millis) -> bool {
-        self.tracker.as_ref().is_some_and(|tracker| tracker.may_fill(now))
+    /// Whether a fill, of a hash or of something else, is worth its while: it can be made, and what it brings can be kept.
+    pub fn may_fill(&self, now: Millis, of_hash: bool) -> bool {
+        self.tracker.as_ref().is_some_and(|tracker| tracker.may_fill(now) && (!of_hash || tracker.may_fill_hash(now)))
     }
 }
 

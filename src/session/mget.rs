@@ -8,6 +8,7 @@ use super::Session;
 use super::request::Flow;
 use super::then::{Then, WatchedMany};
 use crate::cache::{Millis, ViewKey};
+use crate::coherence::tracker::Foreseen;
 use crate::coherence::{FlightKey, KeyRequest, Miss, ReadWatch, Snapshot, Source};
 use crate::command::Command;
 use crate::config::Mode;
@@ -206,7 +207,7 @@ impl Session {
         let asked = FlightKey { scope: source.scope(), key, question: request.question() };
         let flown = self.worker.flights.borrow_mut().join(&self.worker.coherence, &asked, None.into()).is_ok();
         if !flown && let Some(ticket) = self.ticket(source, &request, now) {
-            self.launch(request, get.resp2, ticket, None);
+            self.launch(request, Foreseen { resp2: get.resp2, of_hash: false }, ticket, None);
         }
     }
 }

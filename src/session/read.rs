@@ -20,14 +20,14 @@ use super::{Session, Way};
 use crate::cache::{Millis, View, ViewKey};
 use crate::coherence::audit::Audit;
 use crate::coherence::mail::Promise;
-use crate::coherence::tracker::{Asked, Fill};
+use crate::coherence::tracker::{Asked, Fill, Foreseen};
 use crate::coherence::{
     Audited, FillTicket, FlightKey, KeyRequest, Miss, MissReason, ReadWatch, ScopeId, Seen, Source,
 };
 use crate::command::Command;
 use crate::config::Mode;
 use crate::observe::{Bypass, Outcome};
-use crate::resp::{Args, Resp2Rule};
+use crate::resp::Args;
 use crate::upstream::lane::Lane;
 
 /// Bytes of a request that is made on the tracker's connection, at most: it is written there whole, beside everyone's fills.
@@ -163,7 +163,7 @@ impl Session {
             MissReason::NotArmed | MissReason::Silent | MissReason::WriteInFlight | MissReason::FlushInFlight
         );
         let follows = self.follows(command);
-        if !fillable || !self.identity.may_fill(now) || !worker.coherence.admit(miss.hash) {
+        if !fillable || !self.may_fill(command) || !worker.coherence.admit(miss.hash) {
             if follows {
                 return self.read_through_tracker(command, args);
             }
@@ -195,7 +195,7 @@ impl Session {
         let joined = worker.flights.borrow_mut().join(&worker.coherence, asked, joiner.into());
         if let Err(Seat { joiner, .. }) = joined {
             match self.ticket(source, &request, now) {
-                Some(ticket) => self.launch(request, command.resp2_for(args), ticket, joiner),
+                Some(ticket) => self.launch(request, foreseen(command, args), ticket, joiner),
                 None if follows => joiner.into_iter().for_each(|joiner| self.launch_read(command, args, joiner)),
                 // It asks for itself. Nothing of this key is in flight.
                 None => {
@@ -220,12 +220,12 @@ impl Session {
         hash: u64,
     ) -> Flow {
         let request = KeyRequest::new(self.db, command.id, args);
-        let Some(ticket) = self.ticket(source, &request, now) else {
+        let Some(ticket) = self.ticket(source, &request, now).filter(|_| self.may_fill(command)) else {
             return self.bypass(command, args, Bypass::OwnReadInFlight);
         };
         let lane = self.lane();
         let joiner = self.joiner(request.clone(), lane);
-        self.launch(request, command.resp2_for(args), ticket, Some(joiner));
+        self.launch(request, foreseen(command, args), ticket, Some(joiner));
         self.reads.add(hash);
         Flow::Next
     }
@@ -244,6 +244,11 @@ impl Session {
         }
     }
 
+    /// Whether what this command reads can be filled and kept, as far as is known.
+    pub(super) fn may_fill(&self, command: &Command) -> bool {
+        self.identity.may_fill(self.now, command.is_of_hash())
+    }
+
     /// The right to fill, if there is room for another flight and nothing stands against it.
     pub(super) fn ticket(&self, source: &Arc<Source>, request: &KeyRequest, now: Millis) -> Option<FillTicket> {
         let coherence = &self.worker.coherence;
@@ -252,20 +257,20 @@ impl Session {
         {
             return None;
         }
-        if !self.identity.may_fill(now) || !self.fills.has_room() || !self.worker.flights.borrow().has_room() {
+        if !self.identity.may_fill(now, false) || !self.fills.has_room() || !self.worker.flights.borrow().has_room() {
             return None;
         }
         coherence.ticket(source, request.key(), now).ok()
     }
 
     /// Sends a fill to the tracker; its reply goes to the joiner and to whoever joins.
-    pub(super) fn launch(&self, request: KeyRequest, resp2: Resp2Rule, ticket: FillTicket, joiner: Option<Joiner>) {
+    pub(super) fn launch(&self, request: KeyRequest, foreseen: Foreseen, ticket: FillTicket, joiner: Option<Joiner>) {
         let Some(tracker) = &self.identity.tracker else { return };
         let seat = Seat { joiner, _begun: Some(self.fills.begin()) };
         let begun = self.worker.flights.borrow_mut().begin(ticket.scope(), request.clone(), ticket.check(), seat);
         // `ticket` has asked for room, and nothing has come between.
         let Some(flight) = begun else { return };
-        let fill = Fill { ticket, request, resp2, promise: Promise::new(&self.worker.mailbox, flight) };
+        let fill = Fill { ticket, request, foreseen, promise: Promise::new(&self.worker.mailbox, flight) };
         self.worker.round.add(tracker, Asked::Fill(Box::new(fill)));
     }
 
@@ -324,4 +329,8 @@ impl Session {
         self.at_hand.came_out(Outcome::Bypass(why));
         self.pass_beside(command, args)
     }
+}
+
+fn foreseen(command: &Command, args: &Args<'_>) -> Foreseen {
+    Foreseen { resp2: command.resp2_for(args), of_hash: command.is_of_hash() }
 }

@@ -202,8 +202,12 @@ impl Session {
             MissReason::NoEntry | MissReason::NoView | MissReason::Expired | MissReason::Stale => {}
         }
         let is_tracked = mode == Mode::Tracked;
-        if is_tracked && !self.identity.may_fill(now) {
+        if is_tracked && !self.identity.may_fill(now, false) {
             return Next::NotPermitted;
+        }
+        let table = self.worker.table();
+        if is_tracked && table.get(question.command).is_some_and(|command| !self.may_fill(command)) {
+            return Next::FieldsExpire;
         }
         if !coherence.popularity(key).suffices() {
             return Next::Admission;

@@ -71,6 +71,7 @@ pub(super) fn tracker(shared: &Shared) -> Answer {
             ("last_heartbeat_ms", armed(standing.answered_before(now))),
             ("lease_left_ms", armed(tracker.source.lease_left(now))),
             ("may_fill", tracker.may_fill(now).into()),
+            ("may_fill_hashes", tracker.may_fill_hash(now).into()),
             ("connects", standing.armed().into()),
             ("losses", standing.losses().into()),
         ]

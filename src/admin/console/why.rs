@@ -47,6 +47,8 @@ pub enum Next {
     RequestTooLong,
     /// It is passed on: the user may not ask for a key's expiry.
     NotPermitted,
+    /// It is passed on: Redis does not tell when fields of a hash expire.
+    FieldsExpire,
     /// It is passed on: as many fills are in flight as may be.
     NoRoom,
     /// It is passed on, and its keys are filled beside it where they may be.
@@ -212,6 +214,7 @@ impl Next {
             Self::TooBig => CommitRefused::TooBig.as_str(),
             Self::RequestTooLong => "request_too_long",
             Self::NotPermitted => "not_permitted",
+            Self::FieldsExpire => "fields_expire",
             Self::NoRoom => "no_room",
             Self::Beside => "fill_beside",
         }
@@ -235,6 +238,9 @@ impl Next {
             }
             Self::NotPermitted => {
                 "The next read is passed on: the user may not run PTTL, without which a value cannot be kept. Asked again within a minute."
+            }
+            Self::FieldsExpire => {
+                "The next read is passed on: fields of some hash expire, or the user may not run INFO, which tells. Asked again within ten seconds."
             }
             Self::NoRoom => {
                 "The next read is passed on: as many fills are in flight as may be (coherence.fills_inflight_max)."

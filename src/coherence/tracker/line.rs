@@ -23,7 +23,12 @@ use crate::upstream::connect::Connection;
 /// A reply that Redis owes on the tracking connection.
 enum Owed {
     Select,
-    Pttl(Box<Fill>, Millis),
+    /// Whether fields of hashes may expire on this server.
+    Fields,
+    /// Whether [`Owed::Subexpiry`] stands between it and the value.
+    Pttl(Box<Fill>, Millis, bool),
+    /// How many hashes have fields that expire. PTTL has been answered.
+    Subexpiry(Box<Fill>, Millis, Option<i64>),
     Value(Box<Fill>, Millis, Option<i64>),
     Read(Box<Read>),
     Audit(Box<Audit>),
@@ -41,6 +46,9 @@ const OWED_MAX: usize = 8192;
 /// its expiry is never kept, and each costs Redis two commands and a line in its ACL LOG.
 const NO_FILLS_MS: u64 = 60_000;
 
+/// The same for hashes while fields of some expire.
+const NO_HASHES_MS: u64 = 10_000;
+
 /// One connection's life.
 pub(super) struct Line<'a> {
     tracker: &'a Tracker,
@@ -55,6 +63,8 @@ pub(super) struct Line<'a> {
     db: u32,
     /// The last SELECT was refused.
     wrong_db: bool,
+    /// Fields of hashes may expire on this server (Redis 7.4), or it has not said yet.
+    fields_expire: bool,
 }
 
 /// A database no fill is for: the next one selects its own.
@@ -76,17 +86,21 @@ impl<'a> Line<'a> {
         tracker.queue().up = true;
         tracker.set_state(TrackerState::Armed(signal));
         tracker.standing.arms(clock.now());
+        let mut wire = Wire::new(connection, limits.reply_max_bytes);
+        // It leaves with whatever comes first.
+        encode::command(&mut wire.out, &[b"HPTTL", b"anteroom:tracker", b"FIELDS", b"1", b"anteroom"]);
         Self {
             tracker,
             coherence,
-            wire: Wire::new(connection, limits.reply_max_bytes),
+            wire,
             signal,
             clock,
             limits,
             armed: Some(armed),
-            owed: VecDeque::new(),
+            owed: VecDeque::from([Owed::Fields]),
             db: 0,
             wrong_db: false,
+            fields_expire: true,
         }
     }
 
@@ -157,9 +171,14 @@ impl<'a> Line<'a> {
             match asked {
                 Asked::Fill(fill) => {
                     self.select(fill.request.question().db);
+                    // From here on the key is tracked: whatever changes before the last of these is read is heard of.
                     encode::command(&mut self.wire.out, &[b"PTTL", fill.request.key()]);
+                    let asks = fill.foreseen.of_hash && self.fields_expire;
+                    if asks {
+                        encode::command(&mut self.wire.out, &[b"INFO", b"keyspace"]);
+                    }
                     self.wire.out.extend_from_slice(fill.request.bytes());
-                    self.owed.push_back(Owed::Pttl(fill, now));
+                    self.owed.push_back(Owed::Pttl(fill, now, asks));
                 }
                 Asked::Read(read) => {
                     self.select(read.request.question().db);
@@ -215,13 +234,26 @@ impl<'a> Line<'a> {
                     self.db = DB_UNKNOWN;
                 }
             }
-            Some(Owed::Pttl(fill, sent)) => {
+            Some(Owed::Fields) => self.fields_expire = !is_unknown_command(frame),
+            Some(Owed::Pttl(fill, sent, asks)) => {
                 if kind.is_error() && refuses_pttl(frame) {
                     self.tracker.no_fills_before(now + NO_FILLS_MS);
                 }
                 let pttl = frame.strip_prefix(b":").and_then(|n| std::str::from_utf8(n).ok()?.trim_end().parse().ok());
                 // Its reply is the next one: nothing can stand between but pushes.
-                self.owed.push_front(Owed::Value(fill, sent, pttl));
+                self.owed.push_front(if asks {
+                    Owed::Subexpiry(fill, sent, pttl)
+                } else {
+                    Owed::Value(fill, sent, pttl)
+                });
+            }
+            Some(Owed::Subexpiry(fill, sent, pttl)) => {
+                let none = expiring_hashes(frame) == Some(0);
+                if !none {
+                    self.tracker.no_hashes_before(now + NO_HASHES_MS);
+                }
+                // When its fields expire is not to be had, and without that a hash cannot be kept.
+                self.owed.push_front(Owed::Value(fill, sent, pttl.filter(|_| none)));
             }
             // Dropped, as wherever there is no reply to give: who waits is told by that (`Promise`).
             Some(Owed::Value(..) | Owed::Read(_)) if self.wrong_db => {}
@@ -281,7 +313,7 @@ impl<'a> Line<'a> {
         let mut resp2 = None;
         if !same_in_resp2(frame) {
             let mut converted = Vec::new();
-            if to_resp2(frame, fill.resp2, &mut converted).is_err() {
+            if to_resp2(frame, fill.foreseen.resp2, &mut converted).is_err() {
                 return;
             }
             resp2 = Some(converted);
@@ -292,7 +324,8 @@ impl<'a> Line<'a> {
             // A write came between the two replies, if not before: PTTL spoke of another value. This one lives a millisecond at least.
             _ if fill.ticket.has_moved() => sent + 1,
             Some(left @ 0..) => sent + left as u64,
-            _ => Millis::NEVER,
+            Some(_) => Millis::NEVER,
+            None => sent + 1,
         };
         // Without its expiry a value cannot be kept; an error never is (race R16).
         if let Some(pttl) = pttl
@@ -374,9 +407,11 @@ impl Drop for Line<'_> {
         let mut partial = self.wire.partial_bytes();
         for owed in std::mem::take(&mut self.owed) {
             match owed {
-                Owed::Select | Owed::Setting => {}
+                Owed::Select | Owed::Fields | Owed::Setting => {}
                 Owed::Audit(_) | Owed::Verdict(_) => self.coherence.counters().audited(Audited::Discarded),
-                Owed::Pttl(fill, _) | Owed::Value(fill, ..) => fill.give_up(partial, self.clock.now()),
+                Owed::Pttl(fill, ..) | Owed::Subexpiry(fill, ..) | Owed::Value(fill, ..) => {
+                    fill.give_up(partial, self.clock.now())
+                }
                 Owed::Read(read) => read.give_up(self.coherence, partial, self.clock.now()),
                 Owed::Pong(_, _, fences) => post_all(fences),
             }
@@ -395,4 +430,41 @@ fn is_another_server(frame: &[u8]) -> bool {
 /// "unknown command 'PTTL'"). A key that may not be read is another matter: others may.
 fn refuses_pttl(error: &[u8]) -> bool {
     error.windows(6).any(|word| word.eq_ignore_ascii_case(b"'pttl'"))
+}
+
+fn is_unknown_command(error: &[u8]) -> bool {
+    error.starts_with(b"-ERR unknown command")
+}
+
+/// Of how many hashes fields expire, in all databases, as INFO keyspace says (`subexpiry=`, Redis 7.4; `keys_with_volatile_items=`, Valkey 9).
+/// Nothing if it does not say: it is refused.
+fn expiring_hashes(info: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(info).ok().filter(|text| text.contains("# Keyspace"))?;
+    let of = |field: &str| {
+        let count = field.strip_prefix("subexpiry=").or(field.strip_prefix("keys_with_volatile_items="))?;
+        count.parse::<u64>().ok()
+    };
+    Some(text.lines().flat_map(|line| line.split(',')).filter_map(of).fold(0, u64::saturating_add))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expiring_hashes;
+
+    #[test]
+    fn hashes_whose_fields_expire_are_counted_in_all_databases() {
+        for (info, count) in [
+            ("$12\r\n# Keyspace\r\n\r\n", Some(0)),
+            ("$60\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n\r\n", Some(0)),
+            ("$60\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\n\r\n", Some(0)),
+            (
+                "=60\r\ntxt:# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\ndb3:keys=2,expires=0,avg_ttl=0,subexpiry=2\r\n\r\n",
+                Some(2),
+            ),
+            ("$60\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,keys_with_volatile_items=1\r\n\r\n", Some(1)),
+            ("-NOPERM this user has no permissions to run the 'info' command\r\n", None),
+        ] {
+            assert_eq!(expiring_hashes(info.as_bytes()), count, "{info}");
+        }
+    }
 }
