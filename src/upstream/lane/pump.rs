@@ -92,7 +92,8 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 return Poll::Ready(Ok(Ended::Shut));
             }
             // Behind what has left, nothing more does; then what waits goes to the server that answers now.
-            moved = state.head == 0 && self.connection.era.is_over();
+            let begun = state.head > 0 || self.connection.socket.holds();
+            moved = !begun && self.connection.era.is_over();
             if moved && state.fifo.len() == state.fifo_unsent {
                 state.up = false;
                 state.replace = false;
@@ -161,16 +162,24 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         let mut state = self.lane.state.borrow_mut();
         let state = &mut *state;
         while state.head < state.unsent.len() {
+            let held = self.connection.socket.holds();
             match self.connection.socket.try_write(&state.unsent[state.head..]) {
                 Ok(n) => {
                     state.head += n;
                     state.fifo_unsent = 0;
                     self.events.sent(n);
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => match self.connection.socket.poll_write_ready(cx) {
-                    Poll::Ready(ready) => ready?,
-                    Poll::Pending => return Ok(()),
-                },
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    // Nobody knows how many of those it has just encrypted have left, and may be answered. It encrypts no more before all
+                    // of that has left: who is queued until then has not.
+                    if !held && self.connection.socket.holds() {
+                        state.fifo_unsent = 0;
+                    }
+                    match self.connection.socket.poll_write_ready(cx) {
+                        Poll::Ready(ready) => ready?,
+                        Poll::Pending => return Ok(()),
+                    }
+                }
                 Err(e) => return Err(e),
             }
         }
