@@ -99,7 +99,9 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 state.replace = false;
                 return Poll::Ready(Ok(Ended::Replaced));
             }
-            if state.fifo.is_empty() && state.replace && self.since.elapsed() > REPLACE_INTERVAL {
+            // A request may be answered before all of it has left: the rest is not for another connection.
+            let at_rest = state.fifo.is_empty() && state.unsent.is_empty();
+            if at_rest && state.replace && self.since.elapsed() > REPLACE_INTERVAL {
                 state.up = false;
                 state.replace = false;
                 return Poll::Ready(Ok(Ended::Replaced));
@@ -141,7 +143,8 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             // Looked at now and then, and when it is due.
             let tick = timeout / 4;
             if state.fifo.is_empty() && now - state.last_progress >= tick {
-                if self.unsent_room.is_too_much_at_rest(state.unsent.capacity()) {
+                // Of a request that was answered early a part may stand in it.
+                if state.unsent.is_empty() && self.unsent_room.is_too_much_at_rest(state.unsent.capacity()) {
                     state.unsent = Vec::new();
                 }
                 // Part of a push may stand in it.
