@@ -88,6 +88,15 @@ impl Socket {
         }
     }
 
+    /// Whether bytes of which [`Socket::try_write`] has said `WouldBlock` may have left all the same, or leave yet: over TLS they are
+    /// encrypted first, and said to be taken once all of them have left.
+    pub fn holds(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(s) => s.holds(),
+        }
+    }
+
     /// Whether bytes that were written have not left yet: the other end has no room for them, or the network takes its time. Closed now, with
     /// something unread, the kernel would reset the connection and drop them (Linux, `tcp_close`). To be asked before [`Socket::shut_write`],
     /// and when nothing will be written any more. Of a Unix socket, never: there they are with the other end at once.

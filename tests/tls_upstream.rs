@@ -1,5 +1,7 @@
 //! TLS to the upstream: whatever connects there proves itself and is proven to, and nothing else changes.
 
+#[path = "tls_upstream/lane.rs"]
+mod lane;
 mod support;
 #[path = "support/tls.rs"]
 mod tls;

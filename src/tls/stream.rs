@@ -88,7 +88,7 @@ impl TlsStream {
     }
 
     /// Writes once; returns how many bytes have left. After `WouldBlock` the next call must begin with the same bytes: they
-    /// may be encrypted already. So whoever has written all it has need not look after what this stream holds: it is nothing.
+    /// may be encrypted already, and have left in part ([`TlsStream::holds`]). So whoever has written all it has need not look after what this stream holds: it is nothing.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.owed == 0 {
             self.owed = self.session.writer().write(bytes)?;
@@ -98,6 +98,12 @@ impl TlsStream {
         }
         // Fewer only if the caller has dropped what it had.
         Ok(std::mem::take(&mut self.owed).min(bytes.len()))
+    }
+
+    /// Whether bytes are encrypted that [`TlsStream::try_write`] has not told of: some of them may have left, all of them may leave yet,
+    /// if only when the stream is dropped.
+    pub fn holds(&self) -> bool {
+        self.owed > 0
     }
 
     /// Moves decrypted bytes into `buf`, at most `room`.

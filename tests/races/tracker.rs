@@ -148,6 +148,46 @@ fn a_large_reply_that_stops_coming_is_noticed_within_the_bound() {
     assert_eq!(stage.proxy.count("anteroom_cache_fills_begun"), fills);
 }
 
+/// Replies that are owed on the tracker's connection.
+fn owed(stage: &Stage) -> usize {
+    let told = stage.proxy.client().text(&["PROXY", "TRACKER"]);
+    let number = told.split_once(" inflight=").and_then(|(_, rest)| rest.split([' ', '\r']).next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no number in flight: {told}"))
+}
+
+/// It is asked for so much at once that heartbeats of its own would come on top.
+#[test]
+fn a_tracker_that_falls_silent_when_it_is_owed_as_much_as_may_be_is_given_up_and_nobody_waits_for_it() {
+    const PIPELINE: usize = 4096;
+    let stage = Stage::with(|config| {
+        config.coherence.heartbeat_ms = 2000;
+        config.coherence.heartbeat_deadline_ms = 500;
+        // A look at the users that is not answered in time forgets what is kept for them.
+        config.upstream.acl_check_ms = 0;
+    });
+    let mut readers: Vec<Client> = (0..3).map(|_| stage.proxy.client3()).collect();
+    for reader in &mut readers {
+        reader.prepare_pipeline(PIPELINE);
+        assert_eq!(reader.text(&["CLIENT", "TRACKING", "ON"]), OK);
+    }
+    // Just after a PONG, so that none is owed until the next heartbeat.
+    let tracker = stage.tracker();
+    tracker.hold(Down);
+    tracker.release_through(Down, b"$16\r\nanteroom:tracker\r\n");
+    for (number, reader) in readers.iter_mut().enumerate() {
+        reader.send_raw((0..PIPELINE).map(|n| format!("GET {number}:{n}\r\n")).collect::<String>().as_bytes());
+    }
+    eventually("as many are owed as may be", || owed(&stage) >= 8192);
+    let asked = Instant::now();
+    assert_eq!(stage.proxy.client().text(&["EVAL", "return 1", "0"]), ":1\r\n");
+    assert!(asked.elapsed() < Duration::from_millis(2 * 2000 + 500 + 3000), "after {:?}", asked.elapsed());
+    for reader in &mut readers {
+        let replies = std::iter::repeat_with(|| reader.frame()).filter(|frame| !frame.starts_with(b">"));
+        assert!(replies.take(PIPELINE).all(|reply| reply == b"_\r\n"));
+    }
+    stage.proxy.wait_armed();
+}
+
 #[test]
 fn data_is_read_on_the_connection_that_is_tracked() {
     let stage = Stage::new();

@@ -39,7 +39,8 @@ enum Owed {
     Setting,
 }
 
-/// Requests on the wire at most, in commands; beyond it fills wait in the queue.
+/// Requests on the wire, in commands, from which on what is asked for waits in the queue. What has gathered there goes out together, so that
+/// there may be more of them: what clients may have in flight.
 const OWED_MAX: usize = 8192;
 
 /// Milliseconds for which nothing is filled for a user who is refused PTTL, unless rights change meanwhile: a fill without
@@ -134,8 +135,9 @@ impl<'a> Line<'a> {
                     let oldest = self.owed.iter().find_map(|o| if let Owed::Pong(at, ..) = o { Some(*at) } else { None });
                     self.wire.check_silence(oldest, self.limits.deadline)?;
                     self.wire.check_era()?;
-                    // Each has its lease to give; beyond the bound those on their way must do.
-                    if self.owed.len() < OWED_MAX {
+                    // Each has its lease to give; beyond the bound those on their way must do. But one is on its way always: whether it is
+                    // answered is all by which silence is known.
+                    if self.owed.len() < OWED_MAX || oldest.is_none() {
                         if self.signal == Signal::Events {
                             encode::command(&mut self.wire.out, &[b"CONFIG", b"GET", events::SETTING.as_bytes()]);
                             self.owed.push_back(Owed::Setting);

@@ -92,13 +92,16 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
                 return Poll::Ready(Ok(Ended::Shut));
             }
             // Behind what has left, nothing more does; then what waits goes to the server that answers now.
-            moved = state.head == 0 && self.connection.era.is_over();
+            let begun = state.head > 0 || self.connection.socket.holds();
+            moved = !begun && self.connection.era.is_over();
             if moved && state.fifo.len() == state.fifo_unsent {
                 state.up = false;
                 state.replace = false;
                 return Poll::Ready(Ok(Ended::Replaced));
             }
-            if state.fifo.is_empty() && state.replace && self.since.elapsed() > REPLACE_INTERVAL {
+            // A request may be answered before all of it has left: the rest is not for another connection.
+            let at_rest = state.fifo.is_empty() && state.unsent.is_empty();
+            if at_rest && state.replace && self.since.elapsed() > REPLACE_INTERVAL {
                 state.up = false;
                 state.replace = false;
                 return Poll::Ready(Ok(Ended::Replaced));
@@ -140,7 +143,8 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
             // Looked at now and then, and when it is due.
             let tick = timeout / 4;
             if state.fifo.is_empty() && now - state.last_progress >= tick {
-                if self.unsent_room.is_too_much_at_rest(state.unsent.capacity()) {
+                // Of a request that was answered early a part may stand in it.
+                if state.unsent.is_empty() && self.unsent_room.is_too_much_at_rest(state.unsent.capacity()) {
                     state.unsent = Vec::new();
                 }
                 // Part of a push may stand in it.
@@ -161,16 +165,24 @@ impl<'a, W: Waiter + 'static> Pump<'a, W> {
         let mut state = self.lane.state.borrow_mut();
         let state = &mut *state;
         while state.head < state.unsent.len() {
+            let held = self.connection.socket.holds();
             match self.connection.socket.try_write(&state.unsent[state.head..]) {
                 Ok(n) => {
                     state.head += n;
                     state.fifo_unsent = 0;
                     self.events.sent(n);
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => match self.connection.socket.poll_write_ready(cx) {
-                    Poll::Ready(ready) => ready?,
-                    Poll::Pending => return Ok(()),
-                },
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    // Nobody knows how many of those it has just encrypted have left, and may be answered. It encrypts no more before all
+                    // of that has left: who is queued until then has not.
+                    if !held && self.connection.socket.holds() {
+                        state.fifo_unsent = 0;
+                    }
+                    match self.connection.socket.poll_write_ready(cx) {
+                        Poll::Ready(ready) => ready?,
+                        Poll::Pending => return Ok(()),
+                    }
+                }
                 Err(e) => return Err(e),
             }
         }
