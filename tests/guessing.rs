@@ -5,6 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::binary::Binary;
+use support::canned::{Peer, Scripted};
 use support::{Client, Proxy, Redis, eventually};
 
 const THROTTLED: &str = "-THROTTLED auth-failures, retry after ";
@@ -151,4 +152,55 @@ fn guessing_holds_up_nobody_else_and_shows_no_password_in_the_log() {
     assert!((1..=2).contains(&told), "said {told} times");
     assert!(log.iter().all(|line| !line.contains("s3cret-guess")));
     eventually("the right one is taken again", || binary.client().text(&["AUTH", "alice", "right"]) == "+OK\r\n");
+}
+
+/// As Redis 8.0.2 does: of what has come together a wrong password is answered only if nothing was answered before it.
+fn answers_first_things_only(mut peer: Peer) {
+    let mut is_first = true;
+    while let Some(words) = peer.request() {
+        if is_first {
+            // Whatever is sent without waiting comes meanwhile.
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let is_right = words[0] != "AUTH" || words[2] == "right";
+        if is_right || is_first {
+            let reply =
+                if is_right { "+OK\r\n" } else { "-WRONGPASS invalid username-password pair or user is disabled.\r\n" };
+            if !peer.send(reply) {
+                return;
+            }
+        }
+        is_first = !peer.has_more();
+    }
+}
+
+#[test]
+fn nobody_is_let_in_by_the_answer_to_another_s_password() {
+    let upstream = Scripted::start(answers_first_things_only);
+    let redis = Redis::start();
+    redis.client().ask(&["CONFIG", "SET", "requirepass", "another"]);
+    for addr in [upstream.addr, redis.addr()] {
+        let proxy = Proxy::start_with(addr, |config| {
+            config.workers = 1;
+            config.upstream.timeout_ms = 2000;
+        });
+        let right = if addr == redis.addr() { "another" } else { "right" };
+        let replies: Vec<(bool, String)> = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..60)
+                .map(|n| {
+                    let mut client = proxy.client();
+                    scope.spawn(move || {
+                        let is_right = n % 2 == 0;
+                        (is_right, client.text(&["AUTH", "default", if is_right { right } else { "wrong" }]))
+                    })
+                })
+                .collect();
+            clients.into_iter().map(|client| client.join().expect("it is answered")).collect()
+        });
+        for (is_right, reply) in replies {
+            let expected =
+                if is_right { "+OK\r\n" } else { "-WRONGPASS invalid username-password pair or user is disabled.\r\n" };
+            assert_eq!(reply, expected, "upstream {addr}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use redis_protocol::resp3::decode::complete;
 use redis_protocol::resp3::types::OwnedFrame;
 
 use super::element::element;
+use super::{Protocol, encode};
 
 /// The deepest nesting that is decoded. HELLO's own reply has three levels: its modules are maps in an array in a map.
 const DEPTH_MAX: usize = 16;
@@ -52,6 +53,20 @@ impl Understood {
         }
     }
 
+    /// The list under `name` of what RESP3 has as maps and RESP2 as flat arrays, written in this protocol; `None` if it is not one of flat
+    /// arrays. (The order of a map's pairs is not kept by decoding it.)
+    pub fn flat_maps(&self, name: &str, protocol: Protocol) -> Option<Vec<u8>> {
+        let OwnedFrame::Array { data: maps, .. } = self.field(name)? else { return None };
+        let mut out = Vec::new();
+        encode::array_header(&mut out, maps.len());
+        for map in maps {
+            let OwnedFrame::Array { data: flat, .. } = map else { return None };
+            encode::map_header(&mut out, protocol, flat.len() / 2);
+            flat.iter().try_for_each(|element| write(element, &mut out))?;
+        }
+        Some(out)
+    }
+
     fn field(&self, name: &str) -> Option<&OwnedFrame> {
         match &self.0 {
             OwnedFrame::Map { data, .. } => data.iter().find(|(key, _)| is_text(key, name)).map(|(_, value)| value),
@@ -61,6 +76,21 @@ impl Understood {
             _ => None,
         }
     }
+}
+
+/// As it is in either protocol. Nesting is bounded: see [`Understood::decode`].
+fn write(frame: &OwnedFrame, out: &mut Vec<u8>) -> Option<()> {
+    match frame {
+        OwnedFrame::BlobString { data, .. } => encode::bulk(out, data),
+        OwnedFrame::SimpleString { data, .. } => encode::simple(out, data),
+        OwnedFrame::Number { data, .. } => encode::integer(out, *data),
+        OwnedFrame::Array { data, .. } => {
+            encode::array_header(out, data.len());
+            data.iter().try_for_each(|element| write(element, out))?;
+        }
+        _ => return None,
+    }
+    Some(())
 }
 
 fn is_text(frame: &OwnedFrame, word: &str) -> bool {
@@ -97,6 +127,21 @@ fn is_shallow(frame: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_flat_arrays_is_one_of_maps_in_the_other_protocol() {
+        let module = "$4\r\nname\r\n$1\r\nv\r\n$3\r\nver\r\n:1\r\n$4\r\nargs\r\n*1\r\n$1\r\na\r\n";
+        let hello = format!("*2\r\n$7\r\nmodules\r\n*1\r\n*6\r\n{module}");
+        let understood = Understood::decode(hello.as_bytes()).expect("a sound frame");
+        let written =
+            |protocol| understood.flat_maps("modules", protocol).map(|bytes| String::from_utf8(bytes).unwrap());
+        assert_eq!(written(Protocol::Resp2), Some(format!("*1\r\n*6\r\n{module}")));
+        assert_eq!(written(Protocol::Resp3), Some(format!("*1\r\n%3\r\n{module}")));
+        assert_eq!(understood.flat_maps("name", Protocol::Resp3), None);
+        let map =
+            Understood::decode(b"%1\r\n$7\r\nmodules\r\n*1\r\n%1\r\n$4\r\nname\r\n$1\r\nv\r\n").expect("a sound frame");
+        assert_eq!(map.flat_maps("modules", Protocol::Resp3), None);
+    }
 
     #[test]
     fn a_field_is_found_in_a_map_and_in_a_flat_array() {

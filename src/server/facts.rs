@@ -1,6 +1,6 @@
 //! What the upstream says about itself, as of the last time it was asked.
 
-use crate::resp::Understood;
+use crate::resp::{Protocol, Understood};
 
 /// Facts about the upstream server that decide how the proxy treats it and what it tells its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,32 @@ pub struct Facts {
     pub replid: String,
     /// `maxmemory_policy`.
     pub maxmemory_policy: String,
+    /// What only HELLO says.
+    pub greeting: Greeting,
+}
+
+/// Who the server says it is when it is greeted. (Valkey says another version to INFO.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// `redis`, or `valkey`.
+    pub server: String,
+    /// Its version, if HELLO was answered.
+    pub version: Option<String>,
+    /// The list of its modules, as it is written in RESP2 and in RESP3.
+    modules: [Vec<u8>; 2],
+}
+
+impl Default for Greeting {
+    fn default() -> Self {
+        Self { server: "redis".into(), version: None, modules: [b"*0\r\n".to_vec(), b"*0\r\n".to_vec()] }
+    }
+}
+
+impl Greeting {
+    /// The list of its modules, ready to be written.
+    pub fn modules(&self, protocol: Protocol) -> &[u8] {
+        &self.modules[usize::from(protocol == Protocol::Resp3)]
+    }
 }
 
 impl Default for Facts {
@@ -35,6 +61,7 @@ impl Default for Facts {
             run_id: String::new(),
             replid: String::new(),
             maxmemory_policy: String::new(),
+            greeting: Greeting::default(),
         }
     }
 }
@@ -46,7 +73,7 @@ const ASSUMED_VERSION: &str = "7.0.0";
 impl Facts {
     /// What HELLO tells.
     pub fn version(&self) -> &str {
-        self.version.as_deref().unwrap_or(ASSUMED_VERSION)
+        self.greeting.version.as_ref().or(self.version.as_ref()).map_or(ASSUMED_VERSION, |version| version)
     }
 
     /// The role as HELLO says it, which is `replica` where INFO says `slave`.
@@ -59,7 +86,18 @@ impl Facts {
         self.knows_hello &= !reply.starts_with(b"-ERR unknown command");
         let Some(hello) = Understood::decode(reply) else { return };
         if let Some(version) = hello.text("version") {
-            self.version = Some(version.to_owned());
+            self.greeting.version = Some(version.to_owned());
+            // Until INFO can be asked.
+            if self.run_id.is_empty() {
+                self.version = Some(version.to_owned());
+            }
+        }
+        if let Some(server) = hello.text("server") {
+            self.greeting.server = server.to_owned();
+        }
+        let modules = [Protocol::Resp2, Protocol::Resp3].map(|protocol| hello.flat_maps("modules", protocol));
+        if let [Some(resp2), Some(resp3)] = modules {
+            self.greeting.modules = [resp2, resp3];
         }
         if let Some(role) = hello.text("role") {
             self.role = if role == "replica" { "slave" } else { role }.to_owned();
@@ -121,11 +159,16 @@ mod tests {
         facts.read_hello(b"*4\r\n$7\r\nversion\r\n$5\r\n7.2.4\r\n$4\r\nrole\r\n$7\r\nreplica\r\n");
         assert_eq!((facts.version(), facts.version_numbers()), ("7.2.4", (7, 2)));
         assert_eq!((facts.role.as_str(), facts.role_in_hello()), ("slave", "replica"));
-        facts.read_info("redis_version:7.4.0\r\nrole:master\r\n");
-        assert_eq!((facts.version(), facts.role_in_hello()), ("7.4.0", "master"));
+        facts.read_info("redis_version:7.2.4\r\nrole:master\r\nrun_id:1\r\n");
+        // As Valkey says it.
+        facts.read_hello(
+            b"*6\r\n$6\r\nserver\r\n$6\r\nvalkey\r\n$7\r\nversion\r\n$5\r\n8.1.1\r\n$4\r\nrole\r\n$6\r\nmaster\r\n",
+        );
+        assert_eq!((facts.version(), facts.version_numbers(), facts.role_in_hello()), ("8.1.1", (7, 2), "master"));
+        assert_eq!(facts.greeting.server, "valkey");
         facts.read_hello(b"-NOAUTH Authentication required.\r\n");
-        assert!(facts.version() == "7.4.0" && facts.knows_hello);
+        assert!(facts.version() == "8.1.1" && facts.knows_hello);
         facts.read_hello(b"-ERR unknown command `HELLO`, with args beginning with: \r\n");
-        assert!(facts.version() == "7.4.0" && !facts.knows_hello);
+        assert!(facts.version() == "8.1.1" && !facts.knows_hello);
     }
 }

@@ -75,20 +75,17 @@ impl Survey {
             });
             return Ok(());
         };
-        let told = match &witness.info {
-            Some(info) => info.clone(),
-            None => self.bounded(witness.conversation.ask(&[b"HELLO"])).await?,
-        };
+        let hello = self.bounded(witness.conversation.ask(&[b"HELLO"])).await?;
         if let Some(held) = held {
             self.shared.pause.disproved(held);
         }
         let before = self.shared.facts();
         self.shared.learn(|facts| {
             (facts.auth_required, facts.knows_hello, facts.known) = (auth_required, knows_hello, true);
-            match &witness.info {
-                Some(_) => facts.read_info(&String::from_utf8_lossy(&told)),
-                None => facts.read_hello(&told),
+            if let Some(info) = &witness.info {
+                facts.read_info(&String::from_utf8_lossy(info));
             }
+            facts.read_hello(&hello);
         });
         let facts = self.shared.facts();
         if self.commands_of.as_ref() != Some(&facts.run_id) {

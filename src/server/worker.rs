@@ -9,6 +9,7 @@
 //! | `settings` | what does it go by? |
 
 mod connections;
+mod passwords;
 mod settings;
 
 use std::cell::{Cell, RefCell};
@@ -32,6 +33,8 @@ use crate::session::{Attached, Gathering, Outbox, Reads, Round, Seat, Spare, Wri
 use crate::upstream::lane::Lost;
 use connections::Connections;
 pub(super) use connections::keep_tidy;
+use passwords::Passwords;
+pub use passwords::Tried;
 use settings::{OwnSettings, audits, flights_max};
 
 /// Rooms for replies kept for the next session that needs one.
@@ -95,6 +98,7 @@ pub struct Worker {
     clock: Clock,
     own: OwnSettings,
     connections: Connections,
+    passwords: Passwords,
     /// Databases accepted for identities, as of this number of [`super::identity::Identities::rights`].
     known_dbs: RefCell<(u64, HashSet<(u32, u32)>)>,
     spares: RefCell<Vec<Spare>>,
@@ -136,6 +140,7 @@ impl Worker {
             scratch: RefCell::default(),
             own: OwnSettings::new(&settings, (version, &table)),
             connections: Connections::default(),
+            passwords: Passwords::default(),
             shared,
             known_dbs: RefCell::default(),
             spares: RefCell::default(),

@@ -1,26 +1,18 @@
 //! AUTH means identity: the credentials are the upstream's own, and only the upstream judges them.
 //!
-//! A password is tried on a lane kept for nothing else, so that a client that authenticates does not cost the upstream
-//! a connection, and so that no data command ever runs on a connection whose user is in doubt. Each is tried, however
-//! often it was right before: a password that was changed a moment ago, beside the proxy too, lets nobody in. How many wrong ones
-//! an address may give is bounded (`server/origins.rs`).
+//! Each password is tried (`server/worker/passwords.rs`), however often it was right before: one that was changed a moment ago, beside the
+//! proxy too, lets nobody in. How many wrong ones an address may give is bounded (`server/origins.rs`).
 
 use std::time::{Duration, Instant};
 
 use super::request::Flow;
-use super::waiter::{Told, Waiter, lost_reply};
+use super::waiter::lost_reply;
 use super::{Session, Verdict};
 use crate::resp::{Args, encode};
 use crate::server::allowance::wait_ms;
+use crate::server::worker::Tried;
 use crate::upstream::connect::Credentials;
-use crate::upstream::lane::{Lane, Lost};
-
-/// Where it is told what comes of asking this on the lane.
-fn ask(lane: &Lane<Waiter>, request: &[u8]) -> Told {
-    let (waiter, told) = Waiter::once();
-    lane.send(request, waiter);
-    told
-}
+use crate::upstream::lane::Lost;
 
 impl Session {
     pub(super) fn auth(&mut self, args: &Args<'_>) -> Flow {
@@ -51,45 +43,21 @@ impl Session {
 
     /// Asks the upstream whether it accepts the credentials; the request at hand waits.
     pub(super) fn verify(&mut self, credentials: Credentials) -> Flow {
-        let lane = self.worker.auth_lane();
-        if lane.is_full(|| self.outbox.task()) {
-            return Flow::Hold;
-        }
         let origin = self.client.origin;
         if let Err(wait) = self.worker.shared.origins.may_try(origin, Instant::now()) {
             return self.throttle_passwords(wait);
         }
-        let mut request = Vec::new();
-        encode::command(&mut request, &[b"AUTH", &credentials.user, &credentials.password]);
         let shared = self.worker.shared.clone();
-        let timeout = Duration::from_millis(shared.config().upstream.timeout_ms);
-        let told = ask(&lane, &request);
         // Where only clients have a password, the first of them brings the upstream's version.
-        let greeting = shared.facts().version.is_none().then(|| {
-            let mut request = Vec::new();
-            encode::command(&mut request, &[b"HELLO"]);
-            ask(&lane, &request)
-        });
+        let tried = self.worker.try_password(&credentials, shared.facts().version.is_none());
         let stats = self.worker.stats.clone();
         self.operation = Some(Box::pin(async move {
-            let since = Instant::now();
-            let mut judged = told.await.unwrap_or_else(|_| Err(Lost::with_the_worker()));
-            // The lane's user is whoever was let in last. When that one is deleted, Redis closes the connection, and others'
-            // passwords are lost with it. Trying one changes nothing, so it is tried again: once, and no longer in all than one
-            // silence lasts. As many as were lost may then come on top of the lane's bound.
-            let left = timeout.saturating_sub(since.elapsed());
-            if matches!(&judged, Err(why) if why.sent)
-                && !left.is_zero()
-                && let Ok(told) = tokio::time::timeout(left, ask(&lane, &request)).await
-            {
-                judged = told.unwrap_or_else(|_| Err(Lost::with_the_worker()));
-            }
+            let lost = |_| Tried { judged: Err(Lost::with_the_worker()), hello: None };
+            let Tried { judged, hello } = tried.await.unwrap_or_else(lost);
             match judged {
                 Ok(reply) if reply.starts_with(b"+") => {
-                    if let Some(greeting) = greeting
-                        && let Ok(Ok(reply)) = greeting.await
-                    {
-                        shared.learn(|facts| facts.read_hello(&reply));
+                    if let Some(hello) = hello {
+                        shared.learn(|facts| facts.read_hello(&hello));
                     }
                     shared.origins.was_right(origin);
                     Verdict::Identity(shared.vouched(credentials))

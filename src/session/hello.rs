@@ -72,7 +72,7 @@ impl Session {
         self.answer(|out, protocol| {
             encode::map_header(out, protocol, 7);
             encode::bulk(out, b"server");
-            encode::bulk(out, b"redis");
+            encode::bulk(out, facts.greeting.server.as_bytes());
             encode::bulk(out, b"version");
             encode::bulk(out, facts.version().as_bytes());
             encode::bulk(out, b"proto");
@@ -84,7 +84,7 @@ impl Session {
             encode::bulk(out, b"role");
             encode::bulk(out, facts.role_in_hello().as_bytes());
             encode::bulk(out, b"modules");
-            encode::array_header(out, 0);
+            out.extend_from_slice(facts.greeting.modules(protocol));
         });
         Flow::Next
     }

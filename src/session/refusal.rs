@@ -32,7 +32,13 @@ impl Session {
         } else {
             (&*command.name).into()
         };
-        let text = format!("NOPERM this user has no permissions to run the '{name}' command");
+        // The words of the server that there is (acl.c, `getAclErrorMessage`).
+        let user = if self.worker.shared.facts().version_numbers() >= (7, 2) {
+            format!("User {}", String::from_utf8_lossy(self.identity.user()))
+        } else {
+            "this user".to_owned()
+        };
+        let text = format!("NOPERM {user} has no permissions to run the '{name}' command");
         if command.route == Route::Dedicated(Dedicated::Exec) {
             self.at_hand.came_out(Outcome::Bypass(Bypass::Refused));
             return self.abort(&format!("EXECABORT Transaction discarded because of: {text}"));

@@ -94,6 +94,11 @@ impl Peer {
         }
     }
 
+    /// Whether more has been read than was asked for.
+    pub fn has_more(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// False once the proxy has hung up.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()

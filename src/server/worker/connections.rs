@@ -29,8 +29,8 @@ type Place = (u32, Protocol, u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum LaneFor {
     Requests(Place),
-    /// Passwords are tried on it.
-    Auth,
+    /// Passwords are tried on it, one at a time.
+    Auth(u8),
     /// The databases of this identity are tried on it.
     Select(u32),
 }
@@ -105,12 +105,12 @@ impl Worker {
         lane.clone()
     }
 
-    /// The lane on which passwords are tried and nothing else is ever sent.
-    pub fn auth_lane(self: &Rc<Self>) -> Rc<Lane<Waiter>> {
+    /// One of the lanes on which passwords are tried and nothing else is ever sent.
+    pub(super) fn auth_lane(self: &Rc<Self>, number: u8) -> Rc<Lane<Waiter>> {
         let mut lanes = self.connections.lanes.borrow_mut();
         let nobody = self.shared.identities.nobody();
-        let lane =
-            lanes.get(LaneFor::Auth, || self.spawn_lane(self.shared.connector(None), None, "anteroom:auth", nobody));
+        let lane = lanes
+            .get(LaneFor::Auth(number), || self.spawn_lane(self.shared.connector(None), None, "anteroom:auth", nobody));
         lane.clone()
     }
 
