@@ -52,8 +52,8 @@ fn a_field_is_not_answered_from_memory_after_its_expiry() {
             assert!(is_kept(&mut client, read), "{read:?}");
         }
         assert_eq!(asked(&redis, "pttl"), pttl + READS.len() as u64);
-        // The two questions of `asked` itself, and no other.
-        assert!(asked(&redis, "info") <= info + 3);
+        // Of `asked` itself, and what is asked now and then.
+        assert!(asked(&redis, "info") < info + READS.len() as u64);
         return;
     }
     for read in READS {
@@ -73,8 +73,8 @@ fn a_field_is_not_answered_from_memory_after_its_expiry() {
 fn hashes_are_kept_while_no_field_of_any_expires_and_an_expiry_given_to_one_that_is_kept_is_heard_of() {
     let (redis, proxy, fields_expire) = stage();
     let (mut direct, mut client) = (redis.client(), proxy.client());
+    direct.ask(&["HSET", "h", "f", "v", "g", "w"]);
     for read in READS {
-        direct.ask(&["HSET", "h", "f", "v", "g", "w"]);
         assert!(is_kept(&mut client, read), "{read:?}");
     }
     if !fields_expire {
