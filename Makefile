@@ -4,6 +4,7 @@
 # make bench    everything measured: the table, the sweeps with their pictures (benches/pictures), invalidation, parts, hit ratios
 #               (BENCH=--quick: to see that it works, not to quote)
 # make bench-peers  installs what the proxy is compared with: nutcracker and haproxy
+# make newer    the tests that hold for any server, with Redis 8 and Valkey 8 from Debian's next release
 # make clients  redis-py, node-redis, ioredis and redis-cli through the release build (CLIENTS="--only redis-cli")
 # make page     the admin page in headless Chromium, through the release build
 # make rules    Prometheus's own check of the alert rules
@@ -31,7 +32,7 @@ define component
 @cargo $(1) --version >/dev/null 2>&1 || rustup component add $(2)
 endef
 
-.PHONY: run test lint compat clients page rules bench bench-peers release redis tools suite libraries browser promtool
+.PHONY: run test lint compat newer clients page rules bench bench-peers release redis tools suite libraries browser promtool
 
 run: release
 	@printf '\nIn another terminal:\n\n  %s SET greeting hello\n  %s GET greeting\n  %s\n\nCtrl-C here stops both.\n\n' "$(CLI)" "$(CLI)" "$(CLI) INFO"
@@ -54,6 +55,10 @@ lint: redis tools
 compat: release suite
 	tests/compat/selftest
 	tests/compat/run $(COMPAT)
+
+newer: redis
+	$(call need,python3,python3)
+	tests/newer/run
 
 clients: release libraries
 	tests/clients/run $(CLIENTS)
