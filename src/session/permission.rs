@@ -111,7 +111,8 @@ fn is_consent(right: Right, reply: &[u8]) -> bool {
         Right::ConfigSet => {
             &["ERR Unknown option or number of arguments for CONFIG SET", "ERR Unsupported CONFIG parameter"]
         }
-        Right::ClientList => &["ERR syntax error", "ERR Invalid client ID"],
+        // The last is Valkey's.
+        Right::ClientList => &["ERR syntax error", "ERR Invalid client ID", "ERR client-id should be greater than 0"],
         Right::ClientKill => &["ERR client-id should be greater than 0"],
         _ if right.concerns_others() => &[],
         _ => return !error.starts_with(b"NOPERM"),
@@ -195,6 +196,7 @@ mod tests {
             (Right::ConfigSet, "-ERR Unsupported CONFIG parameter: \r\n"),
             (Right::ClientList, "$0\r\n\r\n"),
             (Right::ClientList, "-ERR syntax error\r\n"),
+            (Right::ClientList, "-ERR client-id should be greater than 0\r\n"),
             (Right::ClientKill, ":0\r\n"),
             (Right::ClientKill, "-ERR client-id should be greater than 0\r\n"),
         ] {

@@ -20,7 +20,8 @@ impl Session {
     pub(super) fn multi(&mut self, args: &Args<'_>) -> Flow {
         let seq = self.reserve();
         // Sent before the transaction is noted: the SELECT that may go before it must not be queued.
-        let flow = self.send_attached(args, Owed::Multi { seq });
+        let nested = self.transaction().is_some();
+        let flow = self.send_attached(args, Owed::Multi { seq, nested });
         if let Some(attached) = &mut self.attached
             && attached.transaction.is_none()
         {

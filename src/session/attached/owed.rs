@@ -83,10 +83,12 @@ pub enum Owed {
     Inserted,
     /// The reply of the proxy's CLIENT TRACKING ON; an error means that nothing read here is heard of.
     Tracks,
-    /// MULTI's own reply: an error means there is no transaction after all.
+    /// MULTI's own reply: an error means there is no transaction after all, unless there was one before.
     Multi {
         /// Its place in the client's order.
         seq: Seq,
+        /// It was sent inside one: it is refused (by Valkey in other words than by Redis), and changes nothing.
+        nested: bool,
     },
     /// As many confirmations as the request named channels; `None` when it named none and the number is known only
     /// once everything before it has been answered.
@@ -108,7 +110,7 @@ impl Owed {
             | Self::Blocking { seq, .. }
             | Self::Unknown { seq, .. }
             | Self::ExecWithSelect { seq, .. }
-            | Self::Multi { seq }
+            | Self::Multi { seq, .. }
             | Self::Select { seq, .. }
             | Self::Leaves { seq }
             | Self::Stream { seq }
@@ -127,7 +129,7 @@ impl Owed {
             | Self::Unknown { seq, then }
             | Self::Script { seq, then, .. }
             | Self::ExecWithSelect { seq, then, .. } => then.lost(outbox, seq, why),
-            Self::Multi { seq }
+            Self::Multi { seq, .. }
             | Self::Select { seq, .. }
             | Self::Leaves { seq }
             | Self::Stream { seq }

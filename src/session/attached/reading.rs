@@ -6,7 +6,7 @@
 use std::io;
 use std::rc::Rc;
 
-use super::{Attached, Entered, Owed};
+use super::{Attached, Entered, Owed, Transaction};
 use crate::peers::message::HEAD;
 use crate::resp::{FrameKind, Protocol};
 use crate::server::shared::SaidBy;
@@ -137,9 +137,15 @@ impl Attached {
                 }
                 outbox.complete(seq, frame);
             }
-            Some(Owed::Multi { seq }) => {
-                if kind == FrameKind::Error && !frame.starts_with(b"-ERR MULTI calls can not be nested") {
-                    self.transaction = None;
+            Some(Owed::Multi { seq, nested }) => {
+                match kind.is_error() {
+                    true if !nested => self.transaction = None,
+                    // The one before it was refused after all (-BUSY, say): what has been queued since is not known.
+                    false if self.transaction.is_none() && nested => {
+                        self.transaction =
+                            Some(Transaction { everything: true, fence: true, ..Transaction::default() });
+                    }
+                    _ => {}
                 }
                 outbox.complete(seq, frame);
             }
