@@ -202,7 +202,8 @@ impl Session {
             MissReason::NoEntry | MissReason::NoView | MissReason::Expired | MissReason::Stale => {}
         }
         let is_tracked = mode == Mode::Tracked;
-        if is_tracked && !self.identity.may_fill(now) {
+        let is_permitted = if is_tracked { self.identity.may_fill(now) } else { self.identity.may_ask_expiry(now) };
+        if !is_permitted {
             return Next::NotPermitted;
         }
         if !coherence.popularity(key).suffices() {
