@@ -64,6 +64,8 @@ pub enum Then {
     Queued {
         /// Where the fence is raised.
         worker: Rc<Worker>,
+        /// Whether its client is to be told what there is to tell before it sees the reply, whatever that is.
+        tells: bool,
     },
     /// CLIENT PAUSE or UNPAUSE, or an EXEC with one inside: refused, it is taken back.
     Paused {
@@ -150,10 +152,11 @@ impl Then {
                 then.answered(outbox, seq, frame, kind);
                 following.missed(seq);
             }
-            Self::Queued { worker } if !kind.is_error() && frame != b"+QUEUED\r\n" => {
-                let mark = worker.marks.unnamed_write();
+            Self::Queued { worker, .. } if !kind.is_error() && frame != b"+QUEUED\r\n" => {
+                let mark = worker.marks.hidden_write();
                 worker.fence(outbox, seq, frame, Behind { mark: Some(mark), ..Behind::default() });
             }
+            Self::Queued { worker, tells: true } => worker.fence(outbox, seq, frame, Behind::default()),
             Self::Queued { .. } => outbox.complete(seq, frame),
             Self::Paused { worker, noted, then } => {
                 // A transaction that was not run is answered with a null.
@@ -194,6 +197,11 @@ impl Then {
             Self::Followed { then, .. } | Self::Unfollowed { then, .. } => then.lost(outbox, seq, why),
             // It may have run.
             Self::LiftFlush { .. } => self.answered(outbox, seq, &lost_reply(why), FrameKind::Error),
+            // It may have run, if MULTI was refused.
+            Self::Queued { worker, .. } => {
+                drop(worker.marks.hidden_write());
+                outbox.complete(seq, &lost_reply(why));
+            }
             other => {
                 drop(other);
                 outbox.complete(seq, &lost_reply(why));

@@ -280,7 +280,7 @@ impl<'w> Driver<'w> {
                 command.push(value);
                 vec![command]
             }
-            (24..36, kind) if kind != Kind::Timed => vec![with_keys(&["EVAL", undeclared, "0", &value])],
+            (24..36, _) => vec![with_keys(&["EVAL", undeclared, "0", &value])],
             (36..50, _) => {
                 let mut commands = vec![words(&["MULTI"])];
                 commands.extend(entry.keys.iter().map(|key| words(&["SET", key, &value])));
@@ -288,7 +288,7 @@ impl<'w> Driver<'w> {
                 commands
             }
             (_, Kind::Triple) => vec![pairs("MSET")],
-            (50..70, Kind::Solo) => {
+            (50..70, Kind::Solo | Kind::Timed) => {
                 let ms = 20 + self.rng.below(150);
                 ttl = Some(ms * 1000);
                 vec![words(&["SET", key, &value, "PX", &ms.to_string()])]

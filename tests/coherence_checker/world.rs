@@ -2,7 +2,7 @@
 //!
 //! Solo keys and triples are written under their own lock, so the numbers written increase in the order of execution. Counters
 //! are incremented by anyone at any time, and Redis itself gives the number. Timed keys are solo keys under a policy `ttl`, and written only
-//! through proxies, by commands that tell their keys. A flush excludes every other writer.
+//! through proxies. A flush excludes every other writer.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
