@@ -270,7 +270,12 @@ impl<'w> Driver<'w> {
         let undeclared = "for i = 2, #ARGV do redis.call('SET', ARGV[i], ARGV[1]) end return 1";
         let mut ttl = None;
         let mut absent = false;
-        let commands = match (self.rng.below(100), entry.kind) {
+        let form = match self.rng.below(100) {
+            // The same without a script.
+            12..36 if !self.world.runs_scripts() => 40,
+            form => form,
+        };
+        let commands = match (form, entry.kind) {
             (0..12, _) => {
                 absent = true;
                 vec![with_keys(&[if number.is_multiple_of(2) { "DEL" } else { "UNLINK" }])]
@@ -289,7 +294,8 @@ impl<'w> Driver<'w> {
             }
             (_, Kind::Triple) => vec![pairs("MSET")],
             (50..70, Kind::Solo | Kind::Timed) => {
-                let ms = 20 + self.rng.below(150);
+                // What ends a timed key's time otherwise is not far off.
+                let ms = if entry.kind == Kind::Timed { 5 + self.rng.below(40) } else { 20 + self.rng.below(150) };
                 ttl = Some(ms * 1000);
                 vec![words(&["SET", key, &value, "PX", &ms.to_string()])]
             }
@@ -359,8 +365,8 @@ impl<'w> Driver<'w> {
         let register = world.pick(&mut self.rng, Kind::Counter);
         let key = world.registers[register].keys[0].as_str();
         let commands = match self.rng.below(4) {
-            0 => vec![words(&["EVAL", "return redis.call('INCR', ARGV[1])", "0", key])],
-            1 => vec![words(&["MULTI"]), words(&["INCR", key]), words(&["EXEC"])],
+            0 if world.runs_scripts() => vec![words(&["EVAL", "return redis.call('INCR', ARGV[1])", "0", key])],
+            0 | 1 => vec![words(&["MULTI"]), words(&["INCR", key]), words(&["EXEC"])],
             _ => vec![words(&["INCR", key])],
         };
         let Some((called, replies)) = self.exchange(&commands) else {
