@@ -49,7 +49,10 @@ pub struct Timed {
     tail: Vec<u8>,
     /// Before either of the two had left.
     sent: Millis,
-    ttl_ms: u64,
+    /// How long the reply may be served, whatever its key has left.
+    longest_ms: u64,
+    /// The same if the key is missing.
+    missing_ms: u64,
 }
 
 impl Timed {
@@ -67,7 +70,7 @@ impl Timed {
         }
         if frame.len() > self.worker.coherence.tier_limits().entry_bytes_max {
             // Whatever is left: it is refused, and noted as too large.
-            return self.settle(seq, frame, self.ttl_ms);
+            return self.settle(seq, frame, self.longest_ms);
         }
         self.reply.set(Some((seq, frame.to_vec())));
     }
@@ -97,9 +100,9 @@ impl Timed {
     /// How long the reply may be served; 0 for not at all. `left` is as PTTL says it.
     fn lifetime_ms(&self, reply: &[u8], left: Option<i64>) -> u64 {
         match left {
-            Some(left @ 0..) => self.ttl_ms.min(left as u64),
-            Some(-1) => self.ttl_ms,
-            Some(-2) if self.zero.is_of_a_missing_key(reply) => self.ttl_ms,
+            Some(left @ 0..) => self.longest_ms.min(left as u64),
+            Some(-1) => self.longest_ms,
+            Some(-2) if self.zero.is_of_a_missing_key(reply) => self.missing_ms,
             _ => 0,
         }
     }
@@ -134,6 +137,7 @@ impl Session {
         let Some(ticket) = self.ticket_for_ttl(source, asked, miss) else {
             return self.pass_read(command, args, source.scope(), miss.hash, miss.watch);
         };
+        let longest_ms = ttl_ms.min(self.config.cache.max_age_ms);
         let timed = Rc::new(Timed {
             worker: self.worker.clone(),
             identity: self.identity.clone(),
@@ -145,7 +149,8 @@ impl Session {
             zero: command.zero,
             tail: asked.question.tail.to_vec(),
             sent: self.now,
-            ttl_ms,
+            longest_ms,
+            missing_ms: longest_ms.min(self.config.cache.negative_max_age_ms),
         });
         let flow = self.pass(args, Then::Keep(timed.clone()));
         if flow == Flow::Next {

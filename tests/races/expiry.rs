@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anteroom::config::{Glob, Mode, Policy};
+use anteroom::config::{Config, Glob, Mode, Policy};
 
 use super::support::Client;
 use super::support::eventually;
@@ -336,4 +336,30 @@ fn under_a_ttl_policy_nothing_is_kept_for_a_user_who_may_not_ask_for_an_expiry_a
     assert!((1..=4).contains(&refused()), "PTTL was refused {} times", refused());
     assert_eq!(client.text(&["ACL", "SETUSER", "default", "+pttl"]), OK);
     assert_eq!(stage.warm(&mut client, &["GET", "k"]), bulk("v"));
+}
+
+#[test]
+fn under_a_ttl_policy_nothing_lives_longer_than_anything_may() {
+    let timed = |change: fn(&mut Config)| {
+        let stage = Stage::with(|config| {
+            config.cache.policy = vec![policy("k*", Mode::Ttl { ttl_ms: 60_000 })];
+            change(config);
+        });
+        let client = stage.proxy.client();
+        (stage, client)
+    };
+    let (stage, mut client) = timed(|config| config.cache.max_age_ms = 100);
+    stage.foreign(&["SET", "k", "old"]);
+    stage.warm(&mut client, &["GET", "k"]);
+    stage.foreign(&["SET", "k", "new"]);
+    eventually("its time is over", || client.text(&["GET", "k"]) == bulk("new"));
+    let (stage, mut client) = timed(|config| config.cache.negative_max_age_ms = 100);
+    assert_eq!(stage.warm(&mut client, &["GET", "k"]), NIL);
+    stage.foreign(&["SET", "k", "new"]);
+    eventually("its absence is forgotten", || client.text(&["GET", "k"]) == bulk("new"));
+    let (stage, mut client) = timed(|config| config.cache.negative_max_age_ms = 0);
+    for _ in 0..5 {
+        assert_eq!(client.text(&["GET", "k"]), NIL);
+    }
+    assert_eq!(stage.hits(), 0, "absence is not remembered at all");
 }
