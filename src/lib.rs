@@ -31,7 +31,7 @@
 //!    reply is cut out of the lane's stream and copied into its place.
 //! 5. **Miss, key read before**: a *fill ticket* is taken, and `PTTL k`, `GET k` go to the *tracker*, whose reader handles
 //!    replies and invalidation pushes in wire order. The reply is stored if the ticket still holds, and answers everyone
-//!    who joined the *flight*.
+//!    who joined the *flight*. (Under a policy `ttl` both go down the lane, and the reply is stored for a time.)
 //!
 //! # Words
 //!

@@ -3,7 +3,9 @@
 //! Anyone may add to the sets; `PROXY TAG` does it in one step with the set's expiry. Invalidating a tag deletes its keys and
 //! takes them out of the set, a bounded number in each atomic step, until the set is gone; the keys of each step are dropped here, in other proxies and
 //! in the caches of tracking clients before the next one. Whoever adds keys meanwhile has them deleted too. Cut short by an error it
-//! leaves the rest of the set as it was: asked again, it goes on there.
+//! leaves the rest of the set as it was: asked again, it goes on there. A step that was sent and whose reply does not come may have run all the
+//! same, and its keys are out of the set: what they were nobody learns any more. Of those that are tracked Redis tells; all that no tracker
+//! vouches for is dropped, here and in other proxies.
 //!
 //! It works in the client's own name: Redis decides what its user may delete.
 
@@ -97,8 +99,9 @@ impl Sweeps {
         let mut asked = Conversation::new(connection.socket);
         let (set, mut swept) = (set_of(tag), 0u64);
         loop {
-            let step: [&[u8]; 5] = [b"EVAL", SWEEP.as_bytes(), b"1", &set, STEP_KEYS.as_bytes()];
-            let reply = match tokio::time::timeout(connector.timeout, asked.ask(&step)).await {
+            let request: [&[u8]; 5] = [b"EVAL", SWEEP.as_bytes(), b"1", &set, STEP_KEYS.as_bytes()];
+            let step = Step { coherence, tag, cause };
+            let reply = match tokio::time::timeout(connector.timeout, asked.ask(&request)).await {
                 Ok(reply) => reply.map_err(|error| error.to_string())?,
                 Err(_) => return Err(format!("no reply within {} ms", connector.timeout.as_millis())),
             };
@@ -114,6 +117,7 @@ impl Sweeps {
             let gone = Invalidation::Keys(names);
             coherence.pass_on(&gone);
             coherence.invalidate(&gone, cause);
+            step.told();
             if parts.first() != Some(&&b":1\r\n"[..]) {
                 return Ok(swept);
             }
@@ -143,6 +147,29 @@ impl Sweeps {
                 }
             }
         }
+    }
+}
+
+/// A step that Redis may have run. If its keys do not become known, because its reply is lost or it ends with an error (behind UNLINK, perhaps),
+/// or its client is gone and nobody waits any more, all goes that may be of them. (Should Redis run it later still, it is like any write of
+/// unknown outcome: for what no tracker vouches for, `ttl_ms` is the bound.)
+struct Step<'a> {
+    coherence: &'a Coherence,
+    tag: &'a [u8],
+    cause: Cause,
+}
+
+impl Step<'_> {
+    /// All who are to know its keys know them.
+    fn told(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        self.coherence.pass_on(&Invalidation::Tag(self.tag.to_vec()));
+        self.coherence.everything_untracked(self.cause);
     }
 }
 

@@ -138,6 +138,29 @@ fn every_kind_of_write_whose_keys_are_known_is_told() {
     eventually("a blocking pop is seen", || reader.text(&["LLEN", "t:list"]) == ":0\r\n");
 }
 
+#[test]
+fn a_write_whose_keys_are_not_named_is_seen_by_the_other_too() {
+    let redis = Redis::start();
+    let (a, b) = pair(&redis);
+    let (mut writer, mut reader) = (a.client(), b.client());
+    let script = ["EVAL", "return redis.call('SET', 't:k', ARGV[1])", "0"];
+    for (n, in_transaction) in [("1", false), ("2", true)] {
+        warm(&b, &mut reader, "t:k");
+        let write = [&script[..], &[n]].concat();
+        match in_transaction {
+            false => drop(writer.ask(&write)),
+            true => drop(writer.pipeline(&[&["MULTI"], &write, &["EXEC"]])),
+        }
+        eventually("it is seen", || reader.text(&["GET", "t:k"]) == bulk(n));
+    }
+    // Who only reads changes nothing.
+    std::thread::sleep(2 * BRAKE);
+    warm(&b, &mut reader, "t:k");
+    writer.ask(&["EVAL_RO", "return redis.call('GET', 't:k')", "0"]);
+    std::thread::sleep(2 * BRAKE);
+    assert_eq!(kept(&b, &mut reader, "t:k"), Some(bulk("2")));
+}
+
 /// How often this was run, as Redis counts it.
 fn calls(redis: &Redis, command: &str) -> u64 {
     let stats = redis.client().text(&["INFO", "commandstats"]);

@@ -94,6 +94,14 @@ impl Stage {
         self.proxy.count("anteroom_cache_hits")
     }
 
+    /// How often Redis has run this command.
+    fn calls(&self, command: &str) -> u64 {
+        let stats = self.foreign(&["INFO", "commandstats"]);
+        let head = format!("cmdstat_{}:calls=", command.to_lowercase());
+        let calls = stats.split_once(&head).and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
+        calls.unwrap_or(0)
+    }
+
     /// When it returns, everything Redis pushed before the call has been applied. The tracker must not be held.
     fn settle(&self) {
         assert_eq!(self.proxy.client().text(&["EVAL", "return 1", "0"]), ":1\r\n");
@@ -176,6 +184,12 @@ impl Stage {
         }
         is_held
     }
+}
+
+fn encoded(command: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    anteroom::resp::encode::command(&mut bytes, &command.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
+    bytes
 }
 
 fn bulk(value: &str) -> String {

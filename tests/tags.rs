@@ -2,9 +2,12 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use support::{Proxy, Redis, eventually};
+use anteroom::config::{Glob, Mode, Policy};
+use support::scripted::{Middleman, Way};
+use support::{Client, Proxy, Redis, eventually};
 
 #[test]
 fn a_tag_names_its_keys_and_its_set_outlives_them() {
@@ -36,23 +39,34 @@ fn a_tag_names_its_keys_and_its_set_outlives_them() {
     assert!(client.text(&["PROXY", "INVALIDATE", "TAG", "text"]).contains("WRONGTYPE"));
 }
 
-#[test]
-fn invalidating_a_tag_deletes_its_keys_and_drops_them_from_every_tier() {
-    let redis = Redis::start();
-    let ttl = |config: &mut anteroom::config::Config| {
-        let policy = anteroom::config::Policy {
-            pattern: anteroom::config::Glob::new("t:*"),
-            mode: anteroom::config::Mode::Ttl { ttl_ms: 60_000 },
-        };
-        config.cache.policy = vec![policy];
-        config.cache.admit_after = 1;
-    };
-    let (here, there) = (Proxy::start_with(redis.addr(), ttl), Proxy::start_with(redis.addr(), ttl));
+/// Two that know each other, and keep what begins with `t:` for a minute.
+fn pair(here: SocketAddr, there: SocketAddr) -> (Proxy, Proxy) {
+    let [here, there] = [here, there].map(|upstream| {
+        Proxy::start_with(upstream, |config| {
+            config.cache.policy = vec![Policy { pattern: Glob::new("t:*"), mode: Mode::Ttl { ttl_ms: 60_000 } }];
+            config.cache.admit_after = 1;
+        })
+    });
     here.wait_armed();
     there.wait_armed();
     eventually("they know each other", || {
         here.info("anteroom_peers_acknowledged") == "1" && there.info("anteroom_peers_acknowledged") == "1"
     });
+    (here, there)
+}
+
+/// Asks until memory answers.
+fn warm(proxy: &Proxy, client: &mut Client, key: &str, value: &str) {
+    eventually("memory answers", || {
+        let before = proxy.count("anteroom_cache_hits");
+        client.text(&["GET", key]) == value && proxy.count("anteroom_cache_hits") > before
+    });
+}
+
+#[test]
+fn invalidating_a_tag_deletes_its_keys_and_drops_them_from_every_tier() {
+    let redis = Redis::start();
+    let (here, there) = pair(redis.addr(), redis.addr());
     let (mut a, mut b, mut tracking) = (here.client(), there.client(), there.client3());
     tracking.ask(&["CLIENT", "TRACKING", "ON"]);
     for key in ["t:1", "u:1", "other"] {
@@ -74,6 +88,70 @@ fn invalidating_a_tag_deletes_its_keys_and_drops_them_from_every_tier() {
     assert_eq!(a.text(&["GET", "other"]), "$3\r\nold\r\n");
     assert_eq!(tracking.text_frame(), ">2\r\n$10\r\ninvalidate\r\n*1\r\n$3\r\nu:1\r\n");
     assert_eq!(a.text(&["PROXY", "INVALIDATE", "TAG", "x"]), ":0\r\n");
+}
+
+/// A step of the sweep that Redis has run, and of which the proxy has not heard.
+#[test]
+fn what_a_step_without_a_reply_has_deleted_is_served_from_no_memory() {
+    const OLD: &str = "$3\r\nold\r\n";
+    let redis = Redis::start();
+    let man = Middleman::before(redis.addr());
+    let (here, there) = pair(man.addr, redis.addr());
+    let (mut a, mut b) = (here.client(), there.client());
+    for (nth, is_killed) in [false, true].into_iter().enumerate() {
+        a.ask(&["SET", "t:1", "old"]);
+        warm(&here, &mut a, "t:1", OLD);
+        warm(&there, &mut b, "t:1", OLD);
+        a.ask(&["PROXY", "TAG", "t:1", "x"]);
+        warm(&here, &mut a, "t:1", OLD);
+        // What forgets everything once in a while has done so.
+        std::thread::sleep(Duration::from_millis(100));
+        warm(&there, &mut b, "t:1", OLD);
+        let mut sweeper = here.client();
+        let id = sweeper.text(&["CLIENT", "ID"]);
+        // The step waits until its reply can be kept back.
+        redis.client().ask(&["CLIENT", "PAUSE", "8000", "WRITE"]);
+        sweeper.send(&["PROXY", "INVALIDATE", "TAG", "x"]);
+        let line = man.line("anteroom:tags", nth);
+        eventually("it has come", || redis.client().text(&["INFO", "clients"]).contains("blocked_clients:1"));
+        line.hold(Way::Down);
+        redis.client().ask(&["CLIENT", "UNPAUSE"]);
+        line.await_held(Way::Down, b"$3\r\nt:1\r\n");
+        let since = Instant::now();
+        if is_killed {
+            // Nobody waits for it any more.
+            assert_eq!(a.text(&["CLIENT", "KILL", "ID", id[1..].trim_end()]), ":1\r\n");
+        } else {
+            line.cut();
+            let reply = sweeper.text_frame();
+            assert!(reply.starts_with("-ERR anteroom: the tag is not wholly invalidated"), "{reply}");
+            assert_eq!(a.text(&["GET", "t:1"]), "$-1\r\n", "at once where it was asked");
+        }
+        eventually("here", || a.text(&["GET", "t:1"]) == "$-1\r\n");
+        eventually("and there", || b.text(&["GET", "t:1"]) == "$-1\r\n");
+        assert!(since.elapsed() < Duration::from_secs(4), "not when the time for a reply is over");
+    }
+}
+
+/// Its script is the proxy's own, and known to write nothing but the sets.
+#[test]
+fn tagging_a_key_costs_nothing_of_what_is_kept_for_a_time() {
+    let redis = Redis::start();
+    let (here, there) = pair(redis.addr(), redis.addr());
+    let (mut a, mut b) = (here.client(), there.client());
+    a.ask(&["SET", "t:1", "x"]);
+    for (proxy, client) in [(&here, &mut a), (&there, &mut b)] {
+        warm(proxy, client, "t:1", "$1\r\nx\r\n");
+    }
+    assert_eq!(a.text(&["SMEMBERS", "tag:shoes"]), "*0\r\n");
+    assert_eq!(a.text(&["PROXY", "TAG", "t:1", "shoes"]), ":1\r\n");
+    assert_eq!(a.text(&["SMEMBERS", "tag:shoes"]), "*1\r\n$3\r\nt:1\r\n");
+    std::thread::sleep(Duration::from_millis(100));
+    for (proxy, client) in [(&here, &mut a), (&there, &mut b)] {
+        let before = proxy.count("anteroom_cache_hits");
+        client.ask(&["GET", "t:1"]);
+        assert_eq!(proxy.count("anteroom_cache_hits"), before + 1);
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct WriteMark {
     first: Option<Slot>,
     /// Whether it stands. If not, its keys are dropped when it ends.
     stands: bool,
+    /// Whether it may have written other keys than those known.
+    hides: bool,
 }
 
 #[derive(Default)]
@@ -63,7 +65,7 @@ impl Marks {
     pub fn write_mark<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> WriteMark {
         let named = || Box::new(More { names: Some(Names::default()), ..More::default() });
         let more = self.home.shared.news.is_wanted().then(named);
-        let mut mark = WriteMark { home: self.home.clone(), first: None, more, stands: true };
+        let mut mark = WriteMark { home: self.home.clone(), first: None, more, stands: true, hides: false };
         keys.into_iter().for_each(|key| mark.add(key));
         mark
     }
@@ -71,12 +73,19 @@ impl Marks {
     /// For a write that may not run for hours: no mark stands, but its keys are dropped, and told, when it is over.
     pub fn write_without_mark<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> WriteMark {
         let more = Some(Box::new(More { names: Some(keys.into_iter().collect()), ..More::default() }));
-        WriteMark { home: self.home.clone(), first: None, more, stands: false }
+        WriteMark { home: self.home.clone(), first: None, more, stands: false, hides: false }
     }
 
-    /// For a write whose keys are not known, or matter to nobody now: should anyone want to be told when it is over, he is told of unnamed keys.
+    /// For a write whose keys matter to nobody now: should anyone want to be told when it is over, he is told of unnamed keys.
     pub fn unnamed_write(&self) -> WriteMark {
-        WriteMark { home: self.home.clone(), first: None, more: None, stands: true }
+        WriteMark { home: self.home.clone(), first: None, more: None, stands: true, hides: false }
+    }
+
+    /// For a write of which no key is known.
+    pub fn hidden_write(&self) -> WriteMark {
+        let mut mark = self.unnamed_write();
+        mark.hides_keys();
+        mark
     }
 
     /// Whether anyone is to be told which keys are written.
@@ -126,8 +135,15 @@ impl WriteMark {
         }
     }
 
+    /// It may write other keys than those known (a script, a function, a command nobody knows). Trackers hear of them; of what none vouches
+    /// for nobody does, so when it ends all of that is dropped, here and by peers.
+    pub fn hides_keys(&mut self) {
+        self.hides = true;
+    }
+
     /// Its arguments do not tell which keys it writes: nobody is told names.
     pub fn is_unnamed(&mut self) {
+        self.hides_keys();
         if let Some(more) = &mut self.more {
             more.names = None;
         }
@@ -154,10 +170,16 @@ impl Drop for WriteMark {
                 self.home.invalidate(self.home.shared.key_hash(key), Cause::Write);
             }
         }
+        if self.hides && self.home.shared.sources.has_untracked() {
+            self.home.forget_untracked(Cause::Write);
+        }
         // Whatever became of it: who is told for nothing loses a hit.
         let news = &self.home.shared.news;
         if news.is_wanted() {
             news.written(names);
+            if self.hides {
+                news.hidden();
+            }
         }
     }
 }

@@ -214,6 +214,11 @@ impl News {
         }
     }
 
+    /// A write is over that may have changed keys nobody has named. Applications hear of those that Redis pushes.
+    pub(super) fn hidden(&self) {
+        self.peers.tell(Told::Writes, |batch| batch.unnamed = true);
+    }
+
     /// Everything was changed by a command of ours.
     pub(super) fn flushed(&self) {
         for outlet in [&self.peers, &self.applications] {

@@ -1,6 +1,6 @@
 //! All sources there are: interning by identity and kind, and "everything".
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::interest::{Interests, InterestsBound};
@@ -14,6 +14,8 @@ pub(super) struct Sources {
     sources_max: usize,
     /// How many flushes of everything are in flight.
     flushes: Padded,
+    /// Whether anything was ever to be kept that no tracker vouches for.
+    has_untracked: AtomicBool,
     interests: Arc<InterestsBound>,
 }
 
@@ -34,6 +36,7 @@ impl Sources {
             stamps: Arc::default(),
             sources_max,
             flushes: Padded::default(),
+            has_untracked: AtomicBool::new(false),
             interests: Arc::new(InterestsBound::new(interests_max)),
         }
     }
@@ -84,6 +87,19 @@ impl Sources {
         let known = self.known();
         let untracked = known.sources.iter().filter(|source| source.kind() == SourceKind::Ttl);
         untracked.map(|source| source.forget_everything()).count() > 0
+    }
+
+    /// A read is about to leave whose reply is to be kept, and no tracker vouches for it. SeqCst, though the proof needs only this: whoever
+    /// has received a reply that Redis sent after it executed this read finds it noted. The sockets in between order that on real hardware.
+    pub(super) fn note_untracked(&self) {
+        if !self.has_untracked() {
+            self.has_untracked.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether there may be anything that [`Sources::forget_untracked`] would drop. It stays so: policies rarely change.
+    pub(super) fn has_untracked(&self) -> bool {
+        self.has_untracked.load(Ordering::SeqCst)
     }
 
     pub(super) fn flush_begins(&self) {

@@ -115,6 +115,10 @@ impl Coherence {
         let shared = self.shared();
         let hash = self.hash(key);
         let slot = shared.slot(hash);
+        if source.kind() == SourceKind::Ttl {
+            // Before the stamp is looked at: see `WriteMark::hides_keys`.
+            shared.sources.note_untracked();
+        }
         let (stamp, state) = self.may_issue(source, hash, now)?;
         // In this order: who counts the fill finds it.
         let closed = shared.epochs.lock(shared.epochs.index(hash)).open_fills().open(hash);

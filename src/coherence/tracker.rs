@@ -53,6 +53,10 @@ pub(super) use handshake::{Refused, tracking_on};
 use line::Line;
 pub use standing::TrackerStanding;
 
+/// Milliseconds for which nothing is filled for a user who is refused PTTL, unless rights change meanwhile: what is read without
+/// its expiry is never kept, and each time costs Redis two commands and a line in its ACL LOG.
+const NO_FILLS_MS: u64 = 60_000;
+
 /// One read to be made on the tracking connection and stored if its ticket still holds.
 pub struct Fill {
     /// The right to store it.
@@ -200,8 +204,13 @@ impl Tracker {
         now.0 >= self.no_fills_until.load(Relaxed)
     }
 
-    fn no_fills_before(&self, when: Millis) {
-        self.no_fills_until.store(when.0, Relaxed);
+    /// The user was answered this error by PTTL `now`. If it is the command itself that is refused, whatever the key (acl.c, server.c:
+    /// "… no permissions to run the 'pttl' command", "unknown command 'PTTL'"), nothing is filled for a while. A key that may not be read is
+    /// another matter: others may.
+    pub fn pttl_is_refused(&self, error: &[u8], now: Millis) {
+        if error.windows(6).any(|word| word.eq_ignore_ascii_case(b"'pttl'")) {
+            self.no_fills_until.store((now + NO_FILLS_MS).0, Relaxed);
+        }
     }
 
     /// The same of what is filled of a hash.

@@ -166,15 +166,20 @@ impl Coherence {
     /// The same for what no tracker vouches for: the views of policies `ttl`, which rest on their time, and on what peers and applications
     /// say. Says whether there is any.
     pub fn everything_untracked(&self, cause: Cause) -> bool {
-        let any = self.shared().sources.forget_untracked();
-        if any {
-            self.counters().flushed(cause);
-        }
-        any
+        self.local.forget_untracked(cause)
     }
 }
 
 impl Local {
+    /// See [`Coherence::everything_untracked`].
+    pub(super) fn forget_untracked(&self, cause: Cause) -> bool {
+        let any = self.shared.sources.forget_untracked();
+        if any {
+            self.counters.flushed(cause);
+        }
+        any
+    }
+
     /// Says whether there was an entry.
     pub(super) fn invalidate(&self, hash: u64, cause: Cause) -> bool {
         let epochs = &self.shared.epochs;

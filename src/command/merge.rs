@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use super::flags::{Categories, Flags};
 use super::keys::{KeyBegin, KeyFind, KeySpec, Keys};
+use super::missing::Zero;
 use super::model::{Access, Command, Dedicated, Effect, Local, Route};
 use super::reply::{Value, read};
 use super::rows::PLAIN;
@@ -203,6 +204,7 @@ impl Said {
                 _ => Effect::DropKeysAndFence,
             },
             resp2: PLAIN,
+            zero: Zero::Place,
             flags: self.flags,
             categories: self.categories,
             secrets: if access == Access::Unknown { Secrets::From(1) } else { Secrets::None },

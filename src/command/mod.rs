@@ -10,6 +10,7 @@
 //! | what can be said about a command? | `model.rs`, `flags.rs`, `resp2.rs` |
 //! | where are its keys? | `keys.rs`, `options.rs` |
 //! | what do its arguments change about that? | `varies.rs` |
+//! | what is answered of a missing key? | `missing.rs` |
 //! | which arguments are secret? | `secrets.rs` |
 //! | how long may it block? | `wait.rs` |
 //! | which commands does a rule of the operator's refuse? | `rules.rs` |
@@ -22,6 +23,7 @@ mod flags;
 mod index;
 mod keys;
 mod merge;
+mod missing;
 mod model;
 mod options;
 mod recent;
@@ -40,6 +42,7 @@ pub use crate::resp::{NullAs, Resp2Rule};
 pub use flags::{Categories, Flags};
 pub use keys::{KeyBegin, KeyError, KeyFind, KeySpec, Keys};
 pub use merge::MergeError;
+pub use missing::Zero;
 pub use model::{Access, Command, Dedicated, Effect, Local, LocalClient, LocalProxy, PubSub, Route, Toll};
 pub use recent::Recent;
 pub use rules::{Denied, Named, Rule};

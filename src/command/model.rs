@@ -4,6 +4,7 @@
 
 use super::flags::{Categories, Flags};
 use super::keys::{KeyError, Keys};
+use super::missing::Zero;
 use super::secrets::Secrets;
 use super::varies::Varies;
 use super::wait::Wait;
@@ -29,6 +30,8 @@ pub struct Command {
     pub effect: Effect,
     /// How its RESP3 reply becomes RESP2, arguments aside; see [`Command::resp2_for`].
     pub resp2: Resp2Rule,
+    /// What it means by a 0.
+    pub zero: Zero,
     /// The flags of `COMMAND`.
     pub flags: Flags,
     /// The ACL categories, implied ones included.

@@ -126,6 +126,11 @@ impl Identity {
     pub fn may_fill(&self, now: Millis, of_hash: bool) -> bool {
         self.tracker.as_ref().is_some_and(|tracker| tracker.may_fill(now) && (!of_hash || tracker.may_fill_hash(now)))
     }
+
+    /// Whether it may ask when a key expires, without which nothing is kept, as far as is known.
+    pub fn may_ask_expiry(&self, now: Millis) -> bool {
+        self.tracker.as_ref().is_none_or(|tracker| tracker.may_fill(now))
+    }
 }
 
 /// All identities.

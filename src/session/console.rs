@@ -9,7 +9,7 @@ use super::{Session, Verdict};
 use crate::admin::console::Order;
 use crate::admin::console::answer::Answer;
 use crate::coherence::{Cause, Invalidation, Pattern};
-use crate::command::{Found, LocalProxy};
+use crate::command::{Effect, Found, LocalProxy};
 use crate::resp::{Args, encode};
 use crate::tags;
 use crate::upstream::connect::Connector;
@@ -102,11 +102,16 @@ impl Session {
         Flow::Next
     }
 
-    /// A console command that comes to a script in Redis, which is planned as if the client had sent it.
+    /// A console command that comes to a script in Redis, which is planned as if the client had sent it. Unlike a client's it is known to
+    /// write no other keys than it declares.
     fn as_script(&mut self, args: &Args<'_>) -> Flow {
         let table = self.worker.table();
         match table.find(args) {
-            Found::Command(command) => self.plan(command, args),
+            Found::Command(command) => {
+                let mut command = command.clone();
+                command.effect = Effect::DropKeys;
+                self.plan(&command, args)
+            }
             _ => self.pass(args, Then::Nothing),
         }
     }

@@ -12,6 +12,7 @@
 //! | `local`, `hello`, `auth`, `client`, `console`, `permission` | what does the proxy answer itself, and whom? |
 //! | `why` | would a request be answered from memory? |
 //! | `read`, `mget`, `write` | when does memory answer, and what does a write set off? |
+//! | `timed` | how is kept what no tracker vouches for? |
 //! | `joiner` | who waits for a fill, and in which order do they ask if there is none? |
 //! | `fills` | how many fills may a session begin, and when do they leave? |
 //! | `tracking`, `followed`, `told` | what of a client that caches for itself? |
@@ -57,6 +58,7 @@ mod request;
 mod ride;
 mod steer;
 mod then;
+mod timed;
 mod told;
 mod tracking;
 mod transaction;

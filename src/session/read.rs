@@ -6,6 +6,8 @@
 //!   miss otherwise ─────────────────────────────────► down the lane
 //! ```
 //!
+//! Under a policy `ttl` there are no fills: what becomes of a miss there stands in `timed`.
+//!
 //! Order within one client: a hit may overtake what is in flight only if none of it is a read of the same key (a write of
 //! it cannot be: its mark keeps the key out of the tier).
 
@@ -130,7 +132,7 @@ impl Session {
         let source = source.clone();
         self.at_hand.came_out(Outcome::Miss(miss.reason));
         match ttl_ms {
-            Some(ttl_ms) => self.read_for_ttl(command, args, &source, ttl_ms, miss, now),
+            Some(ttl_ms) => self.read_for_ttl(command, args, &source, &asked, ttl_ms, miss),
             None => self.read_for_tracked(command, args, &source, &asked, miss, now),
         }
     }
@@ -275,7 +277,14 @@ impl Session {
     }
 
     /// A read that goes upstream beside the tier; its reply may be newer than what the tier holds.
-    fn pass_read(&mut self, command: &Command, args: &Args<'_>, scope: ScopeId, hash: u64, watch: ReadWatch) -> Flow {
+    pub(super) fn pass_read(
+        &mut self,
+        command: &Command,
+        args: &Args<'_>,
+        scope: ScopeId,
+        hash: u64,
+        watch: ReadWatch,
+    ) -> Flow {
         let then = Then::Watched(Watched {
             worker: self.worker.clone(),
             request: KeyRequest::new(self.db, command.id, args),
@@ -286,40 +295,6 @@ impl Session {
         let flow = self.pass(args, then);
         if flow == Flow::Next {
             self.reads.add(hash);
-        }
-        flow
-    }
-
-    /// Under a `ttl` policy the lane's own reply is kept, for a fixed time.
-    fn read_for_ttl(
-        &mut self,
-        command: &Command,
-        args: &Args<'_>,
-        source: &Arc<Source>,
-        ttl_ms: u64,
-        miss: Miss,
-        now: Millis,
-    ) -> Flow {
-        let worker = self.worker.clone();
-        let Some(key) = args.get(1) else { return self.pass(args, Then::Nothing) };
-        if !worker.coherence.admit(miss.hash) {
-            return self.pass_read(command, args, source.scope(), miss.hash, miss.watch);
-        }
-        let Ok(ticket) = worker.coherence.ticket(source, key, now) else {
-            return self.pass_read(command, args, source.scope(), miss.hash, miss.watch);
-        };
-        let tail = args.raw_after(1).get(2..).unwrap_or_default();
-        let then = Then::Keep(Box::new(super::then::Keep {
-            worker: worker.clone(),
-            ticket,
-            db: self.db,
-            command: command.id,
-            tail: tail.to_vec(),
-            deadline: Millis(now.0.saturating_add(ttl_ms)),
-        }));
-        let flow = self.pass(args, then);
-        if flow == Flow::Next {
-            self.reads.add(miss.hash);
         }
         flow
     }

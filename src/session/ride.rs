@@ -284,7 +284,15 @@ impl Session {
             return flow;
         }
         let effect = command.effect_for(args);
-        let then = if effect.drops() { self.after_write(command, args) } else { self.beside(command, args) };
+        let then = match effect {
+            // All its keys are known (PROXY TAG): a write like any other on this connection.
+            Effect::DropKeys => {
+                let then = self.after_write(command, args);
+                self.told_before(then)
+            }
+            _ if effect.drops() => self.after_write(command, args),
+            _ => self.beside(command, args),
+        };
         let then = self.follow_attached(command, args, then);
         let seq = self.reserve();
         let running = self.worker.shared.script_begins();
@@ -342,8 +350,10 @@ impl Session {
         transaction.fence |= effect == Effect::DropKeysAndFence;
         if effect.drops() {
             let mut at = Vec::new();
-            // Arguments that do not form the command are refused when queued, and doom the transaction.
-            if command.keys(args, &mut at).is_ok() {
+            let parsed = command.keys(args, &mut at);
+            // Arguments that do not form the command are most likely refused when queued, and doom the transaction.
+            transaction.fence |= parsed.is_err();
+            if parsed.is_ok() {
                 let keys = at.iter().filter_map(|&i| args.get(i)).map(<[u8]>::to_vec);
                 if !command.may_expire(args) {
                     let (evidence, place) = (evidence(command, args, at.len()), Some(transaction.queued - 1));
@@ -362,10 +372,7 @@ impl Session {
         }
         self.client.queued.fetch_add(1, Relaxed);
         let seq = self.reserve();
-        let then = match self.told_before(Then::Nothing) {
-            Then::Nothing => Then::Queued { worker: self.worker.clone() },
-            fence => fence,
-        };
+        let then = Then::Queued { worker: self.worker.clone(), tells: self.tracking.is_some() };
         Some(self.send_attached(args, Owed::Reply { seq, then }))
     }
 }

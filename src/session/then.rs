@@ -9,11 +9,12 @@ use std::sync::Arc;
 use super::beside::Beside;
 use super::followed::Following;
 use super::outbox::{Outbox, Seq};
+use super::timed::Timed;
 use super::waiter::lost_reply;
 use crate::admin::info::Asked;
-use crate::cache::{Millis, NewView, ViewKey};
+use crate::cache::ViewKey;
 use crate::coherence::listener::Own;
-use crate::coherence::{FillTicket, FlushMark, KeyRequest, ReadWatch, ScopeId, Sight, Source, WriteMark};
+use crate::coherence::{FlushMark, KeyRequest, ReadWatch, ScopeId, Sight, Source, WriteMark};
 use crate::resp::{FrameKind, Protocol, ReplySplitter};
 use crate::server::fences::Behind;
 use crate::server::worker::Worker;
@@ -63,6 +64,8 @@ pub enum Then {
     Queued {
         /// Where the fence is raised.
         worker: Rc<Worker>,
+        /// Whether its client is to be told what there is to tell before it sees the reply, whatever that is.
+        tells: bool,
     },
     /// CLIENT PAUSE or UNPAUSE, or an EXEC with one inside: refused, it is taken back.
     Paused {
@@ -79,8 +82,8 @@ pub enum Then {
     Beside(Beside),
     /// An MGET beside the tier.
     WatchedMany(Box<WatchedMany>),
-    /// The reply is kept, under a `ttl` policy.
-    Keep(Box<Keep>),
+    /// The reply is kept, under a `ttl` policy, once it is known how long its key has left.
+    Keep(Rc<Timed>),
     /// INFO: the proxy's sections are added.
     Info {
         /// Whose figures.
@@ -120,22 +123,6 @@ pub struct WatchedMany {
     pub keys: Vec<(Box<[u8]>, ReadWatch)>,
 }
 
-/// See [`Then::Keep`].
-pub struct Keep {
-    /// Whose clock.
-    pub worker: Rc<Worker>,
-    /// The right to store it.
-    pub ticket: FillTicket,
-    /// The database read.
-    pub db: u32,
-    /// The command's id.
-    pub command: u16,
-    /// The rest of the question.
-    pub tail: Vec<u8>,
-    /// When it is no longer served.
-    pub deadline: Millis,
-}
-
 impl Then {
     /// The reply came.
     pub fn answered(self, outbox: &Rc<Outbox>, seq: Seq, frame: &[u8], kind: FrameKind) {
@@ -165,10 +152,11 @@ impl Then {
                 then.answered(outbox, seq, frame, kind);
                 following.missed(seq);
             }
-            Self::Queued { worker } if !kind.is_error() && frame != b"+QUEUED\r\n" => {
-                let mark = worker.marks.unnamed_write();
+            Self::Queued { worker, .. } if !kind.is_error() && frame != b"+QUEUED\r\n" => {
+                let mark = worker.marks.hidden_write();
                 worker.fence(outbox, seq, frame, Behind { mark: Some(mark), ..Behind::default() });
             }
+            Self::Queued { worker, tells: true } => worker.fence(outbox, seq, frame, Behind::default()),
             Self::Queued { .. } => outbox.complete(seq, frame),
             Self::Paused { worker, noted, then } => {
                 // A transaction that was not run is answered with a null.
@@ -189,10 +177,7 @@ impl Then {
                 many.answered(frame, kind);
                 outbox.complete(seq, frame);
             }
-            Self::Keep(keep) => {
-                keep.answered(frame, kind);
-                outbox.complete(seq, frame);
-            }
+            Self::Keep(timed) => timed.answered(seq, frame, kind),
             Self::Info { worker, asked, protocol } => {
                 let mut reply = Vec::new();
                 asked.answer(&worker, frame, &mut reply, protocol);
@@ -212,6 +197,11 @@ impl Then {
             Self::Followed { then, .. } | Self::Unfollowed { then, .. } => then.lost(outbox, seq, why),
             // It may have run.
             Self::LiftFlush { .. } => self.answered(outbox, seq, &lost_reply(why), FrameKind::Error),
+            // It may have run, if MULTI was refused.
+            Self::Queued { worker, .. } => {
+                drop(worker.marks.hidden_write());
+                outbox.complete(seq, &lost_reply(why));
+            }
             other => {
                 drop(other);
                 outbox.complete(seq, &lost_reply(why));
@@ -257,19 +247,6 @@ pub fn elements(frame: &[u8]) -> Vec<&[u8]> {
         rest = &rest[element.len..];
     }
     found
-}
-
-impl Keep {
-    fn answered(self, frame: &[u8], kind: FrameKind) {
-        if kind.is_error() {
-            return;
-        }
-        let question = ViewKey { db: self.db, command: self.command, tail: &self.tail };
-        let filled_at = self.worker.now();
-        // The source is that of the reply's protocol, so the bytes are right for whoever finds them. A refusal is counted where it is decided.
-        let _ =
-            self.ticket.commit(&NewView { question, deadline: self.deadline, filled_at, resp3: frame, resp2: None });
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::outbox::{Outbox, Seq};
 use super::then::Then;
+use super::timed::Timed;
 use crate::resp::FrameKind;
 use crate::upstream::lane::{self, Lost};
 
@@ -23,6 +24,8 @@ pub enum Waiter {
         /// What the reply sets off.
         then: Then,
     },
+    /// How long the key has left that was read in front of this: the read's own reply waits for it.
+    TimeLeft(Rc<Timed>),
     /// The proxy asked for itself, on behalf of a session that waits.
     Once(oneshot::Sender<Result<Vec<u8>, Lost>>),
 }
@@ -45,6 +48,10 @@ impl lane::Waiter for Waiter {
                 let due = Due(outbox);
                 then.answered(&due.0, seq, frame, kind);
             }
+            Self::TimeLeft(timed) => {
+                let _due = Due(timed.outbox().clone());
+                timed.told(frame, kind);
+            }
             // The session may be gone; then nobody wants to know.
             Self::Once(tell) => drop(tell.send(Ok(frame.to_vec()))),
         }
@@ -55,6 +62,10 @@ impl lane::Waiter for Waiter {
             Self::Client { outbox, seq, then } => {
                 let due = Due(outbox);
                 then.lost(&due.0, seq, why);
+            }
+            Self::TimeLeft(timed) => {
+                let _due = Due(timed.outbox().clone());
+                timed.untold();
             }
             Self::Once(tell) => drop(tell.send(Err(why.clone()))),
         }

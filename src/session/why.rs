@@ -202,7 +202,9 @@ impl Session {
             MissReason::NoEntry | MissReason::NoView | MissReason::Expired | MissReason::Stale => {}
         }
         let is_tracked = mode == Mode::Tracked;
-        if is_tracked && !self.identity.may_fill(now, false) {
+        let is_permitted =
+            if is_tracked { self.identity.may_fill(now, false) } else { self.identity.may_ask_expiry(now) };
+        if !is_permitted {
             return Next::NotPermitted;
         }
         let table = self.worker.table();

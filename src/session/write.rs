@@ -69,10 +69,13 @@ impl Session {
                 let own = self.own_write(command, args, &at);
                 let heard = self.hears_of(args, &at);
                 worker.key_positions.replace(at);
+                // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.
                 if parsed.is_err() {
                     mark.is_unnamed();
                 }
-                // Arguments the table cannot make sense of are most likely refused, but if not, the fence tells.
+                if effect == Effect::DropKeysAndFence {
+                    mark.hides_keys();
+                }
                 if effect == Effect::DropKeysAndFence || parsed.is_err() || own.is_some() || heard {
                     // What a script has changed is not in sight.
                     self.reads.add_all();
@@ -95,9 +98,12 @@ impl Session {
         self.reads.add_all();
         let worker = self.worker.clone();
         let mut at = worker.key_positions.take();
-        // Arguments that do not form the command are refused.
-        let _ = command.keys(args, &mut at);
-        let mark = worker.marks.write_without_mark(at.iter().filter_map(|&i| args.get(i)));
+        let parsed = command.keys(args, &mut at);
+        let mut mark = worker.marks.write_without_mark(at.iter().filter_map(|&i| args.get(i)));
+        // Arguments that do not form the command are most likely refused.
+        if parsed.is_err() || command.effect_for(args) == Effect::DropKeysAndFence {
+            mark.hides_keys();
+        }
         let own = self.own_write(command, args, &at);
         worker.key_positions.replace(at);
         Then::Fence { worker, mark: Some(mark), own }
@@ -137,7 +143,10 @@ impl Session {
         if !worker.shared.follows_writes() {
             return Then::Nothing;
         }
-        let mark = worker.marks.write_mark(transaction.write_keys.iter().map(Vec::as_slice));
+        let mut mark = worker.marks.write_mark(transaction.write_keys.iter().map(Vec::as_slice));
+        if transaction.fence {
+            mark.hides_keys();
+        }
         // A transaction may also have read what others wrote a moment ago: the fence lets no older value be served after it.
         self.reads.add_all();
         let own = self.tracking.as_ref().filter(|tracking| tracking.noloop);

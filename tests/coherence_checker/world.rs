@@ -2,12 +2,12 @@
 //!
 //! Solo keys and triples are written under their own lock, so the numbers written increase in the order of execution. Counters
 //! are incremented by anyone at any time, and Redis itself gives the number. Timed keys are solo keys under a policy `ttl`, and written only
-//! through proxies, by commands that tell their keys. A flush excludes every other writer.
+//! through proxies. A flush excludes every other writer.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use super::history::{Epoch, Register, Write, Written};
+use super::history::{Epoch, Micros, Register, Write, Written};
 
 const SOLOS: usize = 24;
 const TRIPLES: usize = 8;
@@ -16,6 +16,9 @@ const TIMED: usize = 8;
 
 /// Counters begin again here after each flush, so that their numbers increase all the same.
 pub(crate) const GENERATION: u64 = 10_000_000;
+
+/// How long there are scripts, and then none.
+const SCRIPTS: Micros = 2_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -79,6 +82,11 @@ impl World {
             target,
             failures: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether scripts are run now. Each ends all that is kept under a policy `ttl`, so half of the time there are none: something is to grow old.
+    pub(crate) fn runs_scripts(&self) -> bool {
+        (self.epoch.now() / SCRIPTS).is_multiple_of(2)
     }
 
     /// Counts what was done; false once it is enough.

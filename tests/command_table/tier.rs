@@ -91,3 +91,35 @@ fn every_kept_read_is_tracked_by_the_server() {
         assert!(seen.contains(&row.name), "{} is kept and not among the reads compared", row.name);
     }
 }
+
+/// Under a policy `ttl` a key that has gone behind the read is known by its reply (`session/timed.rs`).
+#[test]
+fn what_is_taken_for_the_reply_of_a_missing_key_is_what_a_missing_key_is_answered() {
+    let server = Server::start();
+    let table = Table::builtin();
+    let mut not_taken = BTreeSet::new();
+    for mut client in [server.client(), server.client3()] {
+        for line in KEPT {
+            populate(&mut client);
+            let request = words(line);
+            let owned = Request::new(&request);
+            let command = find(&table, &owned.args());
+            if command.effect_for(&owned.args()) != Effect::Serve {
+                continue;
+            }
+            client.send(&request);
+            let before = client.reply_and_bytes().1;
+            client.ask_words(&[words("DEL"), vec![request[1].clone()]].concat());
+            client.send(&request);
+            let missing = client.reply_and_bytes().1;
+            if command.zero.is_of_a_missing_key(&before) {
+                assert_eq!(before, missing, "{line}: there was something");
+            }
+            if !command.zero.is_of_a_missing_key(&missing) {
+                not_taken.insert(command.name.to_string());
+            }
+        }
+    }
+    // An empty string may be a value, and a 0 a place.
+    assert_eq!(not_taken, ["bitpos", "getrange", "substr"].map(String::from).into());
+}

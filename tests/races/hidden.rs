@@ -2,6 +2,8 @@
 
 use std::net::Shutdown;
 
+use anteroom::config::{Glob, Mode, Policy};
+
 use super::support::scripted::DEDICATED;
 use super::support::scripted::Way::Down;
 use super::support::{Client, eventually};
@@ -287,4 +289,74 @@ fn a_popper_that_waited_is_answered_when_a_push_comes_and_all_agree_on_what_is_l
         assert_eq!(client.text(&["LLEN", "from"]), ":0\r\n");
         assert_eq!(client.text(&["LLEN", "to"]), ":1\r\n");
     }
+}
+
+fn timed() -> Stage {
+    let timed = Policy { pattern: Glob::new("hidden"), mode: Mode::Ttl { ttl_ms: 60_000 } };
+    Stage::with(|config| config.cache.policy = vec![timed])
+}
+
+/// Nobody pushes what is kept under a policy `ttl`: who may have written it drops it.
+#[test]
+fn under_a_ttl_policy_a_key_that_was_written_and_not_named_is_read_anew_by_all_clients_of_the_proxy() {
+    let stage = timed();
+    let (mut one, mut two) = stage.two_workers();
+    let mut three = stage.proxy.client3();
+    let script = ["EVAL", "return redis.call('SET', 'hidden', 'new')", "0"];
+    let mut writes: Vec<Vec<Vec<&str>>> = library(&stage).into_iter().map(|write| vec![write]).collect();
+    writes.push(vec![vec!["MULTI"], script.to_vec(), vec!["EXEC"]]);
+    writes.push(vec![vec!["WATCH", "w"], script.to_vec(), vec!["UNWATCH"]]);
+    for write in writes {
+        one.ask(&["SET", "hidden", "old"]);
+        for client in [&mut one, &mut two, &mut three] {
+            assert_eq!(stage.warm(client, &["GET", "hidden"]), bulk("old"));
+        }
+        let requests: Vec<&[&str]> = write.iter().map(Vec::as_slice).collect();
+        one.pipeline(&requests);
+        for client in [&mut one, &mut two, &mut three] {
+            assert_eq!(client.text(&["GET", "hidden"]), bulk("new"), "{write:?}");
+        }
+    }
+}
+
+/// What was meant for a transaction is run at once.
+#[test]
+fn under_a_ttl_policy_what_ran_because_multi_was_refused_is_read_anew() {
+    let stage = timed();
+    assert_eq!(stage.foreign(&["ACL", "SETUSER", "default", "-multi"]), OK);
+    let mut client = stage.proxy.client();
+    client.ask(&["SET", "hidden", "old"]);
+    stage.warm(&mut client, &["GET", "hidden"]);
+    let replies = client.pipeline(&[&["MULTI"], HIDDEN[0]]);
+    assert!(replies[0].starts_with("-NOPERM") && replies[1] == OK, "{replies:?}");
+    assert_eq!(client.text(&["GET", "hidden"]), bulk("new"));
+}
+
+#[test]
+fn under_a_ttl_policy_what_a_script_wrote_is_read_anew_though_its_reply_was_lost() {
+    let stage = timed();
+    let mut client = stage.proxy.client();
+    client.ask(&["SET", "hidden", "old"]);
+    stage.warm(&mut client, &["GET", "hidden"]);
+    // One in reserve stands from here on.
+    client.ask(&["EVAL_RO", "return 1", "0"]);
+    stage.warm(&mut client, &["GET", "hidden"]);
+    let dedicated: Vec<_> = (0..stage.man.count(DEDICATED)).map(|nth| stage.man.line(DEDICATED, nth)).collect();
+    dedicated.iter().for_each(|line| line.hold(Down));
+    client.send(HIDDEN[0]);
+    eventually("it is run", || dedicated.iter().any(|line| line.holds(Down, OK.as_bytes())));
+    dedicated.iter().for_each(|line| line.cut());
+    assert!(client.text_frame().contains("may or may not have run"));
+    assert_eq!(client.text(&["GET", "hidden"]), bulk("new"));
+}
+
+#[test]
+fn a_script_costs_nothing_of_what_is_kept_where_nothing_is_kept_for_a_time() {
+    let stage = Stage::new();
+    let mut client = stage.proxy.client();
+    stage.warm(&mut client, &["GET", "k"]);
+    assert_eq!(client.text(HIDDEN[0]), OK);
+    let hits = stage.hits();
+    assert_eq!(client.text(&["GET", "k"]), NIL);
+    assert_eq!((stage.hits(), stage.proxy.count("anteroom_flushes_write")), (hits + 1, 0));
 }

@@ -324,6 +324,11 @@ impl Line {
         self.0.pipe(way).end_of(bytes).is_some()
     }
 
+    /// What is kept back.
+    pub fn held(&self, way: Way) -> Vec<u8> {
+        self.0.pipe(way).held.clone()
+    }
+
     /// Waits until what is kept back contains `bytes`.
     pub fn await_held(&self, way: Way, bytes: &[u8]) {
         let end = Instant::now() + PATIENCE;

@@ -64,6 +64,40 @@ fn what_no_tracker_vouches_for_goes_alone() {
     assert_eq!(in_flight.commit(&reply_of(GET, b"old")), Err(CommitRefused::SourceMoved));
 }
 
+/// A script, a function, a command nobody knows.
+#[test]
+fn a_write_that_may_have_hidden_keys_takes_with_it_what_no_tracker_vouches_for_and_peers_are_told() {
+    let a = Armory::new();
+    let news = a.coherence.news();
+    let flushes = || a.coherence.totals().flushes[Cause::Write as usize];
+    let hides = |key: &[u8]| {
+        let mut mark = a.marks.write_mark([key]);
+        mark.hides_keys();
+        mark
+    };
+    let timed = a.coherence.source(1, SourceKind::Ttl).expect("room");
+    a.fill(b"k", b"tracked");
+    drop(hides(b"named"));
+    assert_eq!(flushes(), 0, "nothing was ever kept for a time");
+    let mark = hides(b"named");
+    let ticket = a.coherence.ticket(&timed, b"k", T0).expect("armed");
+    ticket.commit(&reply_of(GET, b"timed")).expect("nothing has moved");
+    let in_flight = a.coherence.ticket(&timed, b"l", T0).expect("armed");
+    let timed_get = || a.coherence.serve(&timed, b"k", &GET, T0).map(|hit| hit.resp3().to_vec()).ok();
+    assert_eq!(timed_get(), Some(b"timed".to_vec()), "it may not have run yet");
+    news.peers.open(Told::Writes);
+    news.applications.open(Told::Orders);
+    drop(mark);
+    assert_eq!((timed_get(), a.get(b"k"), flushes()), (None, Ok(b"tracked".to_vec()), 1));
+    assert_eq!(in_flight.commit(&reply_of(GET, b"old")), Err(CommitRefused::SourceMoved));
+    assert!(news.peers.take().unnamed);
+    news.applications.open(Told::Writes);
+    drop(hides(b"named"));
+    let (peers, applications) = (news.peers.take(), news.applications.take());
+    assert!(peers.unnamed && !applications.unnamed, "Redis names those keys");
+    assert_eq!(applications.keys.iter().collect::<Vec<_>>(), [b"named"]);
+}
+
 #[test]
 fn a_write_tells_its_keys_when_its_mark_is_lifted_and_not_before() {
     let a = Armory::new();

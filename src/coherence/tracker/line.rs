@@ -43,11 +43,7 @@ enum Owed {
 /// there may be more of them: what clients may have in flight.
 const OWED_MAX: usize = 8192;
 
-/// Milliseconds for which nothing is filled for a user who is refused PTTL, unless rights change meanwhile: a fill without
-/// its expiry is never kept, and each costs Redis two commands and a line in its ACL LOG.
-const NO_FILLS_MS: u64 = 60_000;
-
-/// The same for hashes while fields of some expire.
+/// Milliseconds for which no hash is filled while fields of some expire.
 const NO_HASHES_MS: u64 = 10_000;
 
 /// One connection's life.
@@ -238,8 +234,8 @@ impl<'a> Line<'a> {
             }
             Some(Owed::Fields) => self.fields_expire = !is_unknown_command(frame),
             Some(Owed::Pttl(fill, sent, asks)) => {
-                if kind.is_error() && refuses_pttl(frame) {
-                    self.tracker.no_fills_before(now + NO_FILLS_MS);
+                if kind.is_error() {
+                    self.tracker.pttl_is_refused(frame, now);
                 }
                 let pttl = frame.strip_prefix(b":").and_then(|n| std::str::from_utf8(n).ok()?.trim_end().parse().ok());
                 // Its reply is the next one: nothing can stand between but pushes.
@@ -426,12 +422,6 @@ impl Drop for Line<'_> {
 /// Replies by which a server says that it is no longer the one to read from (race R15).
 fn is_another_server(frame: &[u8]) -> bool {
     [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN", b"-MOVED", b"-ASK"].iter().any(|word| frame.starts_with(word))
-}
-
-/// Whether the command itself is refused, whatever the key (acl.c, server.c: "… no permissions to run the 'pttl' command",
-/// "unknown command 'PTTL'"). A key that may not be read is another matter: others may.
-fn refuses_pttl(error: &[u8]) -> bool {
-    error.windows(6).any(|word| word.eq_ignore_ascii_case(b"'pttl'"))
 }
 
 fn is_unknown_command(error: &[u8]) -> bool {

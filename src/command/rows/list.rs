@@ -20,7 +20,7 @@ pub(super) const ROWS: &[Row] = &[
     row("lmove",        5, TWO,          "write denyoom",                   "list"),
     row("lmpop",       -4, COUNTED,      "write movablekeys",               "list").null_array(),
     row("lpop",        -2, ONE,          "write fast",                      "list").varies(Varies::CountedPop),
-    row("lpos",        -3, ONE,          "readonly",                        "list").serve(),
+    row("lpos",        -3, ONE,          "readonly",                        "list").serve().counts_places(),
     row("lpush",       -3, ONE,          "write denyoom fast",              "list"),
     row("lpushx",      -3, ONE,          "write denyoom fast",              "list"),
     row("lrange",       4, ONE,          "readonly",                        "list").serve(),

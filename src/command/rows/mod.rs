@@ -36,6 +36,7 @@ mod vectorset;
 
 use super::flags::{Categories, Flags};
 use super::keys::Keys;
+use super::missing::Zero;
 use super::model::{Access, Command, Dedicated, Effect, Local, Route};
 use super::secrets::Secrets;
 use super::varies::Varies;
@@ -69,6 +70,7 @@ struct Row {
     route: Route,
     effect: Option<Effect>,
     resp2: Resp2Rule,
+    zero: Zero,
     secrets: Secrets,
     varies: Varies,
     wait: Wait,
@@ -86,6 +88,7 @@ const fn row(name: &'static str, arity: i32, keys: Keys, flags: &'static str, ca
         route: Route::Lane,
         effect: None,
         resp2: PLAIN,
+        zero: Zero::Nothing,
         secrets: Secrets::None,
         varies: Varies::No,
         wait: Wait::Untold,
@@ -106,6 +109,12 @@ impl Row {
     /// A read of one key that the server tracks: its reply may be kept.
     const fn serve(self) -> Row {
         self.effect(Effect::Serve)
+    }
+
+    /// A 0 is the first place, not nothing.
+    const fn counts_places(mut self) -> Row {
+        self.zero = Zero::Place;
+        self
     }
 
     const fn effect(mut self, effect: Effect) -> Row {
@@ -194,6 +203,7 @@ impl Row {
             route: self.route,
             effect,
             resp2: self.resp2,
+            zero: self.zero,
             flags,
             categories: Categories::implied_by(flags, words(self.categories, Categories::of_word)),
             secrets: self.secrets,
