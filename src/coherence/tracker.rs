@@ -22,12 +22,14 @@
 //!
 //! | file | question |
 //! | --- | --- |
+//! | `fields` | do fields of hashes expire? |
 //! | `handshake` | which connection may be trusted to tell? |
 //! | `line` | what happens on it? |
 //! | `standing` | how does it stand, seen from elsewhere? |
 //!
 //! Does not decide what is worth filling, and does not retry: a fill that fails goes back to its readers.
 
+mod fields;
 mod handshake;
 mod line;
 mod standing;

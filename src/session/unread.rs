@@ -4,7 +4,7 @@
 //!
 //! | bound | beyond it |
 //! | --- | --- |
-//! | `clients.pipeline_max` requests, [`AWAITED_MAX_BYTES`] of replies, or more than [`may_be_in_flight`], in flight | no further request is run |
+//! | in flight: `clients.pipeline_max` requests, [`may_be_in_flight`] of a new client, or [`AWAITED_MAX_BYTES`] of replies | no further request is run |
 //! | [`OUTPUT_PAUSE_BYTES`] unread | no further request is run, and its dedicated connection is not read: Redis waits, or applies its own limit |
 //! | `memory::PAUSE_BYTES` unread, or read of one request, while memory is short | the same, and the client is not read |
 //! | `clients.output_max_bytes` unread besides the largest reply | closed |

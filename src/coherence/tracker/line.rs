@@ -8,8 +8,8 @@ use std::io;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::handshake;
 use super::{Asked, Fill, Raised, Read, Signal, Tracker, TrackerLimits, TrackerState, post_all};
+use super::{fields, handshake};
 use crate::cache::{Clock, Millis, NewView};
 use crate::coherence::audit::{Audit, Finding};
 use crate::coherence::events::{self, Event};
@@ -42,9 +42,6 @@ enum Owed {
 /// Requests on the wire, in commands, from which on what is asked for waits in the queue. What has gathered there goes out together, so that
 /// there may be more of them: what clients may have in flight.
 const OWED_MAX: usize = 8192;
-
-/// Milliseconds for which no hash is filled while fields of some expire.
-const NO_HASHES_MS: u64 = 10_000;
 
 /// One connection's life.
 pub(super) struct Line<'a> {
@@ -85,7 +82,7 @@ impl<'a> Line<'a> {
         tracker.standing.arms(clock.now());
         let mut wire = Wire::new(connection, limits.reply_max_bytes);
         // It leaves with whatever comes first.
-        encode::command(&mut wire.out, &[b"HPTTL", b"anteroom:tracker", b"FIELDS", b"1", b"anteroom"]);
+        encode::command(&mut wire.out, &fields::MAY_THEY_EXPIRE);
         Self {
             tracker,
             coherence,
@@ -173,7 +170,7 @@ impl<'a> Line<'a> {
                     encode::command(&mut self.wire.out, &[b"PTTL", fill.request.key()]);
                     let asks = fill.foreseen.of_hash && self.fields_expire;
                     if asks {
-                        encode::command(&mut self.wire.out, &[b"INFO", b"keyspace"]);
+                        encode::command(&mut self.wire.out, &fields::DO_ANY_EXPIRE);
                     }
                     self.wire.out.extend_from_slice(fill.request.bytes());
                     self.owed.push_back(Owed::Pttl(fill, now, asks));
@@ -232,7 +229,7 @@ impl<'a> Line<'a> {
                     self.db = DB_UNKNOWN;
                 }
             }
-            Some(Owed::Fields) => self.fields_expire = !is_unknown_command(frame),
+            Some(Owed::Fields) => self.fields_expire = fields::may_expire(frame),
             Some(Owed::Pttl(fill, sent, asks)) => {
                 if kind.is_error() {
                     self.tracker.pttl_is_refused(frame, now);
@@ -246,9 +243,9 @@ impl<'a> Line<'a> {
                 });
             }
             Some(Owed::Subexpiry(fill, sent, pttl)) => {
-                let none = expiring_hashes(frame) == Some(0);
+                let none = fields::hashes_with_expiring(frame) == Some(0);
                 if !none {
-                    self.tracker.no_hashes_before(now + NO_HASHES_MS);
+                    self.tracker.no_hashes_before(now + fields::NO_HASHES_MS);
                 }
                 // When its fields expire is not to be had, and without that a hash cannot be kept.
                 self.owed.push_front(Owed::Value(fill, sent, pttl.filter(|_| none)));
@@ -422,41 +419,4 @@ impl Drop for Line<'_> {
 /// Replies by which a server says that it is no longer the one to read from (race R15).
 fn is_another_server(frame: &[u8]) -> bool {
     [&b"-READONLY"[..], b"-LOADING", b"-MASTERDOWN", b"-MOVED", b"-ASK"].iter().any(|word| frame.starts_with(word))
-}
-
-fn is_unknown_command(error: &[u8]) -> bool {
-    error.starts_with(b"-ERR unknown command")
-}
-
-/// Of how many hashes fields expire, in all databases, as INFO keyspace says (`subexpiry=`, Redis 7.4; `keys_with_volatile_items=`, Valkey 9).
-/// Nothing if it does not say: it is refused.
-fn expiring_hashes(info: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(info).ok().filter(|text| text.contains("# Keyspace"))?;
-    let of = |field: &str| {
-        let count = field.strip_prefix("subexpiry=").or(field.strip_prefix("keys_with_volatile_items="))?;
-        count.parse::<u64>().ok()
-    };
-    Some(text.lines().flat_map(|line| line.split(',')).filter_map(of).fold(0, u64::saturating_add))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::expiring_hashes;
-
-    #[test]
-    fn hashes_whose_fields_expire_are_counted_in_all_databases() {
-        for (info, count) in [
-            ("$12\r\n# Keyspace\r\n\r\n", Some(0)),
-            ("$60\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n\r\n", Some(0)),
-            ("$60\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\n\r\n", Some(0)),
-            (
-                "=60\r\ntxt:# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\ndb3:keys=2,expires=0,avg_ttl=0,subexpiry=2\r\n\r\n",
-                Some(2),
-            ),
-            ("$60\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,keys_with_volatile_items=1\r\n\r\n", Some(1)),
-            ("-NOPERM this user has no permissions to run the 'info' command\r\n", None),
-        ] {
-            assert_eq!(expiring_hashes(info.as_bytes()), count, "{info}");
-        }
-    }
 }
